@@ -1,0 +1,443 @@
+"""Sealed-file header, metadata record and canonical JSON: bytes in, values out, no I/O.
+
+docs/format.md sections 1 to 3 are the text of this module. Decoding is strict: what was decoded
+is encoded again and compared, so one value has one encoding and nothing is ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from encvault.crypto.suite import Suite
+from encvault.errors import (
+    MalformedHeader,
+    MalformedRecord,
+    NotSealed,
+    UnknownFlags,
+    UnknownSuite,
+    UnsafePath,
+    UnsupportedVersion,
+)
+
+MAGIC = b"encvault"
+VERSION = 1
+FIXED_SIZE = 20  # bytes before key-info
+MAX_KEY_INFO_SIZE = 262_144
+MAX_HEADER_SIZE = FIXED_SIZE + MAX_KEY_INFO_SIZE
+RECORD_STEP = 256  # records are padded to a multiple, which hides the length of names
+MAX_RECORD_SIZE = 1_048_576
+MAX_NAME_SIZE = 255  # bytes
+MAX_XATTRS_SIZE = 65_536
+MAX_SLOTS = 64
+PART_SIZE = 1 << 30  # bytes of content per object in the hidden layout
+
+_FIXED = struct.Struct(">8sBBHII")
+_ID = re.compile(r"[a-z2-7]{25}[aeimquy4]")
+_encode_json = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
+
+RecordType = Literal["file", "dir", "symlink", "part", "archive"]
+
+
+# -- canonical JSON -------------------------------------------------------------------------
+
+
+def encode_json(value: Any) -> bytes:
+    """Canonical JSON of `value` (docs/format.md, section 1)."""
+    return _encode_json(value).encode()
+
+
+def decode_json(data: bytes) -> Any:
+    """The value of canonical JSON.
+
+    Raises:
+        ValueError: not JSON, not canonical, or not of the types allowed.
+    """
+    try:
+        value = json.loads(data.decode(), parse_float=_refuse, parse_constant=_refuse)
+        if encode_json(value) != data:
+            raise ValueError("not canonical")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _check_json(value)
+    return value
+
+
+def _refuse(_text: str) -> Any:
+    raise ValueError("numbers are integers")
+
+
+def _check_json(value: Any) -> None:
+    if value is None:
+        raise ValueError("null is not allowed")
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_json(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_json(item)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("integer out of range")
+
+
+def encode_base64(data: bytes) -> str:
+    """RFC 4648 section 4, padded."""
+    return base64.b64encode(data).decode()
+
+
+def decode_base64(text: object) -> bytes:
+    """Strict inverse of `encode_base64`; ValueError otherwise."""
+    if not isinstance(text, str):
+        raise ValueError("base64 is text")  # noqa: TRY004 - one exception for bad input
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+    if encode_base64(data) != text:
+        raise ValueError("not canonical base64")
+    return data
+
+
+def encode_base32(data: bytes) -> str:
+    """RFC 4648 section 6 in lower case without padding."""
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+def is_id(text: object) -> bool:
+    """Whether `text` is an id: 16 bytes in base32, 26 characters."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+# -- header ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VaultKeyInfo:
+    """key-info of a file in a vault: which data key opens it."""
+
+    file: str
+    key: str
+    vault: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineKeyInfo:
+    """key-info of a file on its own: the keyslots that wrap its key (`encvault.keyslots`)."""
+
+    file: str
+    slots: tuple[dict[str, Any], ...] = field(hash=False)
+
+
+KeyInfo = VaultKeyInfo | InlineKeyInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the body.
+
+    Attributes:
+        suite: cipher suite of the body.
+        metadata_size: bytes of the metadata record at the start of the body's plaintext.
+        key_info: where the key is.
+    """
+
+    suite: Suite
+    metadata_size: int
+    key_info: KeyInfo
+
+    def encode(self) -> bytes:
+        """The header's bytes, which are also the body's context."""
+        info: dict[str, Any]
+        if isinstance(self.key_info, VaultKeyInfo):
+            info = {
+                "file": self.key_info.file,
+                "key": self.key_info.key,
+                "vault": self.key_info.vault,
+            }
+        else:
+            info = {"file": self.key_info.file, "slots": list(self.key_info.slots)}
+        text = encode_json(info)
+        return (
+            _FIXED.pack(MAGIC, VERSION, self.suite.value, 0, self.metadata_size, len(text)) + text
+        )
+
+
+def header_size(start: bytes, path: str) -> int:
+    """Bytes of the header, from the file's first 20.
+
+    Raises:
+        NotSealed, UnsupportedVersion, UnknownSuite, UnknownFlags, MalformedHeader: with `path`.
+    """
+    return FIXED_SIZE + _decode_fixed(start, path)[2]
+
+
+def decode_header(data: bytes, path: str) -> Header:
+    """Decode exactly one header.
+
+    Args:
+        data: the header's bytes, neither more nor fewer.
+        path: for messages.
+
+    Raises:
+        NotSealed, UnsupportedVersion, UnknownSuite, UnknownFlags, MalformedHeader: with `path`.
+    """
+    suite, metadata_size, key_info_size = _decode_fixed(data, path)
+    if len(data) != FIXED_SIZE + key_info_size:
+        raise MalformedHeader(path=path, reason="cut off")
+    try:
+        key_info = _decode_key_info(decode_json(data[FIXED_SIZE:]))
+    except ValueError as error:
+        raise MalformedHeader(path=path, reason=f"key-info: {error}") from None
+    return Header(suite, metadata_size, key_info)
+
+
+def _decode_fixed(start: bytes, path: str) -> tuple[Suite, int, int]:
+    if len(start) < FIXED_SIZE or start[:8] != MAGIC:
+        raise NotSealed(path=path)
+    _magic, version, suite, flags, metadata_size, key_info_size = _FIXED.unpack_from(start)
+    if version != VERSION:
+        raise UnsupportedVersion(path=path, version=version)
+    if suite not in (1, 2):
+        raise UnknownSuite(path=path, suite=suite)
+    if flags:
+        raise UnknownFlags(path=path, flags=flags)
+    if metadata_size % RECORD_STEP or not RECORD_STEP <= metadata_size <= MAX_RECORD_SIZE:
+        raise MalformedHeader(path=path, reason=f"metadata size {metadata_size}")
+    if not 2 <= key_info_size <= MAX_KEY_INFO_SIZE:  # noqa: PLR2004 - "{}" has two bytes
+        raise MalformedHeader(path=path, reason=f"key-info size {key_info_size}")
+    return Suite(suite), metadata_size, key_info_size
+
+
+def _decode_key_info(value: Any) -> KeyInfo:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - one exception for bad input
+    if value.keys() == {"file", "key", "vault"}:
+        if not all(map(is_id, value.values())):
+            raise ValueError("not an id")
+        return VaultKeyInfo(**value)
+    if value.keys() == {"file", "slots"}:
+        slots = value["slots"]
+        if not is_id(value["file"]) or not isinstance(slots, list):
+            raise ValueError("not an id with a list of slots")
+        if not 1 <= len(slots) <= MAX_SLOTS or not all(isinstance(slot, dict) for slot in slots):
+            raise ValueError("1 to 64 slots")
+        return InlineKeyInfo(value["file"], tuple(slots))
+    raise ValueError("wrong members")
+
+
+# -- metadata record ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The authenticated metadata of a sealed file.
+
+    Attributes:
+        type: what was sealed.
+        path: as Python spells file names (undecodable bytes as surrogates); empty for a part.
+        sealed_at_ns: when it was sealed, ns since 1970.
+        parent: hidden layout: file id of the folder's object, "" at the top; None elsewhere.
+        size: bytes of content, or None if it was not known before (a stream, an archive).
+        mode: permission bits, or None.
+        mtime_ns: modification time, ns since 1970, or None.
+        owner: uid and gid, or None.
+        sparse: whether the source had holes.
+        xattrs: extended attributes.
+        part_size: content bytes of each part but the last; 0 if not in parts.
+        parts: file ids of the second and further parts.
+        part_of: for a part, the first object's file id and the position from 1.
+    """
+
+    type: RecordType
+    path: str
+    sealed_at_ns: int
+    parent: str | None = None
+    size: int | None = None
+    mode: int | None = None
+    mtime_ns: int | None = None
+    owner: tuple[int, int] | None = None
+    sparse: bool = False
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    part_size: int = 0
+    parts: tuple[str, ...] = ()
+    part_of: tuple[str, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return self.path.rpartition("/")[2]
+
+    def encode(self) -> bytes:
+        """The record's bytes, padded to a multiple of 256.
+
+        Raises:
+            ValueError: it is larger than a record may be.
+        """
+        value: dict[str, Any] = {"type": self.type, "sealed_at_ns": self.sealed_at_ns}
+        if self.part_of is not None:
+            value["of"], value["index"] = self.part_of
+        else:
+            value |= _encode_path(self.path)
+        if self.parent is not None:
+            value["parent"] = self.parent
+        for name in ("size", "mode", "mtime_ns"):
+            if (number := getattr(self, name)) is not None:
+                value[name] = number
+        if self.owner is not None:
+            value["uid"], value["gid"] = self.owner
+        if self.sparse:
+            value["sparse"] = True
+        if self.xattrs:
+            value["xattrs"] = {name: encode_base64(data) for name, data in self.xattrs}
+        if self.parts:
+            value["part_size"], value["parts"] = self.part_size, list(self.parts)
+        text = encode_json(value)
+        if len(text) > MAX_RECORD_SIZE:
+            raise ValueError("the metadata record is too large")
+        return text + bytes(-len(text) % RECORD_STEP)
+
+
+def _encode_path(path: str) -> dict[str, str]:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return {"path_bytes": encode_base64(path.encode(errors="surrogateescape"))}
+    return {"path": path}
+
+
+def decode_record(data: bytes, path: str) -> Record:
+    """Decode an authenticated record.
+
+    Args:
+        data: exactly ``metadata_size`` bytes.
+        path: for messages.
+
+    Raises:
+        MalformedRecord: a rule of docs/format.md section 3 is broken.
+        UnsafePath: the path would leave the target folder.
+    """
+    text = data.rstrip(b"\0")
+    try:
+        value = decode_json(text)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")  # noqa: TRY004, TRY301 - one exception for bad input
+        record = _decode_record(value)
+        if record.encode() != data:
+            raise ValueError("not in its one encoding")  # noqa: TRY301
+    except (ValueError, KeyError) as error:
+        raise MalformedRecord(path=path, reason=str(error)) from None
+    if record.type != "part":
+        check_path(record.path, path)
+    return record
+
+
+def check_path(name: str, path: str) -> None:
+    """Refuse a path that is not relative and clean.
+
+    Args:
+        name: the path from a record or an archive, ``/`` between its names.
+        path: the file it came from, for the message.
+
+    Raises:
+        UnsafePath: empty, absolute, with ``..``, ``.``, an empty or too long name, or a zero byte.
+    """
+    for part in name.split("/"):
+        too_long = len(part.encode(errors="surrogateescape")) > MAX_NAME_SIZE
+        if part in ("", ".", "..") or "\0" in part or too_long:
+            raise UnsafePath(path=path, name=name)
+
+
+_MEMBERS = {
+    "file": {"size", "mode", "mtime_ns", "sparse", "xattrs", "part_size", "parts"},
+    "dir": {"size", "mode", "mtime_ns", "xattrs"},
+    "symlink": {"size", "mode", "mtime_ns"},
+    "archive": {"mtime_ns"},
+}
+
+
+def _decode_record(value: dict[str, Any]) -> Record:
+    kind = value["type"]
+    if kind == "part":
+        _check_members(value, {"type", "sealed_at_ns", "size", "of", "index"})
+        if not is_id(value["of"]):
+            raise ValueError("of")
+        return Record(
+            type="part",
+            path="",
+            sealed_at_ns=_integer(value, "sealed_at_ns"),
+            size=_integer(value, "size"),
+            part_of=(value["of"], _integer(value, "index", low=1)),
+        )
+    if kind not in _MEMBERS:
+        raise ValueError("type")
+    allowed = _MEMBERS[kind] | {"type", "sealed_at_ns", "path", "path_bytes", "parent"}
+    if "uid" in value or "gid" in value:
+        allowed |= {"uid", "gid"}
+    _check_members(value, value.keys() & allowed | {"type", "sealed_at_ns"})
+    if kind in ("dir", "symlink") and "size" not in value:
+        raise ValueError("size")
+    parent = value.get("parent")
+    if parent is not None and parent != "" and not is_id(parent):
+        raise ValueError("parent")
+    part_size, parts = _decode_parts(value)
+    return Record(
+        type=cast("RecordType", kind),
+        path=_decode_path(value),
+        sealed_at_ns=_integer(value, "sealed_at_ns"),
+        parent=parent,
+        size=_integer(value, "size") if "size" in value else None,
+        mode=_integer(value, "mode", high=0o7777) if "mode" in value else None,
+        mtime_ns=_integer(value, "mtime_ns", low=-(1 << 63)) if "mtime_ns" in value else None,
+        owner=(_integer(value, "uid"), _integer(value, "gid")) if "uid" in value else None,
+        sparse=value.get("sparse") is True,
+        xattrs=_decode_xattrs(value),
+        part_size=part_size,
+        parts=parts,
+    )
+
+
+def _check_members(value: dict[str, Any], expected: set[str]) -> None:
+    if value.keys() != expected:
+        raise ValueError(f"members {sorted(value.keys() ^ expected)}")
+
+
+def _integer(value: dict[str, Any], name: str, *, low: int = 0, high: int = (1 << 63) - 1) -> int:
+    number = value[name]
+    if type(number) is not int or not low <= number <= high:
+        raise ValueError(name)
+    return number
+
+
+def _decode_path(value: dict[str, Any]) -> str:
+    if "path_bytes" in value:
+        return decode_base64(value["path_bytes"]).decode(errors="surrogateescape")
+    path = value["path"]
+    if not isinstance(path, str):
+        raise ValueError("path")  # noqa: TRY004 - one exception for bad input
+    return path
+
+
+def _decode_xattrs(value: dict[str, Any]) -> tuple[tuple[str, bytes], ...]:
+    xattrs = value.get("xattrs", {})
+    if not isinstance(xattrs, dict):
+        raise ValueError("xattrs")  # noqa: TRY004 - one exception for bad input
+    decoded = tuple((name, decode_base64(data)) for name, data in xattrs.items())
+    if sum(len(data) for _name, data in decoded) > MAX_XATTRS_SIZE:
+        raise ValueError("xattrs too large")
+    return decoded
+
+
+def _decode_parts(value: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    if "parts" not in value:
+        return 0, ()
+    parts = value["parts"]
+    if not isinstance(parts, list) or not parts or not all(map(is_id, parts)):
+        raise ValueError("parts")
+    return _integer(value, "part_size", low=1), tuple(parts)

@@ -1,0 +1,244 @@
+"""A folder pinned by its descriptor, and walks beneath it that follow no link.
+
+Every name is resolved from the pinned folder one component at a time with ``O_NOFOLLOW``. A drive
+that vanishes, or a folder exchanged for a link while we work, gives an error and never redirects a
+write to somewhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from encvault.fs import calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+_MAX_OPEN_FOLDERS = 64
+
+
+class Stamp(NamedTuple):
+    """What tells an unchanged file: if any of these differ, it is read again.
+
+    Attributes:
+        device, inode: the file itself.
+        size: bytes.
+        mtime_ns, ctime_ns: times of the last change of content and of anything.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """The stamp of a stat result."""
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a folder.
+
+    Attributes:
+        name: as Python spells file names.
+        status: its own status; links are not followed.
+    """
+
+    name: str
+    status: os.stat_result
+
+    @property
+    def kind(self) -> str:
+        """``file``, ``dir``, ``symlink``, or the word for a special file."""
+        return file_kind(self.status.st_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One folder met on a walk.
+
+    Attributes:
+        path: relative to the tree, "" for its top, ``/`` between names.
+        status: its own status.
+        entries: what is in it, sorted by name. A folder left out of this list is not entered:
+            the receiver may remove entries before it asks for the next folder.
+        error: why it could not be listed, or None.
+    """
+
+    path: str
+    status: os.stat_result
+    entries: list[Entry]
+    error: OSError | None = None
+
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFBLK: "block device",
+    stat.S_IFCHR: "character device",
+}
+
+
+def file_kind(mode: int) -> str:
+    """The word for a file's type bits."""
+    return _KINDS.get(stat.S_IFMT(mode), "special file")
+
+
+def join(folder: str, name: str) -> str:
+    """The relative path of `name` in `folder`."""
+    return f"{folder}/{name}" if folder else name
+
+
+def split(path: str) -> tuple[str, str]:
+    """The folder and the name of a relative path."""
+    folder, _slash, name = path.rpartition("/")
+    return folder, name
+
+
+class Tree:
+    """A pinned folder.
+
+    Args:
+        path: the folder; links in this path are followed, since the caller chose it.
+
+    Raises:
+        OSError: it does not exist, is no folder, or may not be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.fd = calls.open_folder(path)
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for fd in (*self._open.values(), self.fd):
+            os.close(fd)
+        self._open.clear()
+        self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def show(self, path: str) -> str:
+        """The path to tell a person."""
+        return os.path.join(self.path, path) if path else self.path
+
+    def folder(self, path: str) -> int:
+        """Descriptor of a folder beneath the top.
+
+        It belongs to the tree and stays open for the next 64 folders only: use it at once.
+
+        Raises:
+            OSError: a component is missing, no folder, or a link.
+        """
+        if not path:
+            return self.fd
+        if (fd := self._open.get(path)) is not None:
+            self._open.move_to_end(path)
+            return fd
+        parent, name = split(path)
+        fd = calls.open_folder(name, self.folder(parent))
+        self._open[path] = fd
+        if len(self._open) > _MAX_OPEN_FOLDERS:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+    def forget(self, path: str) -> None:
+        """Close the folder's descriptor, if open, before it is removed or replaced."""
+        if (fd := self._open.pop(path, None)) is not None:
+            os.close(fd)
+
+    def make_folders(self, path: str, mode: int = 0o777) -> int:
+        """Make a folder and those above it where they are missing; return its descriptor."""
+        try:
+            return self.folder(path)
+        except FileNotFoundError:
+            parent, name = split(path)
+            above = self.make_folders(parent, mode)
+            with contextlib.suppress(FileExistsError):
+                calls.mkdir(above, name, mode)
+            return self.folder(path)
+
+    def status(self, path: str) -> os.stat_result:
+        """Status of a file, a folder or a link itself beneath the top."""
+        if not path:
+            return os.fstat(self.fd)
+        folder, name = split(path)
+        return os.stat(name, dir_fd=self.folder(folder), follow_symlinks=False)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at `path`."""
+        try:
+            self.status(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def walk(
+        self, start: str = "", *, enter: Callable[[str], bool] | None = None
+    ) -> Iterator[Folder]:
+        """Folders from `start` downwards, each before those inside it.
+
+        Memory grows with the depth and the width of single folders, not with the tree.
+
+        Args:
+            start: where to begin.
+            enter: asked with each folder's path; False leaves the folder out.
+        """
+        waiting = [start]
+        while waiting:
+            path = waiting.pop()
+            folder = self._list(path)
+            if folder is None:
+                continue
+            yield folder
+            below = [join(path, entry.name) for entry in folder.entries if entry.kind == "dir"]
+            waiting += reversed([name for name in below if enter is None or enter(name)])
+
+    def _list(self, path: str) -> Folder | None:
+        try:
+            fd = self.folder(path)
+        except FileNotFoundError:
+            return None  # removed since its parent was listed
+        except OSError as error:
+            return Folder(path, os.stat_result((0,) * 10), [], error)
+        status = os.fstat(fd)
+        entries = []
+        try:
+            with os.scandir(fd) as names:
+                for found in names:
+                    try:
+                        entries.append(Entry(found.name, found.stat(follow_symlinks=False)))
+                    except FileNotFoundError:
+                        continue
+        except OSError as error:
+            return Folder(path, status, [], error)
+        entries.sort(key=_by_name)
+        return Folder(path, status, entries)
+
+
+def _by_name(entry: Entry) -> str:
+    return entry.name
