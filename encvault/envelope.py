@@ -243,7 +243,8 @@ class Record:
         type: what was sealed.
         path: as Python spells file names (undecodable bytes as surrogates); empty for a part.
         sealed_at_ns: when it was sealed, ns since 1970.
-        parent: hidden layout: file id of the folder's object, "" at the top; None elsewhere.
+        parent: hidden layout: folder id of the folder it is in, "" at the top; None elsewhere.
+        folder: for a folder, its own folder id, which outlives its object.
         size: bytes of content, or None if it was not known before (a stream, an archive).
         mode: permission bits, or None.
         mtime_ns: modification time, ns since 1970, or None.
@@ -259,6 +260,7 @@ class Record:
     path: str
     sealed_at_ns: int
     parent: str | None = None
+    folder: str | None = None
     size: int | None = None
     mode: int | None = None
     mtime_ns: int | None = None
@@ -280,16 +282,20 @@ class Record:
         Raises:
             ValueError: it is larger than a record may be.
         """
+        text = encode_json(self._members())
+        if len(text) > MAX_RECORD_SIZE:
+            raise ValueError("the metadata record is too large")
+        return text + bytes(-len(text) % RECORD_STEP)
+
+    def _members(self) -> dict[str, Any]:
         value: dict[str, Any] = {"type": self.type, "sealed_at_ns": self.sealed_at_ns}
         if self.part_of is not None:
             value["of"], value["index"] = self.part_of
         else:
             value |= _encode_path(self.path)
-        if self.parent is not None:
-            value["parent"] = self.parent
-        for name in ("size", "mode", "mtime_ns"):
-            if (number := getattr(self, name)) is not None:
-                value[name] = number
+        for name in ("parent", "folder", "size", "mode", "mtime_ns"):
+            if (member := getattr(self, name)) is not None:
+                value[name] = member
         if self.owner is not None:
             value["uid"], value["gid"] = self.owner
         if self.sparse:
@@ -298,10 +304,7 @@ class Record:
             value["xattrs"] = {name: encode_base64(data) for name, data in self.xattrs}
         if self.parts:
             value["part_size"], value["parts"] = self.part_size, list(self.parts)
-        text = encode_json(value)
-        if len(text) > MAX_RECORD_SIZE:
-            raise ValueError("the metadata record is too large")
-        return text + bytes(-len(text) % RECORD_STEP)
+        return value
 
 
 def _encode_path(path: str) -> dict[str, str]:
@@ -356,7 +359,7 @@ def check_path(name: str, path: str) -> None:
 
 _MEMBERS = {
     "file": {"size", "mode", "mtime_ns", "sparse", "xattrs", "part_size", "parts"},
-    "dir": {"size", "mode", "mtime_ns", "xattrs"},
+    "dir": {"size", "mode", "mtime_ns", "xattrs", "folder"},
     "symlink": {"size", "mode", "mtime_ns"},
     "archive": {"mtime_ns"},
 }
@@ -383,6 +386,8 @@ def _decode_record(value: dict[str, Any]) -> Record:
     _check_members(value, value.keys() & allowed | {"type", "sealed_at_ns"})
     if kind in ("dir", "symlink") and "size" not in value:
         raise ValueError("size")
+    if kind == "dir" and not is_id(value.get("folder")):
+        raise ValueError("folder")
     parent = value.get("parent")
     if parent is not None and parent != "" and not is_id(parent):
         raise ValueError("parent")
@@ -392,6 +397,7 @@ def _decode_record(value: dict[str, Any]) -> Record:
         path=_decode_path(value),
         sealed_at_ns=_integer(value, "sealed_at_ns"),
         parent=parent,
+        folder=value.get("folder"),
         size=_integer(value, "size") if "size" in value else None,
         mode=_integer(value, "mode", high=0o7777) if "mode" in value else None,
         mtime_ns=_integer(value, "mtime_ns", low=-(1 << 63)) if "mtime_ns" in value else None,

@@ -403,7 +403,7 @@ class DamagedFiles(IntegrityError):
     """The sum of a run that met damaged files; each was named before."""
 
     message = N_("{count} damaged")
-    count: int
+    count: str
 
 
 class SelfTestFailed(IntegrityError):
@@ -528,7 +528,7 @@ class Incomplete(SkippedError):
     """The sum of a run that left files out; each was named before."""
 
     message = N_("{count} left as they were")
-    count: int
+    count: str
 
 
 class PlaintextPresent(SkippedError):
@@ -536,5 +536,5 @@ class PlaintextPresent(SkippedError):
 
     message = N_("{count} not sealed")
     advice = N_("seal them with: encvault seal {path}")
-    count: int
+    count: str
     path: str

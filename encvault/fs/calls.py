@@ -119,29 +119,37 @@ def sync_filesystem(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def rename_new(folder: int, old: str, new: str) -> None:
-    """Rename within a folder; FileExistsError if `new` exists."""
+def rename_new(folder: int, old: str, new: str, into: int | None = None) -> None:
+    """Rename; FileExistsError if `new` exists.
+
+    Args:
+        folder: where `old` is.
+        old: its name.
+        new: its new name.
+        into: where `new` shall be, if elsewhere on the same file system.
+    """
     _probe("rename_new", folder, f"{old}\0{new}")
+    target = folder if into is None else into
     renameat2 = _libc("renameat2")
     if renameat2 is not None:
-        code = renameat2(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE)
+        code = renameat2(folder, os.fsencode(old), target, os.fsencode(new), _RENAME_NOREPLACE)
         if code == 0:
             return
         number = ctypes.get_errno()
         if number not in _NOT_SUPPORTED:
             raise OSError(number, os.strerror(number), new)
     try:
-        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        os.link(old, new, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED | {errno.EPERM, errno.EMLINK}:
+        if error.errno not in _NOT_SUPPORTED | {errno.EPERM, errno.EMLINK, errno.EISDIR}:
             raise
     else:
         os.unlink(old, dir_fd=folder)
         return
     # FAT has neither: the vault's lock keeps other runs out between these two calls
-    if exists(folder, new):
+    if exists(target, new):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
-    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=target)
 
 
 def replace(folder: int, old: str, new: str) -> None:

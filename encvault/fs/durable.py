@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import socket
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,11 @@ def discard(folder: int, name: str) -> None:
     """Remove a temporary file if it is there; used on the way out of an error."""
     with contextlib.suppress(OSError):
         os.unlink(name, dir_fd=folder)
+
+
+def discard_tree(folder: int, name: str) -> None:
+    """Remove a temporary folder with all that is in it, if it is there."""
+    shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
 def write_file(
@@ -106,6 +112,9 @@ class Lock:
     The lock is flock(2), so a crash leaves none (restic#2736). The file's content tells people
     who holds it.
 
+    Attributes:
+        was_interrupted: whether the run before this one was killed.
+
     Args:
         tree: the vault.
         path: the lock file within it.
@@ -130,11 +139,13 @@ class Lock:
             if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}:
                 os.close(self._fd)
                 raise
+        self.was_interrupted = os.fstat(self._fd).st_size > 0
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next run in."""
+        """Let the next run in; the emptied file says that this one ended in order."""
+        os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 

@@ -1,0 +1,150 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from encvault.cli.secrets import CommandLinePrompter, SecretOptions
+from encvault.crypto.suite import Suite
+from encvault.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+def secret_options(*, recipients: bool, identities: bool) -> Callable[[Function], Function]:
+    """Options for keys; the command gets a ``prompter``.
+
+    Args:
+        recipients: whether ``-r`` makes sense.
+        identities: whether ``-i`` makes sense.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def command(**kwargs: Any) -> Any:
+            kwargs["prompter"] = CommandLinePrompter(
+                SecretOptions(
+                    recipients=kwargs.pop("recipients", ()),
+                    identity_files=kwargs.pop("identity_files", ()),
+                    password_file=kwargs.pop("password_file"),
+                    password_fd=kwargs.pop("password_fd"),
+                    password_command=kwargs.pop("password_command"),
+                    no_input=kwargs.pop("no_input"),
+                    yes=kwargs.pop("yes", False),
+                )
+            )
+            return function(**kwargs)
+
+        wrapped: Any = command
+        for option in reversed(_secret_options(recipients=recipients, identities=identities)):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]  # click's decorators are transparent
+
+    return decorate
+
+
+def _secret_options(*, recipients: bool, identities: bool) -> list[Callable[[Any], Any]]:
+    options = []
+    if recipients:
+        options.append(
+            click.option(
+                "-r",
+                "--recipient",
+                "recipients",
+                multiple=True,
+                metavar="RECIPIENT",
+                help=_("Seal for this recipient: a file, or the line itself. Repeatable."),
+            )
+        )
+    if identities:
+        options.append(
+            click.option(
+                "-i",
+                "--identity",
+                "identity_files",
+                multiple=True,
+                metavar="FILE",
+                help=_("Open with this identity file. Repeatable."),
+            )
+        )
+    return [
+        *options,
+        click.option(
+            "--password-file",
+            metavar="FILE",
+            help=_("Take the password from the first line of FILE."),
+        ),
+        click.option(
+            "--password-fd",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help=_("Take the password from file descriptor N."),
+        ),
+        click.option(
+            "--password-command",
+            metavar="COMMAND",
+            help=_("Take the password from what COMMAND prints. No shell reads it."),
+        ),
+        click.option(
+            "--no-input",
+            is_flag=True,
+            help=_("Never ask. Without a terminal this is always so."),
+        ),
+    ]
+
+
+def json_option(function: Function) -> Function:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help=_("Print the result as JSON."))(
+        function
+    )
+
+
+def quiet_option(function: Function) -> Function:
+    """``--quiet``."""
+    return click.option("-q", "--quiet", is_flag=True, help=_("Print errors only."))(function)
+
+
+def jobs_option(function: Function) -> Function:
+    """``--jobs``."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(min=0, max=64),
+        default=0,
+        metavar="N",
+        help=_("Use N worker processes; 0 is one per processor."),
+    )(function)
+
+
+def yes_option(function: Function) -> Function:
+    """``--yes``."""
+    return click.option("--yes", is_flag=True, help=_("Answer yes to every question."))(function)
+
+
+def suite_option(function: Function) -> Function:
+    """``--suite``."""
+    return click.option(
+        "--suite",
+        type=click.Choice([suite.label for suite in Suite]),
+        callback=lambda _ctx, _parameter, value: Suite.from_label(value) if value else None,
+        help=_("Cipher suite of a new vault or file; the default is aes-256-gcm."),
+    )(function)
+
+
+def state_dir() -> str:
+    """The local state folder: ``$XDG_STATE_HOME/encvault``."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "encvault")
+
+
+def config_dir() -> str:
+    """The user's configuration folder: ``$XDG_CONFIG_HOME/encvault``."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(base, "encvault")

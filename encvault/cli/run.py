@@ -1,0 +1,112 @@
+"""The root command, and the one border where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from encvault import __version__
+from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, ui
+from encvault.errors import EncvaultError
+from encvault.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = {
+    "init": "encvault.cli.seal",
+    "seal": "encvault.cli.seal",
+    "open": "encvault.cli.open",
+    "status": "encvault.cli.look",
+    "verify": "encvault.cli.look",
+    "ls": "encvault.cli.look",
+    "cat": "encvault.cli.open",
+    "info": "encvault.cli.look",
+    "key": "encvault.cli.key",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, and lists commands in our order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """See `click.Group`."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """See `click.Group`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+def root() -> click.Group:
+    """The ``encvault`` command, in the language that is active now."""
+    return LazyGroup(
+        name="encvault",
+        help=_(
+            "Seal folders, files and drives with AES-256-GCM or SM4-GCM, and lose nothing.\n\n"
+            "Start with: encvault seal FOLDER"
+        ),
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_version,
+                help=_("Show the version and exit."),
+            )
+        ],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
+    if value:
+        click.echo(f"encvault {__version__}")
+        ctx.exit()
+
+
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with all the exits
+    """Run one command and return its exit code; nothing escapes."""
+    try:
+        result = root().main(args=list(arguments), prog_name="encvault", standalone_mode=False)
+        sys.stdout.flush()
+    except EncvaultError as error:
+        return ui.fail(error, as_json="--json" in arguments)
+    except click.UsageError as error:
+        return _usage(error)
+    except click.ClickException as error:
+        ui.message(error.format_message())
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        ui.message(_("interrupted"))
+        ui.hint(_("run the same command again: it goes on where it stopped"))
+        return EXIT_INTERRUPTED
+    except Terminated:
+        ui.message(_("stopped by a signal"))
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        # the reader has enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except Exception:  # noqa: BLE001 - a bug must end in an exit code as well
+        ui.message(_("internal error; nothing was removed that was not sealed"))
+        traceback.print_exc()
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.UsageError) -> int:
+    ui.message(error.format_message().rstrip("."))
+    if error.ctx is not None:
+        ui.hint(_("see: {command} --help").format(command=error.ctx.command_path))
+    return error.exit_code

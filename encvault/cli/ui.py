@@ -1,0 +1,228 @@
+"""What the user sees.
+
+The law (docs/design.md, "Messages"):
+
+* stdout is the result and nothing else; messages, questions and progress go to stderr and the
+  terminal;
+* a message is lower case, without a final stop, and says what happened; a line ``hint:`` says
+  what to do;
+* a question is asked only if stdin is a terminal and ``--no-input`` was not said;
+* names from disk are made harmless before they reach a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from encvault.i18n import _, ngettext
+from encvault.vault.report import Observer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from encvault.errors import EncvaultError
+    from encvault.vault.report import Report
+
+_REFRESH_SECONDS = 0.1
+
+
+def harmless(text: str) -> str:
+    """`text` without control characters and undecodable bytes, which a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def message(text: str) -> None:
+    """Tell the user something on stderr."""
+    _write(sys.stderr, f"encvault: {text}")
+
+
+def hint(text: str) -> None:
+    """Tell the user what to do."""
+    _write(sys.stderr, _("hint: {text}").format(text=text))
+
+
+def result(text: str) -> None:
+    """A line of the result on stdout."""
+    _write(sys.stdout, text)
+
+
+def show_json(value: Any) -> None:
+    """The result as JSON on stdout; the same in every language."""
+    sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    encoding = stream.encoding or "utf-8"
+    safe = harmless(text).encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(safe + "\n")
+
+
+def error_json(error: EncvaultError) -> dict[str, Any]:
+    """An error as JSON: class name, code, fields and the message in the user's language."""
+    return {
+        "error": type(error).__name__,
+        "exit_code": error.exit_code,
+        "message": str(error),
+        "hint": error.hint,
+        **error.fields(),
+    }
+
+
+def fail(error: EncvaultError, *, as_json: bool = False) -> int:
+    """Show an error; return its exit code."""
+    if as_json:
+        show_json(error_json(error))
+    message(str(error))
+    if error.hint:
+        hint(error.hint)
+    return error.exit_code
+
+
+def is_interactive() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - SI
+            return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def count_text(count: int) -> str:
+    """So many files, in words."""
+    return ngettext("{count} file", "{count} files", count).format(count=count)
+
+
+class Screen(Observer):
+    """Shows a run: problems as they come, a progress bar if stderr is a terminal.
+
+    Args:
+        what: the word on the bar.
+        quiet: show no progress and no notes.
+        plan: collect the plan's steps, for ``--dry-run``.
+    """
+
+    def __init__(self, what: str, *, quiet: bool = False) -> None:
+        self._what = what
+        self._quiet = quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._files = 0
+        self._total = 0
+        self._shown_at = 0.0
+        self.steps: list[tuple[str, str]] = []
+        self.wants_total = not quiet and sys.stderr.isatty()
+
+    def total(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        from rich.console import Console  # noqa: PLC0415 - 50 ms that only a bar is worth
+        from rich.progress import (  # noqa: PLC0415 - likewise
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._total = files
+        # no refresh thread: workers are forked from a single-threaded process only
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[files]}"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._progress.add_task(self._what, total=size, files=f"0/{files}")
+        self._progress.start()
+
+    def progress(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        if self._progress is None or self._task is None:
+            return
+        self._files += files
+        self._progress.update(self._task, advance=size, files=f"{self._files}/{self._total}")
+        now = time.monotonic()
+        if now - self._shown_at > _REFRESH_SECONDS:
+            self._shown_at = now
+            self._progress.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def action(self, verb: str, path: str) -> None:
+        """See `Observer`."""
+        self.steps.append((verb, path))
+
+    def problem(self, error: EncvaultError) -> None:
+        """See `Observer`."""
+        self._pause()
+        message(str(error))
+
+    def note(self, message: str) -> None:
+        """See `Observer`."""
+        if not self._quiet:
+            self._pause()
+            _write(sys.stderr, _("note: {text}").format(text=message))
+
+    def _pause(self) -> None:
+        """Clear the bar's line, so that the message does not run into it."""
+        if self._progress is not None:
+            sys.stderr.write("\r\x1b[2K")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """A run's report as JSON."""
+    return {
+        "files": report.files,
+        "size": report.size,
+        "folders": report.folders,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "problems": [error_json(problem) for problem in report.problems],
+        "notes": report.notes,
+    }
+
+
+def finish(report: Report, summary: str, *, as_json: bool, quiet: bool) -> int:
+    """Show a run's summary; return its exit code."""
+    outcome = report.outcome()
+    if as_json:
+        show_json(report_json(report))
+    elif not quiet:
+        message(summary)
+    if outcome is None:
+        return 0
+    if outcome not in report.problems:
+        message(str(outcome))
+    hints = {problem.hint for problem in report.problems if problem.hint}
+    for text in sorted(hints):
+        hint(text)
+    return outcome.exit_code

@@ -1,0 +1,372 @@
+"""A tree as one sealed pax archive, streamed both ways.
+
+What `open` and ``cat`` give back is a plain POSIX pax archive (IEEE Std 1003.1-2017) that any tar
+reads; opening it into a folder goes through our own extraction, which follows no link and lets no
+name leave the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from encvault.envelope import Header, InlineKeyInfo, Record, check_path
+from encvault.errors import (
+    DestinationExists,
+    EncvaultError,
+    InvalidRequest,
+    MalformedRecord,
+    SourceChanged,
+    SpecialFile,
+    Unreadable,
+)
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, Tree, join, split
+from encvault.i18n import _
+from encvault.vault import attributes
+from encvault.vault.layout import plain_name
+from encvault.vault.manifest import new_id
+from encvault.vault.report import Event, Observer, Report
+from encvault.vault.sealed import Buffers, SealWriter
+from encvault.vault.single import OutputFile, make_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from encvault.crypto.suite import Suite
+    from encvault.fs.tree import Entry
+    from encvault.keyslots import Recipient
+    from encvault.vault.plan import SealOptions
+
+_XATTR = "SCHILY.xattr."  # the key that GNU tar, bsdtar and star use
+_NS = 1_000_000_000
+
+
+def seal_archive(
+    sources: Sequence[Tree],
+    output: str,
+    recipients: Sequence[Recipient],
+    options: SealOptions,
+    *,
+    suite: Suite,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> Report:
+    """Seal folders as one archive; the sources are not touched.
+
+    Args:
+        sources: folders. The names of one are relative to it; of several, to their parents.
+        output: the sealed file, which appears when it is complete and durable.
+        recipients: at least one.
+        options: ``exclude`` is used.
+        suite: cipher suite.
+        force: replace an existing output.
+        observer: is told what happens.
+    """
+    watcher, report = observer or Observer(), Report()
+    prefixes = [os.path.basename(tree.path) if len(sources) > 1 else "" for tree in sources]
+    if len(set(prefixes)) != len(prefixes):
+        raise InvalidRequest(reason=_("two folders of one name do not fit into one archive"))
+    with OutputFile(output, force=force) as file:
+        key, slots = make_key(recipients, output)
+        name = plain_name(os.path.basename(output))
+        record = Record(type="archive", path=name, sealed_at_ns=time.time_ns()).encode()
+        info = InlineKeyInfo(new_id(), slots)
+        header = Header(suite, len(record), info).encode()
+        with key:
+            try:
+                writer = SealWriter(file.open(), suite, key, header, record, Buffers())
+                with tarfile.open(
+                    fileobj=cast("Any", writer),  # `write` is all that "w|" uses
+                    mode="w|",
+                    format=tarfile.PAX_FORMAT,
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                ) as tar:
+                    for tree, prefix in zip(sources, prefixes, strict=True):
+                        _Packer(tar, tree, prefix, options, report, watcher).pack()
+                writer.finish()
+            except OSError as error:
+                raise storage_error(error, output) from None
+        watcher.before_release([Event("seal", output, info.file, writer.content_size)])
+        file.publish()
+    return report
+
+
+class _Packer:
+    """Adds one tree to the archive."""
+
+    def __init__(
+        self,
+        tar: tarfile.TarFile,
+        tree: Tree,
+        prefix: str,
+        options: SealOptions,
+        report: Report,
+        observer: Observer,
+    ) -> None:
+        self._tar = tar
+        self._tree = tree
+        self._prefix = prefix
+        self._options = options
+        self._report = report
+        self._observer = observer
+
+    def pack(self) -> None:
+        for folder in self._tree.walk(enter=self._enters):
+            if folder.error is not None:
+                reason = os.strerror(folder.error.errno or 0)
+                self._problem(Unreadable(path=self._tree.show(folder.path), reason=reason))
+                continue
+            name = join(self._prefix, folder.path) if folder.path else self._prefix
+            if name:
+                self._tar.addfile(self._member(name, folder.status, tarfile.DIRTYPE))
+            for entry in folder.entries:
+                path = join(folder.path, entry.name)
+                if entry.kind != "dir" and not self._options.excludes(path):
+                    self._add(folder.path, entry, join(self._prefix, path))
+
+    def _enters(self, path: str) -> bool:
+        return not self._options.excludes(path)
+
+    def _problem(self, error: EncvaultError) -> None:
+        self._report.problems.append(error)
+        self._observer.problem(error)
+
+    def _add(self, folder: str, entry: Entry, name: str) -> None:
+        shown = self._tree.show(join(folder, entry.name))
+        if entry.kind == "symlink":
+            member = self._member(name, entry.status, tarfile.SYMTYPE)
+            try:
+                member.linkname = os.readlink(entry.name, dir_fd=self._tree.folder(folder))
+            except OSError as error:
+                self._problem(storage_error(error, shown, reading=True))
+                return
+            self._tar.addfile(member)
+        elif entry.kind == "file":
+            try:
+                fd = calls.open_read(self._tree.folder(folder), entry.name)
+            except OSError as error:
+                self._problem(storage_error(error, shown, reading=True))
+                return
+            try:
+                self._add_file(fd, name, shown)
+            finally:
+                os.close(fd)
+        else:
+            self._problem(SpecialFile(path=shown, kind=entry.kind))
+            return
+        self._report.files += 1
+        self._report.size += entry.status.st_size
+        self._observer.progress(1, entry.status.st_size)
+
+    def _add_file(self, fd: int, name: str, shown: str) -> None:
+        status = os.fstat(fd)
+        member = self._member(name, status, tarfile.REGTYPE)
+        member.size = status.st_size
+        member.pax_headers = dict(member.pax_headers) | {
+            _XATTR + key: value.decode("utf-8", "surrogateescape")
+            for key, value in attributes.read_xattrs(fd)
+        }
+        content = _Exactly(fd, status.st_size)
+        self._tar.addfile(member, content)
+        if content.was_short or Stamp.of(os.fstat(fd)) != Stamp.of(status):
+            self._problem(SourceChanged(path=shown))
+
+    def _member(self, name: str, status: os.stat_result, kind: bytes) -> tarfile.TarInfo:
+        member = tarfile.TarInfo(name)
+        member.type = kind
+        member.mode = stat.S_IMODE(status.st_mode)
+        member.uid, member.gid = status.st_uid, status.st_gid
+        seconds, rest = divmod(status.st_mtime_ns, _NS)
+        # a float would lose nanoseconds
+        member.pax_headers = {"mtime": f"{seconds}.{rest:09d}"}
+        return member
+
+
+class _Exactly(io.RawIOBase):
+    """The first `size` bytes of a file, padded with zeros if it has become shorter meanwhile.
+
+    tar has written the size already; fewer bytes would shift everything that follows.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._left = size
+        self.was_short = False
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = calls.read(self._fd, wanted) if wanted and not self.was_short else b""
+        if len(data) < wanted:
+            self.was_short = True
+            data += bytes(wanted - len(data))
+        self._left -= len(data)
+        return data
+
+
+# -- extraction -----------------------------------------------------------------------------
+
+
+def extract_archive(
+    pieces: Iterator[memoryview],
+    target: Tree,
+    shown: str,
+    *,
+    force: bool = False,
+    observer: Observer | None = None,
+    event: Event | None = None,
+) -> Report:
+    """Unpack an authenticated pax stream into a folder, whole or not at all.
+
+    Everything is unpacked into a temporary folder first and gets its place only when the last
+    chunk of the sealed file has been authenticated.
+
+    Args:
+        pieces: the archive's bytes.
+        target: the folder.
+        shown: the sealed file, for messages.
+        force: replace files that exist at the top of `target`.
+        observer: is told what happens.
+        event: told to the observer before anything gets its place.
+
+    Raises:
+        UnsafePath: a name would leave the folder; nothing was unpacked.
+        DestinationExists: a name at the top exists already.
+    """
+    watcher, report = observer or Observer(), Report()
+    temporary = durable.temporary_name(new_id())
+    try:
+        calls.mkdir(target.fd, temporary, 0o700)
+    except OSError as error:
+        raise storage_error(error, target.path) from None
+    try:
+        with Tree(os.path.join(target.path, temporary)) as inside:
+            _Unpacker(inside, shown, report, watcher).unpack(pieces)
+            calls.sync_filesystem(inside.fd)
+            names = sorted(os.listdir(inside.fd))
+            taken = [name for name in names if calls.exists(target.fd, name)]
+            if taken and not force:
+                raise DestinationExists(path=target.show(taken[0]))
+            if event is not None:
+                watcher.before_release([event])
+            for name in names:
+                if name in taken:
+                    calls.unlink(target.fd, name)
+                calls.rename_new(inside.fd, name, name, target.fd)
+            calls.fsync(target.fd)
+    except OSError as error:
+        raise storage_error(error, target.path) from None
+    except tarfile.TarError as error:
+        raise MalformedRecord(path=shown, reason=str(error)) from None
+    finally:
+        durable.discard_tree(target.fd, temporary)
+    return report
+
+
+class _Unpacker:
+    def __init__(self, inside: Tree, shown: str, report: Report, observer: Observer) -> None:
+        self._inside = inside
+        self._shown = shown
+        self._report = report
+        self._observer = observer
+        self._folders: list[tuple[str, Record]] = []
+
+    def unpack(self, pieces: Iterator[memoryview]) -> None:
+        source = _PieceReader(pieces)
+        with tarfile.open(
+            fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
+        ) as tar:
+            for member in tar:
+                self._unpack_member(tar, member)
+        source.drain()  # the last chunk decides whether any of it is genuine
+        for path, record in sorted(self._folders, key=_path_of, reverse=True):
+            attributes.restore(self._inside.folder(path), record)
+
+    def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = member.name.rstrip("/")
+        check_path(path, self._shown)
+        record = _record_of(member, path)
+        folder, name = split(path)
+        if member.isdir():
+            self._inside.make_folders(path)
+            self._folders.append((path, record))
+            return
+        above = self._inside.make_folders(folder)
+        if member.issym():
+            calls.symlink(os.fsencode(member.linkname), above, name)
+            attributes.restore_symlink(above, name, record)
+        elif member.isreg():
+            content = tar.extractfile(member)
+            if content is None:
+                raise AssertionError("archive: a regular file has content")
+            fd = calls.create(above, name)
+            try:
+                while data := content.read(1 << 18):
+                    calls.write(fd, data)
+                attributes.restore(fd, record)
+            finally:
+                os.close(fd)
+        else:
+            error = SpecialFile(path=path, kind="special file")
+            self._report.problems.append(error)
+            self._observer.problem(error)
+            return
+        self._report.files += 1
+        self._report.size += member.size
+        self._observer.progress(1, member.size)
+
+
+def _path_of(pair: tuple[str, Record]) -> str:
+    return pair[0]
+
+
+def _record_of(member: tarfile.TarInfo, path: str) -> Record:
+    text = member.pax_headers.get("mtime", str(member.mtime))
+    seconds, _dot, rest = text.partition(".")
+    mtime_ns = int(seconds) * _NS + int(rest[:9].ljust(9, "0") or 0)
+    return Record(
+        type="file",
+        path=path,
+        sealed_at_ns=0,
+        mode=member.mode & 0o7777,
+        mtime_ns=mtime_ns,
+        owner=(member.uid, member.gid),
+        xattrs=tuple(
+            (key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
+            for key, value in member.pax_headers.items()
+            if key.startswith(_XATTR + "user.")
+        ),
+    )
+
+
+class _PieceReader(io.RawIOBase):
+    """An iterator of pieces as a file to read from."""
+
+    def __init__(self, pieces: Iterator[memoryview]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._held = b""
+
+    def read(self, size: int = -1) -> bytes:
+        parts: list[bytes] = []
+        missing = size
+        while missing:
+            if not self._held:
+                self._held = bytes(next(self._pieces, b""))
+                if not self._held:
+                    break
+            parts.append(self._held[:missing])
+            self._held = self._held[missing:]
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def drain(self) -> None:
+        for _piece in self._pieces:
+            pass

@@ -1,0 +1,103 @@
+"""What a file is beside its bytes: mode, times, owner, extended attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from encvault.envelope import MAX_XATTRS_SIZE
+
+if TYPE_CHECKING:
+    from encvault.envelope import Record
+
+_KEPT_NAMESPACES = ("user.", "system.posix_acl_")
+IS_PRIVILEGED = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def read_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
+    """Extended attributes that belong to the user's data, sorted by name.
+
+    Labels of the system (``security.*``) describe this machine's policy and stay behind. More
+    than 64 KiB together are left out, as the format allows no more.
+    """
+    if not hasattr(os, "listxattr"):
+        return ()
+    try:
+        names = os.listxattr(fd)
+    except OSError:
+        return ()
+    if not names:
+        return ()
+    found = []
+    for name in sorted(names):
+        if name.startswith(_KEPT_NAMESPACES):
+            with contextlib.suppress(OSError):
+                found.append((name, os.getxattr(fd, name)))
+    if sum(len(value) for _name, value in found) > MAX_XATTRS_SIZE:
+        return ()
+    return tuple(found)
+
+
+def keep_access(fd: int, status: os.stat_result) -> None:
+    """Give a sealed file the mode, and if we may the owner, of what it was made from.
+
+    File systems without modes refuse; the sealed bytes need no protection, so that is forgiven.
+    """
+    with contextlib.suppress(OSError):
+        if IS_PRIVILEGED and (status.st_uid, status.st_gid) != (0, 0):
+            os.fchown(fd, status.st_uid, status.st_gid)
+        os.fchmod(fd, status.st_mode & 0o777)
+
+
+def restore(fd: int, record: Record) -> list[str]:
+    """Give an opened file or folder its attributes back.
+
+    Returns:
+        Names of what could not be set: FAT keeps no modes, an ordinary user may not give files
+        away. The caller reports it; a mode that was not restored is not a protection.
+    """
+    lost = []
+    mode = record.mode
+    if IS_PRIVILEGED and record.owner is not None:
+        try:
+            os.fchown(fd, *record.owner)
+        except OSError:
+            lost.append("owner")
+            mode = None if mode is None else mode & 0o777  # never set-uid for another owner
+    for name, value in record.xattrs:
+        try:
+            os.setxattr(fd, name, value)
+        except (OSError, AttributeError):
+            lost.append("xattr " + name)
+    if mode is not None:
+        try:
+            os.fchmod(fd, mode)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                lost.append("mode")
+        except OSError:
+            lost.append("mode")
+    if record.mtime_ns is not None:
+        try:
+            os.utime(fd, ns=(record.mtime_ns, record.mtime_ns))
+        except OSError:
+            lost.append("mtime")
+    return lost
+
+
+def restore_symlink(folder: int, name: str, record: Record) -> list[str]:
+    """The same for a symbolic link, which has an owner and a time of its own."""
+    lost = []
+    if IS_PRIVILEGED and record.owner is not None:
+        try:
+            os.chown(name, *record.owner, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            lost.append("owner")
+    if record.mtime_ns is not None:
+        try:
+            times = (record.mtime_ns, record.mtime_ns)
+            os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            lost.append("mtime")
+    return lost

@@ -1,0 +1,173 @@
+"""The tree of a hidden vault, put together from what its objects say of themselves.
+
+Objects carry their name and their folder's id (docs/format.md section 6.2); this module reads the
+records of all of them and works out the paths. Nothing else in a vault knows names, so nothing can
+get lost but an object itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from encvault.errors import EncvaultError, SwappedFile
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, join
+from encvault.vault.layout import is_object, object_path
+from encvault.vault.manifest import OBJECTS_FOLDER
+from encvault.vault.opening import open_sealed
+from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.sealed import read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from encvault.envelope import Record
+    from encvault.fs.tree import Entry
+    from encvault.vault.vault import Vault
+
+LOST_AND_FOUND = "lost+found"
+_BATCH = 512
+
+
+@dataclass(slots=True)
+class Found:
+    """One object.
+
+    Attributes:
+        file: its file id.
+        stamp: the sealed file.
+        record: what it says of itself.
+        path: its path in the vault, once that is worked out; "" for a part.
+    """
+
+    file: str
+    stamp: Stamp
+    record: Record
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Catalog:
+    """Everything in a hidden vault.
+
+    Attributes:
+        files: files, links and archives by path.
+        folders: folder objects by path.
+        parts: further parts of large files, by file id.
+        superseded: objects that a newer one of the same path replaces.
+        problems: objects whose record does not open.
+    """
+
+    files: dict[str, Found] = field(default_factory=dict)
+    folders: dict[str, Found] = field(default_factory=dict)
+    parts: dict[str, Found] = field(default_factory=dict)
+    superseded: list[Found] = field(default_factory=list)
+    problems: list[EncvaultError] = field(default_factory=list)
+
+
+def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
+    """Read every object's record. The vault must be unlocked."""
+    catalog = Catalog()
+    found: list[Found] = []
+
+    def work(batch: list[tuple[str, Stamp]], _tick: Tick) -> list[Found | EncvaultError]:
+        return [_read_object(vault, file_id, stamp) for file_id, stamp in batch]
+
+    pool = Pool(work, jobs or default_jobs())
+    for _batch, answers in pool.map(_batches(vault)):
+        for answer in answers:
+            if isinstance(answer, Found):
+                found.append(answer)
+            else:
+                catalog.problems.append(answer)
+    _place(catalog, found)
+    return catalog
+
+
+def objects(vault: Vault) -> Iterator[Entry]:
+    """Every object's directory entry."""
+    if not vault.tree.exists(OBJECTS_FOLDER):
+        return
+    for folder in vault.tree.walk(OBJECTS_FOLDER):
+        for entry in folder.entries:
+            if entry.kind == "file" and is_object(entry.name):
+                yield entry
+
+
+def _batches(vault: Vault) -> Iterator[list[tuple[str, Stamp]]]:
+    batch: list[tuple[str, Stamp]] = []
+    for entry in objects(vault):
+        batch.append((entry.name, Stamp.of(entry.status)))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _read_object(vault: Vault, file_id: str, stamp: Stamp) -> Found | EncvaultError:
+    path = object_path(file_id)
+    shown = vault.tree.show(path)
+    try:
+        fd = open_sealed(vault.tree, path)
+        try:
+            header, record, _size = read_record(fd, shown, vault)
+        finally:
+            os.close(fd)
+    except EncvaultError as error:
+        return error
+    except OSError as error:
+        return storage_error(error, shown, reading=True)
+    if header.key_info.file != file_id:
+        return SwappedFile(path=shown, sealed_as=header.key_info.file)
+    return Found(file_id, stamp, record)
+
+
+def _age(found: Found) -> tuple[int, str]:
+    return found.record.sealed_at_ns, found.file
+
+
+def _place(catalog: Catalog, found: list[Found]) -> None:
+    """Work out the paths; the newest object of a path counts."""
+    newest: dict[str, Found] = {}  # folder id -> its newest object
+    for item in sorted((item for item in found if item.record.type == "dir"), key=_age):
+        folder_id = item.record.folder or ""
+        if folder_id in newest:
+            catalog.superseded.append(newest[folder_id])
+        newest[folder_id] = item
+    paths: dict[str, str] = {"": ""}
+    for folder_id in newest:
+        _folder_path(folder_id, newest, paths)
+    for folder_id, item in sorted(newest.items(), key=lambda pair: _age(pair[1])):
+        item.path = paths[folder_id]
+        if (older := catalog.folders.get(item.path)) is not None:
+            catalog.superseded.append(older)
+        catalog.folders[item.path] = item
+    for item in sorted((item for item in found if item.record.type != "dir"), key=_age):
+        if item.record.type == "part":
+            catalog.parts[item.file] = item
+            continue
+        above = paths.get(item.record.parent or "", LOST_AND_FOUND)
+        item.path = join(above, item.record.path)
+        if (older := catalog.files.get(item.path)) is not None:
+            catalog.superseded.append(older)
+        catalog.files[item.path] = item
+
+
+def _folder_path(folder_id: str, newest: dict[str, Found], paths: dict[str, str]) -> None:
+    """Fill in a folder's path and those above it; a loop or a missing parent ends in lost+found."""
+    chain: list[str] = []
+    at = folder_id
+    while at not in paths:
+        if at not in newest or at in chain:
+            paths[at] = LOST_AND_FOUND
+            break
+        chain.append(at)
+        at = newest[at].record.parent or ""
+    for link in reversed(chain):
+        record = newest[link].record
+        above = paths[record.parent or ""]
+        if paths.get(link) is None:
+            paths[link] = join(above, record.path)

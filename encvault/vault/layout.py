@@ -1,0 +1,87 @@
+"""Where sealed files lie and what they are called (docs/format.md, sections 6.1 and 6.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, encode_base32, is_id
+from encvault.errors import FormatError
+from encvault.fs import calls
+from encvault.fs.tree import join
+from encvault.vault.manifest import OBJECTS_FOLDER
+from encvault.vault.sealed import read_header
+
+if TYPE_CHECKING:
+    from encvault.envelope import Header
+    from encvault.fs.tree import Tree
+
+SUFFIX = ".sealed"
+_SHORT_PREFIX_SIZE = 200  # bytes of a long name that stay readable
+_SHORT_DIGEST_LENGTH = 20
+
+
+def sealed_name(name: str) -> str:
+    """The visible layout's name for a sealed `name`; never longer than 255 bytes."""
+    encoded = os.fsencode(name)
+    if len(encoded) + len(SUFFIX) <= MAX_NAME_SIZE:
+        return name + SUFFIX
+    prefix = encoded[:_SHORT_PREFIX_SIZE].decode(errors="ignore")
+    digest = encode_base32(hashlib.sha256(encoded).digest())[:_SHORT_DIGEST_LENGTH]
+    return f"{prefix}~{digest}{SUFFIX}"
+
+
+def plain_name(name: str) -> str:
+    """The name that a sealed file's own name suggests, without a key."""
+    return name.removesuffix(SUFFIX)
+
+
+def opened_name(name: str, sealed_as: str) -> str:
+    """The name to open a sealed file under.
+
+    Args:
+        name: what the sealed file is called now.
+        sealed_as: the name in its record.
+    """
+    if sealed_name(sealed_as) == name or not name.endswith(SUFFIX):
+        return sealed_as
+    return plain_name(name)
+
+
+def object_folder(file_id: str) -> str:
+    """The folder, within the vault, of a hidden layout's object."""
+    return f"{OBJECTS_FOLDER}/{file_id[:2]}"
+
+
+def object_path(file_id: str) -> str:
+    """The path, within the vault, of a hidden layout's object."""
+    return join(object_folder(file_id), file_id)
+
+
+def is_object(name: str) -> bool:
+    """Whether a name in the objects folder is an object's."""
+    return is_id(name)
+
+
+def peek(tree: Tree, folder: str, name: str) -> Header | None:
+    """The header of a sealed file, or None if the file is none or cannot be read."""
+    try:
+        fd = calls.open_read(tree.folder(folder), name)
+    except OSError:
+        return None
+    try:
+        return read_header(fd, tree.show(join(folder, name)))
+    except (FormatError, OSError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def belongs_to(header: Header | None, vault: str) -> bool:
+    """Whether a header is of a file in this vault."""
+    return (
+        header is not None
+        and isinstance(header.key_info, VaultKeyInfo)
+        and header.key_info.vault == vault
+    )

@@ -1,0 +1,206 @@
+"""What this machine remembers of its vaults, so that unchanged files are not sealed again.
+
+One SQLite file per vault in the local state folder. A row says: *the plain file at this path, with
+this stamp, and the sealed file with these ids hold the same content*. It answers two questions:
+whether a file is unchanged since its last seal, and whether a sealed file is the known
+predecessor of a plain one, so that it may be replaced. Losing the file costs time and, where a
+plain and a sealed copy both exist, a question to the user; it never costs data.
+
+The plain names are in the clear here, as they are in the folder that was sealed from this machine
+(docs/threat-model.md). SQLite does its own durable writing; everything else goes through `fs`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from encvault.errors import StateUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from encvault.fs.tree import Stamp
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+  root BLOB, dir BLOB, name BLOB, size INT, mtime_ns INT, ctime_ns INT, inode INT, ids TEXT,
+  PRIMARY KEY (root, dir, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders (
+  root BLOB, dir BLOB, folder TEXT, object TEXT, mode INT, mtime_ns INT,
+  PRIMARY KEY (root, dir)
+) WITHOUT ROWID;
+"""
+
+# A change within the clock's granularity after the stamp was taken would go unseen, as git's
+# "racy" entries would: such a file is not remembered, and so is sealed again next time.
+RACY_NS = 20_000_000
+COARSE_RACY_NS = 2_000_000_000  # FAT keeps two seconds
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One remembered file.
+
+    Attributes:
+        dir, name: where the plain file is, relative to its root.
+        stamp: the plain file when it was read.
+        ids: file id of the sealed file, and those of its further parts.
+    """
+
+    dir: str
+    name: str
+    stamp: Stamp
+    ids: tuple[str, ...]
+
+    def is_racy(self, now_ns: int) -> bool:
+        """Whether the file changed so recently that its stamp proves nothing."""
+        newest = max(self.stamp.mtime_ns, self.stamp.ctime_ns)
+        coarse = self.stamp.mtime_ns % 1_000_000_000 == 0
+        return newest > now_ns - (COARSE_RACY_NS if coarse else RACY_NS)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of one name.
+
+    Attributes:
+        stamp: size, mtime_ns, ctime_ns and inode of the plain file.
+        ids: of the sealed file and its parts.
+    """
+
+    stamp: tuple[int, int, int, int]
+    ids: tuple[str, ...]
+
+    def matches(self, stamp: Stamp) -> bool:
+        """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
+        return self.stamp == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRow:
+    """One remembered folder of the hidden layout.
+
+    Attributes:
+        folder: folder id.
+        object: file id of its sealed object.
+        mode, mtime_ns: the plain folder when it was sealed.
+    """
+
+    folder: str
+    object: str
+    mode: int
+    mtime_ns: int
+
+
+class Ledger:
+    """Rows for one vault and one plain root.
+
+    Args:
+        state_dir: the local state folder, made if missing.
+        vault: the vault's id.
+        root: absolute path of the folder that holds the plain files.
+
+    Raises:
+        StateUnavailable: the folder or the database cannot be used.
+    """
+
+    def __init__(self, state_dir: str, vault: str, root: str) -> None:
+        self._root = os.fsencode(root)
+        folder = os.path.join(state_dir, "vaults")
+        path = os.path.join(folder, f"{vault}.sqlite")
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=10)
+            try:
+                self._db.executescript(
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+                )
+            except BaseException:
+                self._db.close()
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise StateUnavailable(path=folder, reason=str(error)) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def files(self, folder: str) -> dict[str, Known]:
+        """What is remembered of the files of one folder."""
+        rows = self._db.execute(
+            "SELECT name, size, mtime_ns, ctime_ns, inode, ids FROM files WHERE root=? AND dir=?",
+            (self._root, os.fsencode(folder)),
+        )
+        return {
+            os.fsdecode(name): Known((size, mtime_ns, ctime_ns, inode), tuple(ids.split()))
+            for name, size, mtime_ns, ctime_ns, inode, ids in rows
+        }
+
+    def remember(self, rows: Iterable[FileRow], folders: dict[str, FolderRow]) -> None:
+        """Keep rows; durable on return."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    (
+                        self._root,
+                        os.fsencode(row.dir),
+                        os.fsencode(row.name),
+                        row.stamp.size,
+                        row.stamp.mtime_ns,
+                        row.stamp.ctime_ns,
+                        row.stamp.inode,
+                        " ".join(row.ids),
+                    )
+                    for row in rows
+                ),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?,?)",
+                (
+                    (self._root, os.fsencode(path), row.folder, row.object, row.mode, row.mtime_ns)
+                    for path, row in folders.items()
+                ),
+            )
+
+    def forget(self, paths: Iterable[tuple[str, str]]) -> None:
+        """Drop the rows of these folders and names."""
+        with self._db:
+            self._db.executemany(
+                "DELETE FROM files WHERE root=? AND dir=? AND name=?",
+                ((self._root, os.fsencode(folder), os.fsencode(name)) for folder, name in paths),
+            )
+
+    def folder(self, path: str) -> FolderRow | None:
+        """What is remembered of one folder."""
+        row = self._db.execute(
+            "SELECT folder, object, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
+            (self._root, os.fsencode(path)),
+        ).fetchone()
+        return FolderRow(*row) if row else None
+
+    def all_folders(self) -> dict[str, FolderRow]:
+        """Every remembered folder by path."""
+        rows = self._db.execute(
+            "SELECT dir, folder, object, mode, mtime_ns FROM folders WHERE root=?", (self._root,)
+        )
+        return {os.fsdecode(path): FolderRow(*rest) for path, *rest in rows}
+
+    def forget_folders(self, paths: Iterable[str]) -> None:
+        """Drop the rows of these folders and of the files in them."""
+        keys = [(self._root, os.fsencode(path)) for path in paths]
+        with self._db:
+            self._db.executemany("DELETE FROM folders WHERE root=? AND dir=?", keys)
+            self._db.executemany("DELETE FROM files WHERE root=? AND dir=?", keys)

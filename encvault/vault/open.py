@@ -1,0 +1,433 @@
+"""Open a vault: batches through workers, then names; the mirror of `seal`.
+
+For each batch, in this order:
+
+1. workers write the opened copies under temporary names that only the owner may read; in place
+   they sync, read them back and compare them with the sealed files;
+2. the observer writes its log: no plaintext gets its name before its event is durable;
+3. the copies get their names, and these are synced;
+4. in place, each sealed file that is still the one that was read is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, join, split
+from encvault.i18n import ngettext
+from encvault.vault import attributes
+from encvault.vault.catalog import Catalog, read_catalog
+from encvault.vault.layout import SUFFIX, belongs_to, object_folder, peek, plain_name, sealed_name
+from encvault.vault.ledger import FileRow
+from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
+from encvault.vault.opening import (
+    OpenContext,
+    OpenOutcome,
+    OpenTask,
+    discard_task,
+    is_ticked,
+    open_batch,
+)
+from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.report import Event, Observer, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from encvault.fs.tree import Folder, Tree
+    from encvault.vault.ledger import Ledger
+    from encvault.vault.vault import Vault
+
+BATCH_FILES = 512
+BATCH_SIZE = 16 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How to open a vault.
+
+    Attributes:
+        keep: leave the sealed files (in place only; elsewhere they always stay).
+        force: replace files that differ.
+        only: plain paths within the vault to restrict the run to; empty for all of it.
+        base: folder within the vault whose content the target shall hold; "" for the top.
+        jobs: worker processes, 0 for one per processor.
+    """
+
+    keep: bool = False
+    force: bool = False
+    only: tuple[str, ...] = ()
+    base: str = ""
+    jobs: int = 0
+
+    def below_base(self, path: str) -> str:
+        """Where a path of the vault goes in the target."""
+        if not self.base:
+            return path
+        return "" if path == self.base else path.removeprefix(self.base + "/")
+
+    def covers(self, path: str) -> bool:
+        """Whether the run is concerned with this plain path."""
+        return not self.only or any(
+            chosen in ("", path) or path.startswith(chosen + "/") for chosen in self.only
+        )
+
+    def leads_to(self, path: str) -> bool:
+        """Whether the run must enter this folder."""
+        return self.covers(path) or any(chosen.startswith(path + "/") for chosen in self.only)
+
+
+def open_tree(
+    vault: Vault,
+    target: Tree,
+    options: OpenOptions,
+    *,
+    ledger: Ledger | None = None,
+    observer: Observer | None = None,
+) -> Report:
+    """Open what is in `vault`, which must be unlocked and held, into `target`.
+
+    Args:
+        vault: the vault.
+        target: where to; the vault's own tree to open in place.
+        options: what and how.
+        ledger: remembers, with ``keep``, which plain file came from which sealed one.
+        observer: is told what happens.
+
+    Raises:
+        EncvaultError: nothing could be done at all; failures of single files are in the report.
+    """
+    return _OpenRun(vault, target, options, ledger, observer or Observer()).run()
+
+
+class _OpenRun:
+    def __init__(
+        self,
+        vault: Vault,
+        target: Tree,
+        options: OpenOptions,
+        ledger: Ledger | None,
+        observer: Observer,
+    ) -> None:
+        self.vault = vault
+        self.tree = vault.tree
+        self.target = target
+        self.options = options
+        self.ledger = ledger
+        self.observer = observer
+        self.report = Report()
+        self.in_place = target is vault.tree
+        self.drops_sealed = self.in_place and not options.keep
+        self.catalog: Catalog | None = None
+        self.leftovers: list[tuple[str, str]] = []
+        self._folders: list[Folder] = []
+        self._moved = 0
+        self._lost: dict[str, int] = {}
+        self._in_flight: dict[int, list[OpenTask]] = {}
+
+    def run(self) -> Report:
+        if self.vault.hidden:
+            self.catalog = read_catalog(self.vault, self.options.jobs)
+            for error in self.catalog.problems:
+                self._problem(error)
+        if self.observer.wants_total:
+            self._count()
+        context = OpenContext(
+            tree=self.tree,
+            keyring=self.vault,
+            target=self.target,
+            hidden=self.vault.hidden,
+            force=self.options.force,
+            check=self.drops_sealed,
+        )
+
+        def work(tasks: list[OpenTask], tick: Tick) -> list[OpenOutcome]:
+            context.tick = tick
+            return open_batch(context, tasks)
+
+        pool = Pool(work, self.options.jobs or default_jobs(), self._tick)
+        done = pool.map(self._tracked(self._batches()))
+        try:
+            for tasks, outcomes in done:
+                self._commit(tasks, outcomes)
+                del self._in_flight[id(tasks)]
+        finally:
+            done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
+            for tasks in self._in_flight.values():
+                for task in tasks:
+                    discard_task(self.target, task)
+        self._finish()
+        return self.report
+
+    def _problem(self, error: EncvaultError) -> None:
+        self.report.problems.append(error)
+        self.observer.problem(error)
+
+    def _note(self, message: str) -> None:
+        self.report.notes.append(message)
+        self.observer.note(message)
+
+    def _tick(self, size: int) -> None:
+        self.observer.progress(0, size)
+
+    # -- tasks ------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        files = size = 0
+        for task in self._tasks(quiet=True):
+            files += 1
+            size += task.stamp.size
+        self.observer.total(files, size)
+
+    def _tracked(self, batches: Iterator[list[OpenTask]]) -> Iterator[list[OpenTask]]:
+        for batch in batches:
+            self._in_flight[id(batch)] = batch
+            yield batch
+
+    def _batches(self) -> Iterator[list[OpenTask]]:
+        batch: list[OpenTask] = []
+        size = 0
+        for task in self._tasks(quiet=False):
+            if batch and (len(batch) >= BATCH_FILES or size + task.stamp.size > BATCH_SIZE):
+                yield batch
+                batch, size = [], 0
+            batch.append(task)
+            size += task.stamp.size
+        if batch:
+            yield batch
+
+    def _tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
+        if self.catalog is not None:
+            yield from self._hidden_tasks(self.catalog)
+        else:
+            yield from self._visible_tasks(quiet=quiet)
+
+    def _hidden_tasks(self, catalog: Catalog) -> Iterator[OpenTask]:
+        for path, found in sorted(catalog.files.items()):
+            if self.options.covers(path):
+                folder, name = split(path)
+                yield OpenTask(
+                    dir=object_folder(found.file),
+                    name=found.file,
+                    stamp=found.stamp,
+                    target_dir=self.options.below_base(folder),
+                    target_name=name,
+                    temporary_id=new_id(),
+                    file=found.file,
+                )
+
+    def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
+        for folder in self.tree.walk(enter=self._enters):
+            path = folder.path
+            if folder.error is not None:
+                if not quiet:
+                    reason = os.strerror(folder.error.errno or 0)
+                    self._problem(Unreadable(path=self.tree.show(path), reason=reason))
+                continue
+            if path and any(entry.name == FOLDER for entry in folder.entries):
+                folder.entries.clear()  # a vault of its own
+                continue
+            if not quiet:
+                self._remember_folder(folder)
+            for entry in folder.entries:
+                if entry.kind != "file" or not entry.name.endswith(SUFFIX):
+                    continue
+                plain = join(path, plain_name(entry.name))
+                if not (self.options.covers(plain) or self.options.covers(join(path, entry.name))):
+                    continue
+                yield OpenTask(
+                    dir=path,
+                    name=entry.name,
+                    stamp=Stamp.of(entry.status),
+                    target_dir=self.options.below_base(path),
+                    target_name=None,
+                    temporary_id=new_id(),
+                )
+
+    def _enters(self, path: str) -> bool:
+        return split(path)[1] != FOLDER and self.options.leads_to(path)
+
+    def _remember_folder(self, folder: Folder) -> None:
+        self._folders.append(type(folder)(folder.path, folder.status, []))
+        if self.in_place:
+            self.leftovers += [
+                (folder.path, entry.name)
+                for entry in folder.entries
+                if durable.is_temporary(entry.name)
+            ]
+
+    # -- one batch --------------------------------------------------------------------------
+
+    def _commit(self, tasks: list[OpenTask], outcomes: list[OpenOutcome]) -> None:
+        good: list[tuple[OpenTask, OpenOutcome]] = []
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            if outcome.error is not None:
+                self._fail(task, outcome.error)
+            else:
+                good.append((task, outcome))
+        fresh = [(task, outcome) for task, outcome in good if not outcome.same]
+        if fresh and not self.drops_sealed:
+            calls.sync_filesystem(self.target.fd)
+        self.observer.before_release(
+            [
+                Event("open", join(task.target_dir, outcome.name), outcome.file, outcome.size)
+                for task, outcome in good
+            ]
+        )
+        done = [pair for pair in good if pair[1].same or self._name(*pair)]
+        if not done:
+            return
+        calls.sync_filesystem(self.target.fd)
+        if self.in_place and self.options.keep:
+            self._remember(done)
+        for task, outcome in done:
+            self._release(task, outcome)
+
+    def _fail(self, task: OpenTask, error: EncvaultError) -> None:
+        self._problem(error)
+        self.observer.progress(1, 0)
+        discard_task(self.target, task)
+
+    def _name(self, task: OpenTask, outcome: OpenOutcome) -> bool:
+        temporary = durable.temporary_name(task.temporary_id)
+        shown = self.target.show(join(task.target_dir, outcome.name))
+        try:
+            fd = self.target.folder(task.target_dir)
+            if self.options.force:
+                calls.replace(fd, temporary, outcome.name)
+            else:
+                calls.rename_new(fd, temporary, outcome.name)
+        except FileExistsError:
+            self._fail(task, Conflict(path=shown))
+            return False
+        except OSError as error:
+            self._fail(task, storage_error(error, shown))
+            return False
+        return True
+
+    def _remember(self, done: list[tuple[OpenTask, OpenOutcome]]) -> None:
+        if self.ledger is None:
+            return
+        rows = []
+        for task, outcome in done:
+            path = join(task.target_dir, outcome.name)
+            rows.append(
+                FileRow(
+                    task.target_dir, outcome.name, Stamp.of(self.target.status(path)), outcome.ids
+                )
+            )
+        self.ledger.remember(rows, {})
+
+    def _release(self, task: OpenTask, outcome: OpenOutcome) -> None:
+        if self.drops_sealed and not self._drop(task, outcome):
+            return
+        self.report.files += 1
+        self.report.size += outcome.size
+        self._moved += outcome.moved
+        for what in outcome.lost:
+            self._lost[what] = self._lost.get(what, 0) + 1
+        ticked = is_ticked(outcome.size) and not outcome.same
+        self.observer.progress(1, 0 if ticked else outcome.size)
+
+    def _drop(self, task: OpenTask, outcome: OpenOutcome) -> bool:
+        try:
+            if Stamp.of(self.tree.status(task.path)) != task.stamp:
+                self._problem(SourceChanged(path=self.tree.show(task.path)))
+                return False
+            for file_id in outcome.ids[1:]:
+                calls.unlink(self.tree.folder(object_folder(file_id)), file_id)
+            calls.unlink(self.tree.folder(task.dir), task.name)
+        except OSError as error:
+            self._problem(storage_error(error, self.tree.show(task.path)))
+            return False
+        return True
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        for folder, name in self.leftovers:
+            calls.unlink(self.target.folder(folder), name)
+        if self.catalog is not None:
+            self._restore_hidden_folders(self.catalog)
+        else:
+            self._restore_visible_folders()
+        if self._moved:
+            self._note(
+                ngettext(
+                    "{count} file was moved or renamed since it was sealed",
+                    "{count} files were moved or renamed since they were sealed",
+                    self._moved,
+                ).format(count=self._moved)
+            )
+        for what, count in sorted(self._lost.items()):
+            self._note(
+                ngettext(
+                    "the {what} of {count} file could not be restored here",
+                    "the {what} of {count} files could not be restored here",
+                    count,
+                ).format(what=what, count=count)
+            )
+        calls.sync_filesystem(self.target.fd)
+
+    def _restore_visible_folders(self) -> None:
+        for folder in reversed(self._folders):
+            if not self.in_place and (not folder.path or not self.options.covers(folder.path)):
+                continue
+            try:
+                fd = self.target.make_folders(self.options.below_base(folder.path))
+                if not self.in_place:
+                    os.fchmod(fd, folder.status.st_mode & 0o7777)
+                times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
+                os.utime(fd, ns=times)
+            except OSError as error:
+                self._problem(storage_error(error, self.target.show(folder.path)))
+
+    def _restore_hidden_folders(self, catalog: Catalog) -> None:
+        chosen = sorted(
+            (path for path in catalog.folders if self.options.covers(path)), reverse=True
+        )
+        # every folder first, then the attributes from the deepest up: a read-only folder must
+        # not keep out what belongs in it
+        for path in reversed(chosen):
+            try:
+                self.target.make_folders(self.options.below_base(path))
+            except OSError as error:
+                self._problem(storage_error(error, self.target.show(path)))
+        for path in chosen:
+            with contextlib.suppress(OSError):
+                fd = self.target.folder(self.options.below_base(path))
+                attributes.restore(fd, catalog.folders[path].record)
+                self.report.folders += 1
+        if self.drops_sealed and not self.options.only and not self.report.problems:
+            calls.sync_filesystem(self.target.fd)
+            self._remove_objects(catalog)
+
+    def _remove_objects(self, catalog: Catalog) -> None:
+        """Everything is open: folder objects, superseded ones and empty folders can go."""
+        for found in (*catalog.folders.values(), *catalog.superseded):
+            with contextlib.suppress(FileNotFoundError):
+                for file_id in found.record.parts:
+                    calls.unlink(self.tree.folder(object_folder(file_id)), file_id)
+                calls.unlink(self.tree.folder(object_folder(found.file)), found.file)
+        for folder in list(self.tree.walk(OBJECTS_FOLDER)):
+            if folder.path != OBJECTS_FOLDER:
+                self.tree.forget(folder.path)
+                with contextlib.suppress(OSError):
+                    calls.rmdir(self.tree.folder(OBJECTS_FOLDER), split(folder.path)[1])
+
+
+def sealed_copy_of(vault: Vault, path: str) -> str | None:
+    """The sealed file of a plain path in a visible vault, if it is there and belongs to it."""
+    folder, name = split(path)
+    sealed = sealed_name(name)
+    try:
+        header = peek(vault.tree, folder, sealed)
+    except EncvaultError:
+        return None
+    return join(folder, sealed) if belongs_to(header, vault.record.id) else None

@@ -1,0 +1,399 @@
+"""Open one batch of sealed files to temporary files: the worker's half, the mirror of `sealing`.
+
+Nothing that is not authentic is left behind: a file that fails in its last chunk has had its
+temporary file removed, and the final names are given by `encvault.vault.open` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from encvault.envelope import VaultKeyInfo
+from encvault.errors import (
+    Conflict,
+    EncvaultError,
+    MalformedRecord,
+    MissingPart,
+    SwappedFile,
+    VerificationFailed,
+)
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import join, split
+from encvault.vault import attributes
+from encvault.vault.layout import object_folder, object_path, opened_name, peek, sealed_name
+from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from encvault.envelope import Header, Record
+    from encvault.fs.tree import Stamp, Tree
+
+_HOLE = 65_536  # runs of zeros of this size become holes again in files that had holes
+
+
+@dataclass(slots=True)
+class OpenTask:
+    """One sealed file to open.
+
+    Attributes:
+        dir, name: where it is in the vault's tree.
+        stamp: as it was when the task was made.
+        target_dir: folder in the target tree.
+        target_name: final name, or None if it follows from the record.
+        temporary_id: for the temporary name.
+        file: hidden layout: the file id that the header must have.
+    """
+
+    dir: str
+    name: str
+    stamp: Stamp
+    target_dir: str
+    target_name: str | None
+    temporary_id: str
+    file: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Path of the sealed file in the vault's tree."""
+        return join(self.dir, self.name)
+
+
+@dataclass(slots=True)
+class OpenOutcome:
+    """What became of a task.
+
+    Attributes:
+        error: why it was not opened, or None.
+        name: its final name in the target folder.
+        file: its file id.
+        ids: of all its objects.
+        size: bytes of content.
+        same: whether the target holds the same already; there is no temporary file then.
+        moved: whether it was sealed elsewhere.
+        lost: attributes that could not be restored.
+    """
+
+    error: EncvaultError | None = None
+    name: str = ""
+    file: str = ""
+    ids: tuple[str, ...] = ()
+    size: int = 0
+    same: bool = False
+    moved: bool = False
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class OpenContext:
+    """What a worker needs to open.
+
+    Attributes:
+        tree: the vault's, or the folder of a file on its own.
+        keyring: its keys.
+        target: where to; in place the same tree.
+        hidden: layout.
+        in_vault: False for files on their own, whose place means nothing.
+        force: replace a different file at the final name.
+        check: whether to sync, read back and compare before the batch is returned: always,
+            unless the sealed file stays where it is.
+        tick: told of the bytes of large files as they are done.
+    """
+
+    tree: Tree
+    keyring: Keyring
+    target: Tree
+    hidden: bool = False
+    in_vault: bool = True
+    force: bool = False
+    check: bool = True
+    tick: Callable[[int], None] = lambda _size: None
+    buffers: Buffers = field(default_factory=Buffers)
+
+
+def is_ticked(size: int) -> bool:
+    """Whether a file of that content size tells its bytes to ``tick``."""
+    return size > PIECE_SIZE
+
+
+def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]:
+    """Open each task to a temporary file in its target folder.
+
+    Where an outcome has no error and is not ``same``, the temporary file exists, with its
+    attributes, and with ``context.check`` it is durable and equal to the sealed content.
+    """
+    outcomes = []
+    for task in tasks:
+        outcome = OpenOutcome()
+        try:
+            _open_task(context, task, outcome)
+        except (EncvaultError, OSError) as error:
+            outcome.error = _named(error, context, task)
+            discard_task(context.target, task)
+        outcomes.append(outcome)
+    if context.check:
+        _prove_all(context, tasks, outcomes)
+    return outcomes
+
+
+def discard_task(target: Tree, task: OpenTask) -> None:
+    """Remove a task's temporary file, if there is one."""
+    try:
+        fd = target.folder(task.target_dir)
+    except OSError:
+        return
+    durable.discard(fd, durable.temporary_name(task.temporary_id))
+
+
+def _named(error: EncvaultError | OSError, context: OpenContext, task: OpenTask) -> EncvaultError:
+    if isinstance(error, EncvaultError):
+        return error
+    return storage_error(error, context.target.show(join(task.target_dir, task.name)))
+
+
+def open_sealed(tree: Tree, path: str) -> int:
+    """Descriptor of a sealed file in a tree; the named error if it cannot be read."""
+    folder, name = split(path)
+    try:
+        return calls.open_read(tree.folder(folder), name)
+    except OSError as error:
+        raise storage_error(error, tree.show(path), reading=True) from None
+
+
+def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> None:
+    fd = open_sealed(context.tree, task.path)
+    try:
+        shown = context.tree.show(task.path)
+        reader = SealedReader(fd, shown, context.buffers)
+        record, pieces = reader.open(context.keyring)
+        outcome.file = reader.header.key_info.file
+        outcome.ids = (outcome.file, *record.parts)
+        outcome.name, outcome.moved = place(context, task, reader.header, record)
+        content = _all_parts(context, task, record, pieces)
+        folder = context.target.make_folders(task.target_dir)
+        if not context.force and calls.exists(folder, outcome.name):
+            outcome.same = _holds_same(folder, outcome.name, record, content)
+            outcome.size = reader.content_size if record.size is None else record.size
+            if not outcome.same:
+                raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
+            return
+        outcome.size = _write(context, task, record, content, outcome)
+    finally:
+        os.close(fd)
+
+
+def place(context: OpenContext, task: OpenTask, header: Header, record: Record) -> tuple[str, bool]:
+    """The final name of an opened file, and whether it was moved since it was sealed.
+
+    Raises:
+        SwappedFile: it stands where another file belongs (docs/format.md section 6.1).
+        MalformedRecord: a record of the wrong layout.
+    """
+    shown = context.tree.show(task.path)
+    if record.type in ("part", "dir") or (record.parent is not None) != context.hidden:
+        raise MalformedRecord(path=shown, reason=f"a {record.type} does not belong here")
+    if context.hidden:
+        if header.key_info.file != task.file:
+            raise SwappedFile(path=shown, sealed_as=header.key_info.file)
+        return task.target_name or record.name, False
+    if task.target_name is not None:
+        return task.target_name, False
+    name = opened_name(task.name, record.name)
+    if not context.in_vault or join(task.dir, name) == record.path:
+        return name, False
+    check_moved(context.tree, task.dir, task.name, header, record)
+    return name, True
+
+
+def check_moved(tree: Tree, folder: str, name: str, header: Header, record: Record) -> None:
+    """Tell a moved or copied file, which is fine, from a swapped one.
+
+    Raises:
+        SwappedFile: another file stands where this one was sealed.
+    """
+    home, own = split(record.path)
+    try:
+        there = tree.exists(join(home, sealed_name(own)))
+    except OSError:
+        there = False
+    if not there:
+        return
+    other = peek(tree, home, sealed_name(own))
+    if (
+        other is None
+        or not isinstance(other.key_info, VaultKeyInfo)
+        or other.key_info.file != header.key_info.file
+    ):
+        raise SwappedFile(path=tree.show(join(folder, name)), sealed_as=record.path)
+
+
+def _all_parts(
+    context: OpenContext, task: OpenTask, record: Record, first: Iterator[memoryview]
+) -> Iterator[memoryview]:
+    """The content of a file and of its further parts, checked to be whole."""
+    size = 0
+    for piece in first:
+        size += len(piece)
+        yield piece
+    for index, file_id in enumerate(record.parts, start=1):
+        for piece in read_part(context.tree, context.keyring, record, task.file, index, file_id):
+            size += len(piece)
+            yield piece
+    if record.parts and size != record.size:
+        raise MalformedRecord(
+            path=context.tree.show(task.path), reason=f"parts of {size} bytes, not {record.size}"
+        )
+
+
+def read_part(
+    tree: Tree, keyring: Keyring, record: Record, first: str | None, index: int, file_id: str
+) -> Iterator[memoryview]:
+    """The content of one further part of a large file.
+
+    Raises:
+        MissingPart: it is not there, or is another file's or another position's.
+    """
+    path = object_path(file_id)
+    missing = MissingPart(path=tree.show(object_path(first or "")), part=file_id)
+    try:
+        fd = calls.open_read(tree.folder(object_folder(file_id)), file_id)
+    except FileNotFoundError:
+        raise missing from None
+    try:
+        reader = SealedReader(fd, tree.show(path), Buffers())
+        part, pieces = reader.open(keyring)
+        if part.part_of != (first, index) or reader.header.key_info.file != file_id:
+            raise missing
+        if index < len(record.parts) and part.size != record.part_size:
+            raise missing
+        yield from pieces
+    finally:
+        os.close(fd)
+
+
+def _holds_same(folder: int, name: str, record: Record, content: Iterator[memoryview]) -> bool:
+    """Whether the existing file `name` has this content. Reads the sealed file to its end."""
+    if record.type == "symlink":
+        target = b"".join(map(bytes, content))
+        try:
+            return os.readlink(os.fsencode(name), dir_fd=folder) == target
+        except OSError:
+            return False
+    try:
+        fd = calls.open_read(folder, name)
+    except OSError:
+        return False
+    try:
+        same = True
+        for piece in content:
+            same = same and calls.read(fd, len(piece)) == bytes(piece)
+        return same and not calls.read(fd, 1)
+    except IsADirectoryError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _write(
+    context: OpenContext,
+    task: OpenTask,
+    record: Record,
+    content: Iterator[memoryview],
+    outcome: OpenOutcome,
+) -> int:
+    folder = context.target.folder(task.target_dir)
+    temporary = durable.temporary_name(task.temporary_id)
+    if record.type == "symlink":
+        target = b"".join(map(bytes, content))
+        calls.symlink(target, folder, temporary)
+        outcome.lost += attributes.restore_symlink(folder, temporary, record)
+        return len(target)
+    fd = calls.create(folder, temporary)
+    try:
+        size = _write_content(context, fd, record, content)
+        outcome.lost += attributes.restore(fd, record)
+    finally:
+        os.close(fd)
+    return size
+
+
+def _write_content(
+    context: OpenContext, fd: int, record: Record, content: Iterator[memoryview]
+) -> int:
+    ticks = record.size is None or is_ticked(record.size)
+    share = 2 if context.check else 1
+    size = 0
+    for piece in content:
+        if record.sparse:
+            write_sparse(fd, piece)
+        else:
+            calls.write(fd, piece)
+        size += len(piece)
+        if ticks:
+            context.tick(len(piece) // share)
+    if record.sparse:
+        calls.truncate(fd, size)
+    return size
+
+
+def write_sparse(fd: int, piece: memoryview) -> None:
+    """Write a piece, leaving holes for long runs of zeros."""
+    zeros = bytes(_HOLE)
+    for start in range(0, len(piece), _HOLE):
+        block = bytes(piece[start : start + _HOLE])
+        if block == zeros[: len(block)]:
+            os.lseek(fd, len(block), os.SEEK_CUR)
+        else:
+            calls.write(fd, block)
+
+
+def _prove_all(context: OpenContext, tasks: list[OpenTask], outcomes: list[OpenOutcome]) -> None:
+    pending = [
+        (task, outcome)
+        for task, outcome in zip(tasks, outcomes, strict=True)
+        if outcome.error is None and not outcome.same
+    ]
+    if not pending:
+        return
+    failure: OSError | None = None
+    try:
+        calls.sync_filesystem(context.target.fd)
+    except OSError as error:
+        failure = error
+    for task, outcome in pending:
+        try:
+            if failure is not None:
+                raise failure
+            if not _proves(context, task):
+                shown = context.target.show(join(task.target_dir, outcome.name))
+                raise VerificationFailed(path=shown)
+        except (EncvaultError, OSError) as error:
+            outcome.error = _named(error, context, task)
+            discard_task(context.target, task)
+
+
+def _proves(context: OpenContext, task: OpenTask) -> bool:
+    """Whether the temporary file, read back, is what the sealed file opens to."""
+    fd = open_sealed(context.tree, task.path)
+    try:
+        reader = SealedReader(fd, context.tree.show(task.path), context.buffers)
+        record, pieces = reader.open(context.keyring)
+        content = _all_parts(context, task, record, pieces)
+        folder = context.target.folder(task.target_dir)
+        temporary = durable.temporary_name(task.temporary_id)
+        ticks = record.size is None or is_ticked(record.size)
+        return _holds_same(folder, temporary, record, _counted(context, content, ticks=ticks))
+    finally:
+        os.close(fd)
+
+
+def _counted(
+    context: OpenContext, content: Iterator[memoryview], *, ticks: bool
+) -> Iterator[memoryview]:
+    for piece in content:
+        yield piece
+        if ticks:
+            context.tick(len(piece) // 2)

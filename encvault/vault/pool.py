@@ -1,0 +1,183 @@
+"""Worker processes for many small files.
+
+Per-file work in Python holds the interpreter's lock, so threads do not help; processes do. They
+are forked, which starts in a millisecond and hands over keys and pinned folders without writing
+them anywhere. Forking is only safe from a single-threaded process, so with other threads about,
+and where there is no fork, the work runs in this process: slower, the same result.
+
+A worker that is killed, or outlives its parent, leaves nothing but temporary files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from encvault.errors import InputOutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from multiprocessing.connection import Connection
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Tick = Callable[[int], None]
+
+
+def default_jobs() -> int:
+    """One worker per processor that this process may use, at most eight."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(count or 1, 8)
+
+
+class Pool(Generic[Task, Result]):
+    """Runs `work` on tasks, in worker processes where that is possible and worth it.
+
+    Args:
+        work: the function; it and what it refers to are inherited by fork, tasks and results
+            are pickled. Its second argument takes the bytes done since it was last called, so
+            that a large file shows progress.
+        jobs: number of workers; with 1, everything runs in this process.
+        tick: called in this process with those bytes.
+    """
+
+    def __init__(
+        self, work: Callable[[Task, Tick], Result], jobs: int, tick: Tick = lambda _size: None
+    ) -> None:
+        self._work = work
+        self._jobs = jobs
+        self._tick = tick
+        self._workers: dict[Connection, int] = {}
+
+    def map(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
+        """Each task with its result, in the order in which they are done.
+
+        A task is taken from `tasks` only when a worker is free, so memory stays bounded. If the
+        iterator is closed early, or anything raises, the workers are killed.
+
+        Raises:
+            InputOutputError: a worker died.
+        """
+        waiting = iter(tasks)
+        first = list(_take(waiting, 2))
+        alone = len(first) < 2  # noqa: PLR2004 - one task needs no second process
+        if alone or self._jobs < 2 or not self._may_fork():  # noqa: PLR2004 - likewise
+            for task in (*first, *waiting):
+                yield task, self._work(task, self._tick)
+            return
+        try:
+            yield from self._map_in_workers(first, waiting)
+        finally:
+            self._stop()
+
+    @staticmethod
+    def _may_fork() -> bool:
+        return hasattr(os, "fork") and threading.active_count() == 1
+
+    def _map_in_workers(
+        self, first: list[Task], waiting: Iterator[Task]
+    ) -> Iterator[tuple[Task, Result]]:
+        from multiprocessing.connection import wait  # noqa: PLC0415 - costs 10 ms, rarely needed
+
+        for _ in range(self._jobs):
+            self._start()
+        idle = list(self._workers)
+        busy: dict[Connection, Task] = {}
+        while True:
+            while idle and (tasks := first[:1] or list(_take(waiting, 1))):
+                del first[:1]
+                connection = idle.pop()
+                busy[connection] = tasks[0]
+                self._send(connection, tasks[0])
+            if not busy:
+                return
+            for ready in wait(list(busy)):
+                connection = ready  # type: ignore[assignment]  # only connections were given
+                answer = self._receive(connection)
+                if isinstance(answer, _Done):
+                    idle.append(connection)
+                    yield busy.pop(connection), answer.result
+                else:
+                    self._tick(answer)
+
+    def _start(self) -> None:
+        from multiprocessing import Pipe  # noqa: PLC0415 - as above
+
+        ours, theirs = Pipe()
+        pid = os.fork()
+        if pid == 0:
+            _serve(self._work, theirs, close=[ours, *self._workers])
+        theirs.close()
+        self._workers[ours] = pid
+
+    def _send(self, connection: Connection, task: Task) -> None:
+        try:
+            connection.send(task)
+        except OSError:
+            self._died()
+
+    def _receive(self, connection: Connection) -> _Done | int:
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError):
+            self._died()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]  # `_serve` sends nothing else
+
+    @staticmethod
+    def _died() -> NoReturn:
+        raise InputOutputError(path="encvault", reason="a worker process was killed") from None
+
+    def _stop(self) -> None:
+        for connection, pid in self._workers.items():
+            connection.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._workers.clear()
+
+
+@dataclass(slots=True)
+class _Done:
+    """A worker's answer to one task."""
+
+    result: Any
+
+
+def _take(tasks: Iterator[Task], count: int) -> Iterator[Task]:
+    for _ in range(count):
+        try:
+            yield next(tasks)
+        except StopIteration:
+            return
+
+
+def _serve(
+    work: Callable[[Task, Tick], Result], connection: Connection, close: list[Connection]
+) -> None:
+    """A worker's life: until the parent closes its end or dies."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # a sibling's copy of our parent's end would keep us alive after the parent's death
+        for other in close:
+            other.close()
+        while True:
+            task = connection.recv()
+            answer: _Done | Exception
+            try:
+                answer = _Done(work(task, connection.send))
+            except Exception as error:  # noqa: BLE001 - the parent raises it
+                answer = error
+            connection.send(answer)
+    except BaseException:  # noqa: BLE001, S110 - EOF: the parent is gone; there is nobody to tell
+        pass
+    finally:
+        os._exit(0)

@@ -1,0 +1,111 @@
+"""What a run tells while it works, and what it found when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from encvault.errors import DamagedFiles, EncvaultError, Incomplete
+from encvault.i18n import ngettext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to one file, for the access log.
+
+    Attributes:
+        action: ``seal`` or ``open``.
+        path: of the plain file, relative to the vault.
+        file: id of the sealed file.
+        size: bytes of content, or None.
+    """
+
+    action: str
+    path: str
+    file: str
+    size: int | None
+
+
+class Observer:
+    """Is told what a run does. This one does nothing; override what you need.
+
+    All methods are called in the process and thread that started the run.
+    """
+
+    wants_total: bool = False
+    """Whether to count files and bytes before the run starts, for a progress bar."""
+
+    def total(self, files: int, size: int) -> None:
+        """The counted total; only if `wants_total`."""
+
+    def progress(self, files: int, size: int) -> None:
+        """That many more files and bytes are done."""
+
+    def action(self, verb: str, path: str) -> None:
+        """A step of the plan: ``seal``, ``reseal``, ``remove``, ``open``, ``keep``."""
+
+    def problem(self, error: EncvaultError) -> None:
+        """One file failed or was left; the run goes on."""
+
+    def note(self, message: str) -> None:
+        """Something worth knowing that is no failure."""
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        """About to let a batch take effect; what this raises stops the run before it does.
+
+        For `open`, no plaintext has its final name yet; for `seal`, every original still exists.
+        A log that must be durable first is written here.
+        """
+
+
+@dataclass(slots=True)
+class Report:
+    """The sum of a run.
+
+    Attributes:
+        files, size: files done and their bytes of content.
+        folders: folders done, where they are objects of their own.
+        unchanged: files that needed nothing.
+        removed: sealed files removed because their source is gone.
+        problems: every file that failed or was left.
+        notes: things worth knowing that are no failures.
+    """
+
+    files: int = 0
+    size: int = 0
+    folders: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    problems: list[EncvaultError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """Count another run's results into this one."""
+        self.files += other.files
+        self.size += other.size
+        self.folders += other.folders
+        self.unchanged += other.unchanged
+        self.removed += other.removed
+        self.problems += other.problems
+        self.notes += other.notes
+
+    def outcome(self) -> EncvaultError | None:
+        """The one error that the run ends with, or None.
+
+        Damage (65) outranks failed storage (74, 73), which outranks files that were left (3).
+        """
+        codes = {problem.exit_code for problem in self.problems}
+        count = len(self.problems)
+        if not codes:
+            return None
+        files = ngettext("{count} file", "{count} files", count).format(count=count)
+        if DamagedFiles.exit_code in codes:
+            return DamagedFiles(count=files)
+        for code in (74, 73):
+            for problem in self.problems:
+                if problem.exit_code == code:
+                    return problem
+        return Incomplete(count=files)

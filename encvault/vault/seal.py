@@ -1,0 +1,390 @@
+"""Seal a tree: batches through workers, then names, one careful step after the other.
+
+For each batch, in this order (docs/design.md, "Nothing lost"):
+
+1. workers write the sealed copies under temporary names, sync, read them back and compare;
+2. the ledger remembers what each will replace;
+3. the copies get their final names, and these are synced;
+4. the observer writes its log;
+5. in place, each original that is still the one that was read is removed; what a new copy
+   succeeds is removed likewise.
+
+A kill between any two steps leaves every file as its original, as an authentic sealed file, or as
+both, and the same command finishes the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from encvault.errors import Conflict, EncvaultError, SourceChanged
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, join
+from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
+from encvault.vault.ledger import FileRow, FolderRow
+from encvault.vault.manifest import FOLDER
+from encvault.vault.plan import Planner, SealOptions
+from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.report import Event, Observer, Report
+from encvault.vault.sealing import (
+    SealContext,
+    SealOutcome,
+    SealTask,
+    discard_task,
+    is_ticked,
+    seal_batch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from encvault.fs.tree import Tree
+    from encvault.vault.ledger import Ledger
+    from encvault.vault.vault import Vault
+
+BATCH_FILES = 512
+BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
+
+
+def seal_tree(
+    vault: Vault,
+    source: Tree,
+    options: SealOptions,
+    *,
+    ledger: Ledger | None = None,
+    observer: Observer | None = None,
+) -> Report:
+    """Seal what is in `source` into `vault`, which must be held.
+
+    Args:
+        vault: the vault. If `source` is its own tree, files are sealed in place.
+        source: the plain files.
+        options: what and how.
+        ledger: this machine's memory of the vault; without it nothing is known to be unchanged.
+        observer: is told what happens.
+
+    Raises:
+        EncvaultError: nothing could be done at all; failures of single files are in the report.
+    """
+    return _SealRun(vault, source, options, ledger, observer or Observer()).run()
+
+
+def plan_seal(
+    vault: Vault,
+    source: Tree,
+    options: SealOptions,
+    *,
+    ledger: Ledger | None = None,
+    observer: Observer | None = None,
+) -> Report:
+    """Tell the observer what `seal_tree` would do, and do none of it."""
+    watcher, report = observer or Observer(), Report()
+    planner = Planner(vault, source, options, ledger, report, watcher)
+    for task in planner.tasks():
+        if task.type == "dir":
+            report.folders += 1
+            continue
+        watcher.action("reseal" if task.replaces else "seal", task.source_path)
+        report.files += 1
+        report.size += task.stamp.size
+    for folder, name in planner.gone:
+        watcher.action("remove", join(folder, name))
+        report.removed += 1
+    return report
+
+
+class _SealRun:
+    def __init__(
+        self,
+        vault: Vault,
+        source: Tree,
+        options: SealOptions,
+        ledger: Ledger | None,
+        observer: Observer,
+    ) -> None:
+        self.vault = vault
+        self.target = vault.tree
+        self.source = source
+        self.options = options
+        self.ledger = ledger
+        self.observer = observer
+        self.report = Report()
+        self.planner = Planner(vault, source, options, ledger, self.report, observer)
+        self.drops_source = self.planner.in_place and not options.keep
+        self._in_flight: dict[int, list[SealTask]] = {}
+        self._new_folders: set[str] = set()
+
+    def run(self) -> Report:
+        if self.observer.wants_total:
+            self.observer.total(*self.planner.survey())
+        batches = self._batches(self.planner.tasks())
+        if (first := next(batches, None)) is not None:
+            self._seal(first, batches)
+        self._finish()
+        return self.report
+
+    # -- batches ----------------------------------------------------------------------------
+
+    def _batches(self, tasks: Iterable[SealTask]) -> Iterator[list[SealTask]]:
+        batch: list[SealTask] = []
+        size = 0
+        for task in tasks:
+            if batch and (len(batch) >= BATCH_FILES or size + task.stamp.size > BATCH_SIZE):
+                yield batch
+                batch, size = [], 0
+            batch.append(task)
+            size += task.stamp.size
+        if batch:
+            yield batch
+
+    def _seal(self, first: list[SealTask], batches: Iterator[list[SealTask]]) -> None:
+        key_id, key = self.vault.new_data_key()
+        with key:
+            context = SealContext(
+                source=self.source,
+                target=self.target,
+                suite=self.vault.record.suite,
+                key=key,
+                vault=self.vault.record.id,
+                key_id=key_id,
+                check=self.drops_source,
+            )
+
+            def work(tasks: list[SealTask], tick: Tick) -> list[SealOutcome]:
+                context.tick = tick
+                return seal_batch(context, tasks)
+
+            pool = Pool(work, self.options.jobs or default_jobs(), self._tick)
+            done = pool.map(self._tracked(first, batches))
+            try:
+                for tasks, outcomes in done:
+                    self._commit(tasks, outcomes)
+                    del self._in_flight[id(tasks)]
+            finally:
+                done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
+                for tasks in self._in_flight.values():
+                    for task in tasks:
+                        discard_task(self.target, task)
+
+    def _tracked(
+        self, first: list[SealTask], batches: Iterator[list[SealTask]]
+    ) -> Iterator[list[SealTask]]:
+        # what is in flight has temporary files, which an interrupted run takes away
+        self._in_flight[id(first)] = first
+        yield first
+        for batch in batches:
+            self._in_flight[id(batch)] = batch
+            yield batch
+
+    def _tick(self, size: int) -> None:
+        self.observer.progress(0, size)
+
+    # -- one batch --------------------------------------------------------------------------
+
+    def _commit(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> None:
+        good = []
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            if outcome.error is None:
+                good.append(task)
+            else:
+                self._fail(task, outcome.error)
+        if not good:
+            return
+        if self.planner.in_place:
+            self._remember(good, named=False)
+        if not self.drops_source:
+            # the workers did not sync: no name may become durable before its content
+            calls.sync_filesystem(self.target.fd)
+        named = [task for task in good if self._name(task)]
+        if not named:
+            return
+        calls.sync_filesystem(self.target.fd)
+        if not self.drops_source:
+            self._remember(named, named=True)
+        self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
+        for task in named:
+            self._release(task)
+        if self.drops_source and self.ledger is not None:
+            self.ledger.forget((task.dir, task.name) for task in named if task.type != "dir")
+
+    def _fail(self, task: SealTask, error: EncvaultError) -> None:
+        self.planner.problem(error)
+        self.observer.progress(1, 0)
+        discard_task(self.target, task)
+        if task.type == "dir":
+            self.planner.folder_rows.pop(task.dir, None)
+
+    def _remember(self, tasks: list[SealTask], *, named: bool) -> None:
+        """Tell the ledger; before the sealed copies have their names, only which ids to expect."""
+        if self.ledger is None:
+            return
+        now = time.time_ns()
+        rows = []
+        for task in tasks:
+            if task.type == "dir":
+                continue
+            ids = task.ids if named else task.ids + task.predecessors
+            row = FileRow(task.dir, task.name, task.stamp, ids)
+            if not named or row.is_racy(now):
+                row = FileRow(task.dir, task.name, task.stamp._replace(ctime_ns=0), ids)
+            rows.append(row)
+        folders: dict[str, FolderRow] = {
+            task.dir: self.planner.folder_rows[task.dir] for task in tasks if task.type == "dir"
+        }
+        self.ledger.remember(rows, folders)
+
+    def _name(self, task: SealTask) -> bool:
+        """Give a task's sealed copies their final names, the first object last."""
+        try:
+            for file_id, (folder, name) in reversed(list(zip(task.ids, task.places, strict=True))):
+                fd = self.target.folder(folder)
+                temporary = durable.temporary_name(file_id)
+                if (folder, name) in task.replaces:
+                    calls.replace(fd, temporary, name)
+                else:
+                    calls.rename_new(fd, temporary, name)
+        except FileExistsError:
+            self._fail(task, Conflict(path=self.source.show(task.source_path)))
+            return False
+        except OSError as error:
+            self._fail(task, storage_error(error, self.target.show(task.source_path)))
+            return False
+        return True
+
+    def _event(self, task: SealTask) -> Event:
+        return Event("seal", task.source_path, task.ids[0], task.stamp.size)
+
+    def _release(self, task: SealTask) -> None:
+        """Remove what the sealed copy has made superfluous."""
+        for folder, name in task.replaces:
+            if (folder, name) not in task.places:
+                with contextlib.suppress(FileNotFoundError):
+                    calls.unlink(self.target.folder(folder), name)
+        if task.type == "dir":
+            self.report.folders += 1
+            return
+        if self.drops_source and not self._drop(task):
+            return
+        self.report.files += 1
+        self.report.size += task.stamp.size
+        self.observer.progress(1, 0 if is_ticked(task) else task.stamp.size)
+
+    def _drop(self, task: SealTask) -> bool:
+        try:
+            folder = self.source.folder(task.dir)
+            status = os.stat(task.name, dir_fd=folder, follow_symlinks=False)
+            if Stamp.of(status) != task.stamp:
+                self._fail(task, SourceChanged(path=self.source.show(task.source_path)))
+                return False
+            calls.unlink(folder, task.name)
+        except OSError as error:
+            self._fail(task, storage_error(error, self.source.show(task.source_path)))
+            return False
+        return True
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        for folder, name in self.planner.leftovers:
+            calls.unlink(self.target.folder(folder), name)
+        if self.vault.was_interrupted:
+            self._clean_own_folder()
+        if self.vault.hidden:
+            if self.drops_source:
+                self._remove_emptied_folders()
+        else:
+            self._settle_folders()
+        if self.options.delete and not self.planner.in_place:
+            self._remove_gone()
+        calls.sync_filesystem(self.target.fd)
+
+    def _clean_own_folder(self) -> None:
+        """Temporary files that a killed run left among the vault's own."""
+        for folder in self.target.walk(FOLDER):
+            for entry in folder.entries:
+                if durable.is_temporary(entry.name):
+                    calls.unlink(self.target.folder(folder.path), entry.name)
+
+    def _remove_emptied_folders(self) -> None:
+        for folder in reversed(self.planner.folders):
+            if not folder.path or not self.options.covers(folder.path):
+                continue
+            above, _slash, name = folder.path.rpartition("/")
+            self.source.forget(folder.path)
+            with contextlib.suppress(OSError):  # not empty: something in it was left
+                calls.rmdir(self.source.folder(above), name)
+
+    def _settle_folders(self) -> None:
+        """Visible layout: a mirror gets every folder, and folders keep their times."""
+        for folder in reversed(self.planner.folders):
+            status = folder.status
+            try:
+                fd = self.target.make_folders(folder.path)
+                if not folder.path and not self.planner.in_place:
+                    continue
+                if not self.planner.in_place:
+                    os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o700)
+                if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
+                    os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            except OSError as error:
+                self.planner.problem(storage_error(error, self.target.show(folder.path)))
+
+    def _remove_gone(self) -> None:
+        """Sealed files, then folders, whose source is no more."""
+        for folder, name in self.planner.gone:
+            self.observer.action("remove", join(folder, name))
+            with contextlib.suppress(FileNotFoundError):
+                calls.unlink(self.target.folder(folder), name)
+                self.report.removed += 1
+        visited = {folder.path for folder in self.planner.folders}
+        if self.ledger is not None:
+            self.ledger.forget(self.planner.gone_rows)
+            self._remove_gone_folders(visited)
+        if not self.vault.hidden:
+            self._remove_gone_trees(visited)
+
+    def _remove_gone_folders(self, visited: set[str]) -> None:
+        if self.ledger is None or not self.vault.hidden:
+            return
+        gone = [
+            (path, row)
+            for path, row in self.ledger.all_folders().items()
+            if path not in visited
+            and not self.source.exists(path)
+            and not self.options.excludes(path)
+        ]
+        for path, row in gone:
+            objects = [
+                file_id for known in self.ledger.files(path).values() for file_id in known.ids
+            ]
+            for file_id in (*objects, row.object):
+                folder, _slash, name = object_path(file_id).rpartition("/")
+                with contextlib.suppress(FileNotFoundError):
+                    calls.unlink(self.target.folder(folder), name)
+                    self.report.removed += 1
+        self.ledger.forget_folders(path for path, _row in gone)
+
+    def _remove_gone_trees(self, visited: set[str]) -> None:
+        gone = [
+            folder
+            for folder in self.target.walk(enter=lambda path: not path.startswith(FOLDER))
+            if folder.path not in visited
+            and not self.source.exists(folder.path)
+            and not self.options.excludes(folder.path)
+        ]
+        for folder in reversed(gone):
+            for entry in folder.entries:
+                if entry.name.endswith(SUFFIX) and belongs_to(
+                    peek(self.target, folder.path, entry.name), self.vault.record.id
+                ):
+                    calls.unlink(self.target.folder(folder.path), entry.name)
+                    self.report.removed += 1
+            above, _slash, name = folder.path.rpartition("/")
+            self.target.forget(folder.path)
+            with contextlib.suppress(OSError):  # something else lies in it
+                calls.rmdir(self.target.folder(above), name)

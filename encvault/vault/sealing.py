@@ -1,0 +1,409 @@
+"""Seal one batch of files to temporary files and prove that they open: the worker's half.
+
+The order for a batch is that of docs/design.md, "Nothing lost": write all, sync once, read every
+sealed copy back and compare it with its source, look whether the source changed meanwhile. What is
+returned as good may be renamed into place by `encvault.vault.transaction`, which owns every name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from encvault.crypto import NotAuthentic, stream
+from encvault.envelope import PART_SIZE, RECORD_STEP, Header, InlineKeyInfo, Record, VaultKeyInfo
+from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, join
+from encvault.vault import attributes
+from encvault.vault.sealed import (
+    PIECE_SIZE,
+    Buffers,
+    SealedReader,
+    SealWriter,
+    encode_sealed,
+    read_pieces,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from encvault.crypto.suite import Suite
+    from encvault.envelope import KeyInfo
+    from encvault.fs.tree import Tree
+    from encvault.keyslots import Slot
+    from encvault.secret import Secret
+
+
+@dataclass(slots=True)
+class SealTask:
+    """One file, link or folder to seal.
+
+    Attributes:
+        type: what it is.
+        dir, name: where it is in the source tree.
+        stamp: as it was when the task was made; if it differs later, the file is left.
+        mode, owner: permission bits; uid and gid.
+        ids: a file id for each object: one, and one more for each further part.
+        places: folder and final name in the target tree for each object.
+        path, parent, folder: as in `Record`.
+        replaces: names in the target tree that this one succeeds, with their ids; the final name
+            itself if it is taken.
+        predecessors: ids that the sealed file of that name may have until this one takes its
+            place, so that a killed run is understood by the next.
+    """
+
+    type: Literal["file", "symlink", "dir"]
+    dir: str
+    name: str
+    stamp: Stamp
+    mode: int
+    owner: tuple[int, int]
+    ids: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
+    path: str
+    parent: str | None = None
+    folder: str | None = None
+    replaces: tuple[tuple[str, str], ...] = ()
+    predecessors: tuple[str, ...] = ()
+
+    @property
+    def source_path(self) -> str:
+        """Path in the source tree."""
+        return join(self.dir, self.name)
+
+
+@dataclass(slots=True)
+class SealOutcome:
+    """What became of a task.
+
+    Attributes:
+        error: why it was not sealed, or None.
+        sealed_size: bytes of all its objects.
+        stamp: of the source, taken again after the sealed copy was proved.
+    """
+
+    error: EncvaultError | None = None
+    sealed_size: int = 0
+
+
+@dataclass(slots=True)
+class SealContext:
+    """What a worker needs to seal.
+
+    Attributes:
+        source, target: the trees; in place they are the same.
+        suite: cipher suite.
+        key: 32-byte data key.
+        vault, key_id: for files in a vault.
+        slots: for files on their own, in place of `vault` and `key_id`.
+        tick: told of the bytes of large files as they are done.
+        check: whether to sync, read back and compare before the batch is returned. Always, unless
+            the source stays where it is.
+    """
+
+    source: Tree
+    target: Tree
+    suite: Suite
+    key: Secret
+    vault: str = ""
+    key_id: str = ""
+    slots: tuple[Slot, ...] = ()
+    check: bool = True
+    tick: Callable[[int], None] = lambda _size: None
+    buffers: Buffers = field(default_factory=Buffers)
+
+    def key_info(self, file_id: str) -> KeyInfo:
+        """The key-info of a file sealed here."""
+        if self.slots:
+            return InlineKeyInfo(file_id, self.slots)
+        return VaultKeyInfo(file_id, self.key_id, self.vault)
+
+    def key_for(self, header: Header, path: str) -> Secret:  # noqa: ARG002 - the Keyring protocol
+        """The one key of this run, to read back what was just written."""
+        return self.key
+
+
+@dataclass(slots=True)
+class _Written:
+    """One object, written and not yet proved."""
+
+    folder: str
+    temporary: str
+    header: bytes
+    record: bytes
+    offset: int
+    size: int
+    content: bytes | None  # kept for small files, else read again from the source
+
+
+def is_ticked(task: SealTask) -> bool:
+    """Whether the task's bytes are told to ``tick``; the others count when the batch is done."""
+    return len(task.ids) > 1 or task.stamp.size > PIECE_SIZE - RECORD_STEP
+
+
+def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[SealOutcome]:
+    """Seal each task to temporary files in its target folders.
+
+    A task that fails has an error in its outcome, and none of its temporary files stay; the others
+    go on. Where an outcome has no error, ``durable.temporary_name(id)`` exists for each of its ids
+    and, with ``context.check``, is durable, authentic and equal to the source.
+    """
+    outcomes = [SealOutcome() for _ in tasks]
+    written: dict[int, list[_Written]] = {}
+    for index, task in enumerate(tasks):
+        try:
+            written[index] = _write_task(context, task)
+        except (EncvaultError, OSError) as error:
+            outcomes[index].error = _named(error, context, task)
+    if context.check and written:
+        try:
+            calls.sync_filesystem(context.target.fd)
+        except OSError as error:
+            for index in written:
+                outcomes[index].error = storage_error(error, context.target.path)
+                discard_task(context.target, tasks[index])
+            return outcomes
+    for index, pieces in written.items():
+        task, outcome = tasks[index], outcomes[index]
+        try:
+            if context.check:
+                _prove(context, task, pieces)
+            _check_unchanged(context, task)
+        except (EncvaultError, OSError) as error:
+            outcome.error = _named(error, context, task)
+            discard_task(context.target, task)
+            continue
+        outcome.sealed_size = sum(
+            len(piece.header) + stream.body_size(len(piece.record) + piece.size) for piece in pieces
+        )
+    return outcomes
+
+
+def discard_task(target: Tree, task: SealTask) -> None:
+    """Remove a task's temporary files, if there are any."""
+    for file_id, (folder, _name) in zip(task.ids, task.places, strict=True):
+        try:
+            fd = target.folder(folder)
+        except OSError:
+            continue
+        durable.discard(fd, durable.temporary_name(file_id))
+
+
+def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask) -> EncvaultError:
+    if isinstance(error, EncvaultError):
+        return error
+    return storage_error(error, context.source.show(task.source_path))
+
+
+def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
+    if task.type == "file":
+        path = context.source.show(task.source_path)
+        try:
+            fd = calls.open_read(context.source.folder(task.dir), task.name)
+        except OSError as error:
+            raise storage_error(error, path, reading=True) from None
+        try:
+            return _write_file(context, task, fd)
+        except BaseException:
+            discard_task(context.target, task)
+            raise
+        finally:
+            os.close(fd)
+    content = b""
+    if task.type == "symlink":
+        content = os.readlink(os.fsencode(task.name), dir_fd=context.source.folder(task.dir))
+    record = _record(task, len(content)).encode()
+    try:
+        return [_write_small(context, task, record, content)]
+    except BaseException:
+        discard_task(context.target, task)
+        raise
+
+
+def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]:
+    status = os.fstat(fd)
+    if Stamp.of(status) != task.stamp or not stat.S_ISREG(status.st_mode):
+        raise SourceChanged(path=context.source.show(task.source_path))
+    size = task.stamp.size
+    holes = status.st_blocks * 512 < size if hasattr(status, "st_blocks") else False
+    first = _record(task, size, sparse=holes, xattrs=attributes.read_xattrs(fd)).encode()
+    if not is_ticked(task):
+        content = calls.read(fd, size) if size else b""
+        if len(content) != size:
+            raise SourceChanged(path=context.source.show(task.source_path))
+        return [_write_small(context, task, first, content, status)]
+    written = []
+    for index in range(len(task.ids)):
+        offset = index * PART_SIZE
+        part_size = min(PART_SIZE, size - offset) if len(task.ids) > 1 else size
+        record = first if index == 0 else _part_record(task, index, part_size)
+        written.append(_write_large(context, task, index, record, fd, offset, part_size, status))
+    return written
+
+
+def _record(
+    task: SealTask,
+    size: int,
+    *,
+    sparse: bool = False,
+    xattrs: tuple[tuple[str, bytes], ...] = (),
+) -> Record:
+    return Record(
+        type=task.type,
+        path=task.path,
+        sealed_at_ns=time.time_ns(),
+        parent=task.parent,
+        folder=task.folder,
+        size=size,
+        mode=task.mode,
+        mtime_ns=task.stamp.mtime_ns,
+        owner=task.owner,
+        sparse=sparse,
+        xattrs=xattrs,
+        part_size=PART_SIZE if len(task.ids) > 1 else 0,
+        parts=task.ids[1:],
+    )
+
+
+def _part_record(task: SealTask, index: int, size: int) -> bytes:
+    return Record(
+        type="part",
+        path="",
+        sealed_at_ns=time.time_ns(),
+        size=size,
+        part_of=(task.ids[0], index),
+    ).encode()
+
+
+def _create(context: SealContext, task: SealTask, index: int) -> tuple[str, str, int]:
+    folder = task.places[index][0]
+    temporary = durable.temporary_name(task.ids[index])
+    try:
+        fd = calls.create(context.target.make_folders(folder), temporary)
+    except OSError as error:
+        raise storage_error(error, context.target.show(folder)) from None
+    return folder, temporary, fd
+
+
+def _header(context: SealContext, file_id: str, record: bytes) -> bytes:
+    return Header(context.suite, len(record), context.key_info(file_id)).encode()
+
+
+def _write_small(
+    context: SealContext,
+    task: SealTask,
+    record: bytes,
+    content: bytes,
+    status: os.stat_result | None = None,
+) -> _Written:
+    header = _header(context, task.ids[0], record)
+    data = encode_sealed(context.suite, context.key, header, record, content)
+    folder, temporary, fd = _create(context, task, 0)
+    try:
+        calls.write(fd, data)
+        if status is not None:
+            attributes.keep_access(fd, status)
+    finally:
+        os.close(fd)
+    return _Written(folder, temporary, header, record, 0, len(content), content)
+
+
+def _write_large(
+    context: SealContext,
+    task: SealTask,
+    index: int,
+    record: bytes,
+    source: int,
+    offset: int,
+    size: int,
+    status: os.stat_result,
+) -> _Written:
+    header = _header(context, task.ids[index], record)
+    folder, temporary, fd = _create(context, task, index)
+    try:
+        os.lseek(source, offset, os.SEEK_SET)
+        pieces = _ticking(context, read_pieces(source, size, context.buffers))
+        writer = SealWriter(fd, context.suite, context.key, header, record, context.buffers)
+        for piece in pieces:
+            writer.write(piece)
+        writer.finish()
+        attributes.keep_access(fd, status)
+    finally:
+        os.close(fd)
+    if writer.content_size != size:
+        raise SourceChanged(path=context.source.show(task.source_path))
+    return _Written(folder, temporary, header, record, offset, size, None)
+
+
+def _prove(context: SealContext, task: SealTask, written: list[_Written]) -> None:
+    """Read the sealed copies back, authenticate them and compare them with the source."""
+    for piece in written:
+        fd = calls.open_read(context.target.folder(piece.folder), piece.temporary)
+        try:
+            same = (
+                _reads_back_large(context, task, piece, fd)
+                if piece.content is None
+                else _reads_back_small(context, piece, piece.content, fd)
+            )
+        except (NotAuthentic, EncvaultError):
+            same = False
+        finally:
+            os.close(fd)
+        if not same:
+            raise VerificationFailed(path=context.source.show(task.source_path))
+
+
+def _reads_back_small(context: SealContext, piece: _Written, content: bytes, fd: int) -> bool:
+    size = len(piece.header) + stream.body_size(len(piece.record) + piece.size)
+    data = calls.read(fd, size + 1)
+    if not data.startswith(piece.header):
+        return False
+    body = memoryview(data)[len(piece.header) :]
+    plaintext = stream.open(context.suite, context.key.reveal(), piece.header, body)
+    return plaintext == piece.record + content
+
+
+def _reads_back_large(context: SealContext, task: SealTask, piece: _Written, fd: int) -> bool:
+    reader = SealedReader(fd, "", context.buffers)
+    if reader.header_bytes != piece.header:
+        return False
+    record, pieces = reader.open(context)
+    if record.encode() != piece.record:
+        return False
+    source = calls.open_read(context.source.folder(task.dir), task.name)
+    try:
+        os.lseek(source, piece.offset, os.SEEK_SET)
+        return _same_content(source, _ticking(context, pieces))
+    finally:
+        os.close(source)
+
+
+def _ticking(context: SealContext, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    # with a check every byte is handled twice, and each time counts half
+    share = 2 if context.check else 1
+    for piece in pieces:
+        yield piece
+        context.tick(len(piece) // share)
+
+
+def _same_content(source: int, pieces: Iterator[memoryview]) -> bool:
+    # bytes compare by memcmp; memoryviews compare item by item, fifty times slower
+    return all(calls.read(source, len(piece)) == bytes(piece) for piece in pieces)
+
+
+def _check_unchanged(context: SealContext, task: SealTask) -> None:
+    try:
+        status = (
+            os.stat(task.name, dir_fd=context.source.folder(task.dir), follow_symlinks=False)
+            if task.name
+            else os.fstat(context.source.folder(task.dir))
+        )
+    except FileNotFoundError:
+        raise SourceChanged(path=context.source.show(task.source_path)) from None
+    if task.type != "dir" and Stamp.of(status) != task.stamp:
+        raise SourceChanged(path=context.source.show(task.source_path))

@@ -1,0 +1,370 @@
+"""Files on their own, with their keyslots inline, and streams.
+
+The same workers as for a vault do the sealing and the opening; this module makes the one task,
+gives the one name and removes the one original, in the order of `encvault.vault.seal`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Self
+
+from encvault.crypto.suite import KEY_SIZE
+from encvault.envelope import Header, InlineKeyInfo, Record
+from encvault.errors import (
+    DestinationExists,
+    ForeignFile,
+    KeyRequired,
+    MalformedHeader,
+    SourceChanged,
+    SourceMissing,
+    SpecialFile,
+)
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, Tree, file_kind
+from encvault.keyslots import check_slots, unwrap_any
+from encvault.secret import Secret
+from encvault.vault.layout import sealed_name
+from encvault.vault.manifest import new_id
+from encvault.vault.opening import OpenContext, OpenTask, open_batch
+from encvault.vault.report import Event, Observer
+from encvault.vault.sealed import Buffers, SealedReader, SealWriter
+from encvault.vault.sealing import SealContext, SealTask, seal_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from encvault.crypto.suite import Suite
+    from encvault.keyslots import Identity, Recipient, Slot
+
+STREAM_NAME = "stdin"
+
+
+class SlotKeyring:
+    """Keys from the slots inside the sealed files themselves.
+
+    Args:
+        identities: tried in order. A password is asked for only when a slot needs it, if the
+            identity is lazy (`encvault.cli.secrets`).
+    """
+
+    def __init__(self, identities: Sequence[Identity]) -> None:
+        self._identities = identities
+
+    def key_for(self, header: Header, path: str) -> Secret:
+        """See `Keyring`.
+
+        Raises:
+            ForeignFile: the file needs its vault.
+            MalformedHeader, WorkFactorTooLarge: its slots break a rule.
+            NoMatchingKeyslot: no identity opens one.
+        """
+        info = header.key_info
+        if not isinstance(info, InlineKeyInfo):
+            raise ForeignFile(path=path, vault=info.vault)
+        try:
+            slots = check_slots(info.slots, path)
+        except ValueError as error:
+            raise MalformedHeader(path=path, reason=str(error)) from None
+        return unwrap_any(slots, self._identities, path)
+
+
+def make_key(recipients: Sequence[Recipient], what: str) -> tuple[Secret, tuple[Slot, ...]]:
+    """A fresh key for one file, and the slots that wrap it.
+
+    Raises:
+        KeyRequired: no recipient.
+    """
+    if not recipients:
+        raise KeyRequired(what=what)
+    key = Secret(bytearray(os.urandom(KEY_SIZE)))
+    return key, tuple(recipient.wrap(key) for recipient in recipients)
+
+
+def seal_file(
+    path: str,
+    output: str | None,
+    recipients: Sequence[Recipient],
+    *,
+    suite: Suite,
+    keep: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> str:
+    """Seal one file on its own.
+
+    Args:
+        path: the file; a symbolic link is sealed as a link.
+        output: where to, or None for the same name with ``.sealed``.
+        recipients: at least one.
+        suite: cipher suite.
+        keep: leave the original, which otherwise is removed once the sealed copy is proved.
+        force: replace an existing output.
+        observer: is told what happens.
+
+    Returns:
+        The sealed file's path.
+    """
+    watcher = observer or Observer()
+    folder, name = _split(path)
+    output = output or os.path.join(folder, sealed_name(name))
+    output_folder, output_name = _split(output)
+    with _tree(folder, path) as source, _tree(output_folder, output) as target:
+        status = _plain_status(source, name, path)
+        if not force and calls.exists(target.fd, output_name):
+            raise DestinationExists(path=output)
+        if watcher.wants_total:
+            watcher.total(1, status.st_size)
+        key, slots = make_key(recipients, path)
+        task = SealTask(
+            type="symlink" if stat.S_ISLNK(status.st_mode) else "file",
+            dir="",
+            name=name,
+            stamp=Stamp.of(status),
+            mode=stat.S_IMODE(status.st_mode),
+            owner=(status.st_uid, status.st_gid),
+            ids=(new_id(),),
+            places=(("", output_name),),
+            path=name,
+        )
+        context = SealContext(source=source, target=target, suite=suite, key=key, slots=slots)
+        context.tick = lambda size: watcher.progress(0, size)
+        with key:
+            (outcome,) = seal_batch(context, [task])
+        if outcome.error is not None:
+            raise outcome.error
+        _publish(target, task.ids[0], output_name, output, force=force)
+        watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
+        if not keep:
+            _drop(source, name, task.stamp, path)
+        watcher.progress(1, 0)
+    return output
+
+
+def open_file(
+    path: str,
+    output: str | None,
+    identities: Sequence[Identity],
+    *,
+    to: str | None = None,
+    keep: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> str:
+    """Open one file that was sealed on its own.
+
+    Args:
+        path: the sealed file.
+        output: where to, or None for the name it had.
+        identities: tried in order.
+        to: folder for the opened file, or None for the sealed file's own.
+        keep: leave the sealed file. With `output` or `to` it always stays.
+        force: replace an existing output.
+        observer: is told what happens.
+
+    Returns:
+        The opened file's path.
+    """
+    watcher = observer or Observer()
+    folder, name = _split(path)
+    output_folder, output_name = _split(output) if output else (to or folder, None)
+    drops = not keep and output is None and to is None
+    with _tree(folder, path) as source, _tree(output_folder, path) as target:
+        status = _plain_status(source, name, path)
+        if watcher.wants_total:
+            watcher.total(1, status.st_size)
+        context = OpenContext(
+            tree=source,
+            keyring=_Remembering(SlotKeyring(identities)),
+            target=target,
+            in_vault=False,
+            force=force,
+        )
+        context.tick = lambda size: watcher.progress(0, size)
+        task = OpenTask("", name, Stamp.of(status), "", output_name, new_id())
+        (outcome,) = open_batch(context, [task])
+        opened = os.path.join(output_folder, outcome.name)
+        if outcome.error is not None:
+            raise outcome.error
+        watcher.before_release([Event("open", opened, outcome.file, outcome.size)])
+        if not outcome.same:
+            _publish(target, task.temporary_id, outcome.name, opened, force=force)
+        if drops:
+            _drop(source, name, task.stamp, path)
+        watcher.progress(1, 0)
+    return opened
+
+
+class _Remembering:
+    """Unwraps a file's key once, though the file is read twice: Argon2 is slow on purpose."""
+
+    def __init__(self, inner: SlotKeyring) -> None:
+        self._inner = inner
+        self._keys: dict[str, Secret] = {}
+
+    def key_for(self, header: Header, path: str) -> Secret:
+        encoded = header.encode().hex()
+        if encoded not in self._keys:
+            self._keys[encoded] = self._inner.key_for(header, path)
+        return self._keys[encoded]
+
+
+# -- streams --------------------------------------------------------------------------------
+
+
+def seal_stream(
+    source: int,
+    write_to: Callable[[], int],
+    name: str,
+    recipients: Sequence[Recipient],
+    *,
+    suite: Suite,
+) -> int:
+    """Seal what a descriptor gives until its end.
+
+    Args:
+        source: a pipe, a terminal, a file.
+        write_to: called once, when the keys are there, for the descriptor to write to.
+        name: the name in the record.
+        recipients: at least one.
+        suite: cipher suite.
+
+    Returns:
+        Bytes of content.
+    """
+    key, slots = make_key(recipients, name)
+    buffers = Buffers()
+    record = Record(type="file", path=name, sealed_at_ns=time.time_ns()).encode()
+    header = Header(suite, len(record), InlineKeyInfo(new_id(), slots)).encode()
+    with key:
+        writer = SealWriter(write_to(), suite, key, header, record, buffers)
+        while count := calls.read_into(source, buffers.input):
+            writer.write(buffers.input[:count])
+        writer.finish()
+    return writer.content_size
+
+
+def open_stream(
+    source: int, path: str, identities: Sequence[Identity]
+) -> tuple[Header, Record, Iterator[memoryview]]:
+    """Open what a descriptor gives, from where it stands.
+
+    Returns:
+        Header, record and the authenticated content; it is whole only if the iterator ends
+        without an error.
+    """
+    reader = SealedReader(source, path, Buffers())
+    record, pieces = reader.open(SlotKeyring(identities))
+    return reader.header, record, pieces
+
+
+class OutputFile:
+    """A new file that appears under its name only when it is complete and durable.
+
+    Use as a context manager; call `publish` when all is written.
+
+    Args:
+        path: the name it will have.
+        force: replace an existing file.
+
+    Raises:
+        DestinationExists: there is one, and not `force`.
+    """
+
+    def __init__(self, path: str, *, force: bool, mode: int = 0o666) -> None:
+        self.path = path
+        self._force = force
+        self._mode = mode
+        folder, self._name = _split(path)
+        self._tree = _tree(folder, path)
+        self._id = new_id()
+        self._fd = -1
+        self._published = False
+        if not force and calls.exists(self._tree.fd, self._name):
+            self._tree.close()
+            raise DestinationExists(path=path)
+
+    def open(self) -> int:
+        """Descriptor to write to."""
+        try:
+            temporary = durable.temporary_name(self._id)
+            self._fd = calls.create(self._tree.fd, temporary, self._mode)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        return self._fd
+
+    def publish(self) -> None:
+        """Make it durable and give it its name."""
+        try:
+            calls.fsync(self._fd)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        _publish(self._tree, self._id, self._name, self.path, force=self._force)
+        self._published = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            if not self._published:
+                durable.discard(self._tree.fd, durable.temporary_name(self._id))
+        self._tree.close()
+
+
+# -- steps ----------------------------------------------------------------------------------
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, name = os.path.split(os.path.abspath(path))
+    return folder, name
+
+
+def _tree(folder: str, path: str) -> Tree:
+    try:
+        return Tree(folder)
+    except FileNotFoundError:
+        raise SourceMissing(path=folder) from None
+    except OSError as error:
+        raise storage_error(error, path) from None
+
+
+def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
+    try:
+        status = os.stat(name, dir_fd=tree.fd, follow_symlinks=False)
+    except OSError as error:
+        raise storage_error(error, path) from None
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise SpecialFile(path=path, kind=file_kind(status.st_mode))
+    return status
+
+
+def _publish(tree: Tree, file_id: str, name: str, path: str, *, force: bool) -> None:
+    temporary = durable.temporary_name(file_id)
+    try:
+        if force:
+            calls.replace(tree.fd, temporary, name)
+        else:
+            calls.rename_new(tree.fd, temporary, name)
+        calls.fsync(tree.fd)
+    except BaseException as error:
+        durable.discard(tree.fd, temporary)
+        if isinstance(error, OSError):
+            raise storage_error(error, path) from None
+        raise
+
+
+def _drop(tree: Tree, name: str, stamp: Stamp, path: str) -> None:
+    """Remove the original, if it is still the one that was read."""
+    try:
+        status = os.stat(name, dir_fd=tree.fd, follow_symlinks=False)
+        if Stamp.of(status) != stamp:
+            raise SourceChanged(path=path)
+        calls.unlink(tree.fd, name)
+        calls.fsync(tree.fd)
+    except OSError as error:
+        raise storage_error(error, path) from None

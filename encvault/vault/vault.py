@@ -1,0 +1,243 @@
+"""A vault: its pinned folder, its record and, once unlocked, its keys."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from encvault.envelope import Header, VaultKeyInfo
+from encvault.errors import (
+    AlreadyAVault,
+    ForeignFile,
+    HeaderTampered,
+    KeyRequired,
+    NotAVault,
+    SourceMissing,
+)
+from encvault.fs.durable import Lock, storage_error
+from encvault.fs.tree import Tree
+from encvault.keyslots import now_text, unwrap_any
+from encvault.secret import Secret
+from encvault.vault.manifest import (
+    FOLDER,
+    KEYS_FOLDER,
+    LOCK_FILE,
+    RECORD_FILES,
+    Layout,
+    VaultKeys,
+    VaultRecord,
+    load_data_key,
+    load_record,
+    make_data_key,
+    new_id,
+    store_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from encvault.crypto.suite import Suite
+    from encvault.keyslots import Identity, Recipient
+
+
+def find_vault(path: str) -> str | None:
+    """The folder of the vault that `path` is or lies in, or None."""
+    folder = os.path.abspath(path)
+    while True:
+        if any(os.path.lexists(os.path.join(folder, name)) for name in RECORD_FILES):
+            return folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+class Vault:
+    """An existing vault. Close it, or use it as a context manager: that wipes its keys.
+
+    Attributes:
+        tree: the pinned folder.
+        record: what the vault says about itself.
+    """
+
+    def __init__(self, tree: Tree, record: VaultRecord) -> None:
+        self.tree = tree
+        self.record = record
+        self._keys: VaultKeys | None = None
+        self._data_keys: dict[str, tuple[Suite, Secret]] = {}
+        self._lock: Lock | None = None
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """The vault whose top is `path`.
+
+        Raises:
+            NotAVault: there is none.
+            MalformedVault, WorkFactorTooLarge: its record cannot be trusted.
+        """
+        try:
+            tree = Tree(path)
+        except FileNotFoundError:
+            raise SourceMissing(path=path) from None
+        except OSError as error:
+            raise storage_error(error, path) from None
+        try:
+            return cls(tree, load_record(tree))
+        except (FileNotFoundError, NotADirectoryError):
+            tree.close()
+            raise NotAVault(path=path) from None
+        except BaseException:
+            tree.close()
+            raise
+
+    @classmethod
+    def create(
+        cls, path: str, recipients: Sequence[Recipient], *, suite: Suite, layout: Layout
+    ) -> Self:
+        """Make a vault in an existing folder.
+
+        Every slot is opened by construction of the same secret; the vault is durable on return.
+
+        Raises:
+            KeyRequired: no recipient.
+            AlreadyAVault: there is one.
+        """
+        if not recipients:
+            raise KeyRequired(what=path)
+        try:
+            tree = Tree(path)
+        except OSError as error:
+            raise storage_error(error, path) from None
+        try:
+            cls._refuse_existing(tree, path)
+            keys = VaultKeys(Secret(bytearray(os.urandom(32))))
+            hpke_public, sign_public = keys.public
+            record = VaultRecord(
+                id=new_id(),
+                created_at=now_text(),
+                generation=1,
+                suite=suite,
+                layout=layout,
+                hpke_public=hpke_public,
+                sign_public=sign_public,
+                slots=tuple(recipient.wrap(keys.secret) for recipient in recipients),
+            ).sign(keys)
+            try:
+                tree.make_folders(FOLDER)
+                tree.make_folders(KEYS_FOLDER)
+                store_record(tree, record)
+                os.fsync(tree.fd)
+            except OSError as error:
+                raise storage_error(error, path) from None
+        except BaseException:
+            tree.close()
+            raise
+        vault = cls(tree, record)
+        vault._keys = keys
+        return vault
+
+    @classmethod
+    def imagine(cls, path: str, *, suite: Suite, layout: Layout) -> Self:
+        """A vault that does not exist yet, in an existing folder, to plan for."""
+        record = VaultRecord(new_id(), now_text(), 1, suite, layout, b"", b"", ())
+        return cls(Tree(path), record)
+
+    @staticmethod
+    def _refuse_existing(tree: Tree, path: str) -> None:
+        if any(tree.exists(name) for name in RECORD_FILES):
+            raise AlreadyAVault(path=path)
+
+    def close(self) -> None:
+        """Wipe the keys, release the lock and the folder."""
+        for _suite, key in self._data_keys.values():
+            key.wipe()
+        self._data_keys.clear()
+        if self._keys is not None:
+            self._keys.wipe()
+            self._keys = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self.tree.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str:
+        """The vault's folder."""
+        return self.tree.path
+
+    @property
+    def hidden(self) -> bool:
+        """Whether names are hidden."""
+        return self.record.layout == "hidden"
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether its keys are at hand."""
+        return self._keys is not None
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the run that held the vault before was killed."""
+        return self._lock is not None and self._lock.was_interrupted
+
+    def hold(self) -> None:
+        """Keep other runs out until `close`.
+
+        Raises:
+            VaultBusy: another run holds it.
+        """
+        if self._lock is None:
+            self._lock = Lock(self.tree, LOCK_FILE)
+
+    def unlock(self, identities: Iterable[Identity]) -> None:
+        """Unwrap the vault secret.
+
+        Raises:
+            NoMatchingKeyslot: no identity opens a slot.
+            MalformedVault: the record's public keys were exchanged.
+        """
+        secret = unwrap_any(self.record.slots, identities, self.path)
+        keys = VaultKeys(secret)
+        keys.check(self.record, self.path)
+        self._keys = keys
+
+    def new_data_key(self) -> tuple[str, Secret]:
+        """A data key for one run, durable before it is returned; needs no secret."""
+        return make_data_key(self.tree, self.record)
+
+    def key_for(self, header: Header, path: str) -> Secret:
+        """The data key of a sealed file of this vault.
+
+        Raises:
+            ForeignFile: the file is not of this vault.
+            UnknownDataKey: its key file is missing or damaged.
+            HeaderTampered: it claims a suite that its key is not for.
+            KeyRequired: the vault is locked.
+        """
+        info = header.key_info
+        if not isinstance(info, VaultKeyInfo):
+            raise ForeignFile(path=path, vault="-")
+        if info.vault != self.record.id:
+            raise ForeignFile(path=path, vault=info.vault)
+        if info.key not in self._data_keys:
+            if self._keys is None:
+                raise KeyRequired(what=path)
+            self._data_keys[info.key] = load_data_key(
+                self.tree, self.record, self._keys, info.key, path
+            )
+        suite, key = self._data_keys[info.key]
+        if suite is not header.suite:
+            raise HeaderTampered(path=path)
+        return key
