@@ -53,15 +53,12 @@ class Entry:
     Attributes:
         name: as Python spells file names.
         status: its own status; links are not followed.
+        kind: ``file``, ``dir``, ``symlink``, or the word for a special file.
     """
 
     name: str
     status: os.stat_result
-
-    @property
-    def kind(self) -> str:
-        """``file``, ``dir``, ``symlink``, or the word for a special file."""
-        return file_kind(self.status.st_mode)
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +228,8 @@ class Tree:
             with os.scandir(fd) as names:
                 for found in names:
                     try:
-                        entries.append(Entry(found.name, found.stat(follow_symlinks=False)))
+                        own = found.stat(follow_symlinks=False)
+                        entries.append(Entry(found.name, own, file_kind(own.st_mode)))
                     except FileNotFoundError:
                         continue
         except OSError as error:

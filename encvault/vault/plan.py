@@ -251,21 +251,19 @@ class Planner:
     ) -> SealTask | None:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
-        parts = 1
-        if self._vault.hidden and entry.kind == "file":
-            parts = max(1, -(-status.st_size // PART_SIZE))
-        ids = tuple(new_id() for _ in range(parts))
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
         if self._vault.hidden:
             old = self._known_objects(known)
             if unchanged and old:
                 self._report.unchanged += 1
                 return None
+            parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1
+            ids = tuple(new_id() for _ in range(parts))
             places = tuple((object_folder(file_id), file_id) for file_id in ids)
             replaces = old
         else:
             name = sealed_name(entry.name)
-            places, replaces = ((folder.path, name),), ()
+            ids, places, replaces = (), ((folder.path, name),), ()
             if name in taken:
                 if unchanged:
                     self._report.unchanged += 1
@@ -287,7 +285,7 @@ class Planner:
             stamp=stamp,
             mode=stat.S_IMODE(status.st_mode),
             owner=(status.st_uid, status.st_gid),
-            ids=ids,
+            ids=ids or (new_id(),),
             places=places,
             path=entry.name if self._vault.hidden else where,
             parent=folder_id,
