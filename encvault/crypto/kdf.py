@@ -83,4 +83,9 @@ def derive_from_password(password: Secret, salt: bytes, profile: KdfProfile) -> 
 
 def expand(key: Buffer, label: str, size: int = DERIVED_KEY_SIZE) -> Secret:
     """HKDF-Expand-SHA256 of a uniformly random 32-byte key under a domain-separation label."""
-    return Secret(HKDFExpand(hashes.SHA256(), size, label.encode()).derive(key))
+    return Secret(expand_raw(key, label.encode(), size))
+
+
+def expand_raw(key: Buffer, info: bytes, size: int) -> bytes:
+    """HKDF-Expand with SHA-256 (RFC 5869 section 2.3)."""
+    return HKDFExpand(hashes.SHA256(), size, info).derive(key)

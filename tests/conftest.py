@@ -1,0 +1,64 @@
+"""What every test gets: a clean home, no leaked descriptors, the third-party vectors."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from encvault import i18n
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of third-party test vectors."""
+    default = CHECKOUT.parent / "shared" / "vectors"
+    folder = Path(os.environ.get("ENCVAULT_VECTORS", default))
+    if not folder.is_dir():
+        reason = f"no third-party vectors at {folder}; set ENCVAULT_VECTORS"
+        if "CI" in os.environ:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _clean_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("STATE", "CONFIG", "DATA", "CACHE", "RUNTIME"):
+        variable = "XDG_RUNTIME_DIR" if name == "RUNTIME" else f"XDG_{name}_HOME"
+        monkeypatch.setenv(variable, str(home / name.lower()))
+    for name in ("LANG", "LANGUAGE", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    i18n.activate([])
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_descriptors() -> Iterator[None]:
+    before = _descriptors()
+    yield
+    gc.collect()
+    leaked = {fd: path for fd, path in _descriptors().items() if before.get(fd) != path}
+    assert not leaked, f"leaked descriptors: {leaked}"
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:
+            continue
+        if not target.startswith("/proc/"):  # the listing's own
+            found[entry.name] = target
+    return found

@@ -1,0 +1,50 @@
+"""The error tree keeps its promises."""
+
+from __future__ import annotations
+
+import pickle
+import string
+
+import pytest
+
+from encvault import errors
+from encvault.errors import EncvaultError
+
+CODES = {1, 2, 3, 65, 66, 69, 73, 74, 75, 77, 78, 124}
+
+
+def classes(root: type[EncvaultError] = EncvaultError) -> list[type[EncvaultError]]:
+    return [root, *(found for sub in root.__subclasses__() for found in classes(sub))]
+
+
+def sample(cls: type[EncvaultError]) -> EncvaultError:
+    numbers = {"index", "offset", "size", "version", "suite", "flags", "memory_kib", "passes"}
+    integers = {"UnknownSuite": numbers}.get(cls.__name__, numbers - {"suite"})
+    return cls(**{name: 7 if name in integers else "text" for name in cls.field_names()})
+
+
+@pytest.mark.parametrize("cls", classes())
+def test_a_class_is_consistent(cls: type[EncvaultError]) -> None:
+    assert cls.exit_code in CODES
+    assert cls.__doc__
+    placeholders = {name for _, name, _, _ in string.Formatter().parse(cls.message) if name}
+    advice = {name for _, name, _, _ in string.Formatter().parse(cls.advice) if name}
+    assert placeholders | advice <= cls.field_names()
+    assert cls.message[0] == "{" or not cls.message[0].isupper()
+    assert not cls.message.endswith(".")
+    error = sample(cls)
+    assert "{" not in str(error)
+    assert error.hint is None or "{" not in error.hint
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is cls
+    assert copy.fields() == error.fields()
+
+
+def test_names_are_unique() -> None:
+    names = [cls.__name__ for cls in classes()]
+    assert len(names) == len(set(names))
+
+
+def test_wrong_fields_are_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        errors.NotSealed(file="x")  # type: ignore[call-arg]
