@@ -420,9 +420,9 @@ class IdentityFile:
             "created_at": self.created_at,
             "recipient": self.recipient,
         }
-        if self.slot is not None:
+        if self.seed is None:
             value["slot"] = self.slot
-        elif self.seed is not None:
+        else:
             value["seed"] = encode_base64(bytes(self.seed.reveal()))
         return encode_json(value) + b"\n"
 

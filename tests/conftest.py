@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import Command
 
 from encvault import i18n
+from encvault.crypto.kdf import CHEAPEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
     """The folder of third-party test vectors."""
-    default = CHECKOUT.parent / "shared" / "vectors"
-    folder = Path(os.environ.get("ENCVAULT_VECTORS", default))
-    if not folder.is_dir():
-        reason = f"no third-party vectors at {folder}; set ENCVAULT_VECTORS"
-        if "CI" in os.environ:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
+    return TESTS / "vectors"
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +56,10 @@ def _descriptors() -> dict[str, str]:
         if not target.startswith("/proc/"):  # the listing's own
             found[entry.name] = target
     return found
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The command line, in this process, with a password hash that costs nothing."""
+    monkeypatch.setattr("encvault.cli.secrets.kdf.DEFAULT", CHEAPEST)
+    return Command(monkeypatch, capfd)

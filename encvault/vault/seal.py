@@ -207,10 +207,9 @@ class _SealRun:
         if not self.drops_source:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
-        for task in named:
-            self._release(task)
+        released = [task for task in named if self._release(task)]
         if self.drops_source and self.ledger is not None:
-            self.ledger.forget((task.dir, task.name) for task in named if task.type != "dir")
+            self.ledger.forget((task.dir, task.name) for task in released if task.type != "dir")
 
     def _fail(self, task: SealTask, error: EncvaultError) -> None:
         self.planner.problem(error)
@@ -259,20 +258,21 @@ class _SealRun:
     def _event(self, task: SealTask) -> Event:
         return Event("seal", task.source_path, task.ids[0], task.stamp.size)
 
-    def _release(self, task: SealTask) -> None:
-        """Remove what the sealed copy has made superfluous."""
+    def _release(self, task: SealTask) -> bool:
+        """Remove what the sealed copy has made superfluous; False if the original changed."""
         for folder, name in task.replaces:
             if (folder, name) not in task.places:
                 with contextlib.suppress(FileNotFoundError):
                     calls.unlink(self.target.folder(folder), name)
         if task.type == "dir":
             self.report.folders += 1
-            return
+            return True
         if self.drops_source and not self._drop(task):
-            return
+            return False
         self.report.files += 1
         self.report.size += task.stamp.size
         self.observer.progress(1, 0 if is_ticked(task) else task.stamp.size)
+        return True
 
     def _drop(self, task: SealTask) -> bool:
         try:
@@ -294,13 +294,12 @@ class _SealRun:
             calls.unlink(self.target.folder(folder), name)
         if self.vault.was_interrupted:
             self._clean_own_folder()
-        if self.vault.hidden:
-            if self.drops_source:
-                self._remove_emptied_folders()
-        else:
-            self._settle_folders()
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
+        if not self.vault.hidden:
+            self._settle_folders()  # last: every removal above touched a folder's time
+        elif self.drops_source:
+            self._remove_emptied_folders()
         calls.sync_filesystem(self.target.fd)
 
     def _clean_own_folder(self) -> None:

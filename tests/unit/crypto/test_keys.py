@@ -39,7 +39,10 @@ def test_work_above_the_caps_is_a_bug_here(profile: kdf.KdfProfile) -> None:
 
 def test_named_profiles_are_within_the_caps() -> None:
     for profile in (
-        kdf.DEFAULT, kdf.RFC_9106_LOW_MEMORY, kdf.RFC_9106_HIGH_MEMORY, kdf.CHEAPEST,
+        kdf.DEFAULT,
+        kdf.RFC_9106_LOW_MEMORY,
+        kdf.RFC_9106_HIGH_MEMORY,
+        kdf.CHEAPEST,
     ):
         assert profile.within_caps
 
@@ -79,7 +82,9 @@ def test_ed25519_of_rfc_8032() -> None:
     assert signing.sign(seed, b"\x72") == signature
     signing.verify(public, signature, b"\x72")
     for key, mark, message in (
-        (public, signature, b"\x73"), (public, bytes(64), b"\x72"), (b"", signature, b"\x72"),
+        (public, signature, b"\x73"),
+        (public, bytes(64), b"\x72"),
+        (b"", signature, b"\x72"),
     ):
         with pytest.raises(NotAuthentic):
             signing.verify(key, mark, message)

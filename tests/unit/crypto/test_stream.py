@@ -162,6 +162,13 @@ def test_chunk_ciphers_release_nothing_unauthentic(
         cipher.open(bytes(12), sealed)
 
 
+@pytest.mark.parametrize("cipher", [AesChunkCipher(bytes(32)), Sm4ChunkCipher(bytes(16))])
+def test_chunk_ciphers_open_what_they_sealed(cipher: AesChunkCipher | Sm4ChunkCipher) -> None:
+    sealed = cipher.seal(bytes(12), b"content")
+    assert len(sealed) == 7 + 16
+    assert cipher.open(bytes(12), sealed) == b"content"
+
+
 def test_suites_have_labels() -> None:
     assert [suite.label for suite in Suite] == ["aes-256-gcm", "sm4-gcm"]
     assert Suite.from_label("sm4-gcm") is Suite.SM4_GCM

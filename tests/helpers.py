@@ -1,0 +1,124 @@
+"""Trees to seal, and the one invariant of every crash test."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault import cli, operations
+from encvault.crypto import hpke
+from encvault.keyslots import KeyIdentity, PublicKeyRecipient
+from encvault.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from encvault.vault.report import Observer, Report
+
+SEED = bytes(range(32))
+RECIPIENT = PublicKeyRecipient(hpke.public_key(SEED), label="test")
+
+
+def keys() -> operations.Answers:
+    """Answers that can seal and open by a key, without Argon2."""
+    return operations.Answers(
+        recipients_given=(RECIPIENT,), identities_given=(KeyIdentity(Secret(SEED)),), consent=True
+    )
+
+
+def seal(path: Path, observer: Observer | None = None, **options: object) -> Report:
+    """Seal one path."""
+    request = operations.SealRequest(paths=(str(path),), **options)  # type: ignore[arg-type]
+    return operations.seal(request, keys(), observer)
+
+
+def unseal(path: Path, observer: Observer | None = None, **options: object) -> Report:
+    """Open one path."""
+    request = operations.OpenRequest(paths=(str(path),), **options)  # type: ignore[arg-type]
+    return operations.open_paths(request, keys(), observer)
+
+
+def write_tree(root: Path, *, big: int = 0) -> None:
+    """A small tree with what trees have: depth, links, odd names, empty and sparse files."""
+    root.mkdir()
+    (root / "报价单 2026.xlsx").write_bytes(os.urandom(5000))
+    (root / "empty").touch()
+    (root / "src" / "deep" / "er").mkdir(parents=True)
+    (root / "src" / "deep" / "er" / "main.py").write_text("print('hi')\n" * 2000)
+    (root / "src" / "run.sh").write_text("#!/bin/sh\n")
+    (root / "src" / "run.sh").chmod(0o755)
+    (root / "src" / "link").symlink_to("../nowhere/at all")
+    (root / "hollow").mkdir()
+    (root / ("n" * 255)).write_text("long name")
+    (root / ("中" * 85)).write_text("long name of three-byte characters")
+    with (root / "sparse").open("wb") as file:
+        file.seek(3 << 20)
+        file.write(b"end")
+    if big:
+        (root / "big").write_bytes(os.urandom(big))
+    for index, path in enumerate(sorted(root.rglob("*"), reverse=True)):
+        when = 1_600_000_000_123_456_789 + index
+        os.utime(path, ns=(when, when), follow_symlinks=False)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What must survive of one file."""
+
+    kind: str
+    content: bytes
+    mode: int
+    mtime_ns: int
+
+
+def snapshot(root: Path, *, times: bool = True) -> dict[str, Node]:
+    """Everything below `root`, the vault's own folder and sealed files left out."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if name.split("/", maxsplit=1)[0] == ".encvault":
+            continue
+        status = path.lstat()
+        mtime = status.st_mtime_ns if times else 0
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISLNK(status.st_mode):
+            found[name] = Node("symlink", os.readlink(os.fsencode(path)), 0, mtime)
+        elif stat.S_ISDIR(status.st_mode):
+            found[name] = Node("dir", b"", mode, mtime)
+        else:
+            found[name] = Node("file", path.read_bytes(), mode, mtime)
+    return found
+
+
+@dataclass
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs the real main in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capfd = capfd
+
+    def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
+        read, write = os.pipe()
+        os.write(write, stdin)
+        os.close(write)
+        self._capfd.readouterr()
+        with os.fdopen(read, "rb") as raw:
+            self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
+            code = cli.main([str(argument) for argument in arguments])
+        captured = self._capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
