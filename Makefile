@@ -1,0 +1,69 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`.
+# Both make their own environment in .venv; nothing outside the checkout is changed, except that
+# on Debian, as root, a missing python3-venv is installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint types imports unit coverage docs catalog bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/python tests/tools/demo.py
+
+test: $(VENV)/tested-with lint types imports docs catalog coverage
+	@echo "all checks passed"
+
+lint: $(VENV)/tested-with
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/tested-with
+	$(BIN)/mypy
+
+imports: $(VENV)/tested-with
+	$(BIN)/lint-imports
+
+# the generated pages must be what the code says; `make docs WRITE=--write` renews them
+docs: $(VENV)/tested-with
+	$(BIN)/python tests/tools/reference.py $(WRITE)
+
+# the catalog must be complete; `make catalog WRITE=--write` collects new messages
+catalog: $(VENV)/tested-with
+	$(BIN)/python tests/tools/catalog.py $(WRITE)
+
+unit: $(VENV)/tested-with
+	$(BIN)/pytest
+
+coverage: $(VENV)/tested-with
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --include='*/crypto/*,*/envelope.py,*/keyslots.py' --fail-under=100
+	$(BIN)/coverage report --omit='*/crypto/*,*/envelope.py,*/keyslots.py' --fail-under=95
+
+bench: $(VENV)/installed
+	$(BIN)/python bench/compare.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "encvault needs Python 3.11 or newer; hint: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -qq -y python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else \
+	    echo "hint: the venv module is missing; on Debian: sudo apt install python3-venv"; exit 1; \
+	  fi; }
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

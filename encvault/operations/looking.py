@@ -1,0 +1,152 @@
+"""Look without changing anything: status, verify, ls, info."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from encvault.crypto import selftest
+from encvault.envelope import InlineKeyInfo
+from encvault.errors import (
+    EncvaultError,
+    NotAVault,
+    SourceMissing,
+)
+from encvault.keyslots import describe
+from encvault.operations.places import header_of, is_alone, storage, unlocked, within
+from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vault, verify_vault
+from encvault.vault.report import Observer, Report
+from encvault.vault.sealed import Buffers, SealedReader
+from encvault.vault.single import (
+    SlotKeyring,
+)
+from encvault.vault.vault import Vault, find_vault
+
+if TYPE_CHECKING:
+    from encvault.operations.prompter import Prompter
+
+
+def status(path: str) -> VaultStatus:
+    """What is sealed in a vault and what is not; needs no key.
+
+    Raises:
+        NotAVault: `path` is no vault and in none.
+    """
+    top = find_vault(path)
+    if top is None:
+        if not os.path.lexists(path):
+            raise SourceMissing(path=path)
+        raise NotAVault(path=path)
+    with storage(path), Vault.load(top) as vault:
+        return inspect_status(vault)
+
+
+def verify(
+    path: str,
+    prompter: Prompter,
+    *,
+    sample: float = 100.0,
+    jobs: int = 0,
+    observer: Observer | None = None,
+) -> Report:
+    """Read and authenticate a vault's files, or a random share of them, or one sealed file."""
+    selftest.run()
+    with storage(path):
+        if is_alone(path):
+            return _verify_alone(path, prompter, observer or Observer())
+        with unlocked(path, prompter) as (vault, _inside):
+            return verify_vault(vault, sample=sample, jobs=jobs, observer=observer)
+
+
+def _verify_alone(path: str, prompter: Prompter, watcher: Observer) -> Report:
+    report = Report()
+    with open(path, "rb", buffering=0) as file:
+        reader = SealedReader(file.fileno(), path, Buffers())
+        try:
+            _record, pieces = reader.open(SlotKeyring(prompter.identities(path)))
+            report.size = sum(len(piece) for piece in pieces)
+            report.files = 1
+        except EncvaultError as error:
+            if error.exit_code != 65:  # noqa: PLR2004 - damage is what verify reports
+                raise
+            report.problems.append(error)
+            watcher.problem(error)
+    return report
+
+
+def list_files(
+    path: str, prompter: Prompter, *, jobs: int = 0
+) -> tuple[list[Listed], list[EncvaultError]]:
+    """What a vault holds; the visible layout is listed without a key if none was given."""
+    top = find_vault(path)
+    if top is None:
+        raise NotAVault(path=path) if os.path.lexists(path) else SourceMissing(path=path)
+    with storage(path), Vault.load(top) as vault:
+        if vault.hidden or prompter.has_keys():
+            vault.unlock(prompter.identities(top))
+        listed, problems = list_vault(vault, jobs=jobs)
+    inside = within(top, path)
+    if inside:
+        listed = [
+            item
+            for item in listed
+            if inside in (item.path, item.sealed_path) or item.path.startswith(inside + "/")
+        ]
+    return listed, problems
+
+
+@dataclass(slots=True)
+class Info:
+    """What can be told of a sealed file or a vault without a key.
+
+    Attributes:
+        kind: ``vault``, ``sealed file`` or ``sealed file in a vault``.
+        members: the facts by name, ready for JSON.
+    """
+
+    kind: str
+    members: dict[str, Any] = field(default_factory=dict)
+
+
+def info(path: str) -> Info:
+    """A sealed file's header, or a vault's record."""
+    if not os.path.lexists(path):
+        raise SourceMissing(path=path)
+    with storage(path):
+        if not os.path.isdir(path):
+            return _file_info(path)
+        top = find_vault(path)
+        if top is None:
+            raise NotAVault(path=path)
+        with Vault.load(top) as vault:
+            record = vault.record
+            return Info(
+                "vault",
+                {
+                    "path": vault.path,
+                    "id": record.id,
+                    "fingerprint": record.fingerprint,
+                    "suite": record.suite.label,
+                    "layout": record.layout,
+                    "created_at": record.created_at,
+                    "generation": record.generation,
+                    "slots": describe(record.slots),
+                },
+            )
+
+
+def _file_info(path: str) -> Info:
+    header = header_of(path)
+    members: dict[str, Any] = {
+        "path": path,
+        "version": 1,
+        "suite": header.suite.label,
+        "file": header.key_info.file,
+        "sealed_size": os.path.getsize(path),
+        "metadata_size": header.metadata_size,
+    }
+    if isinstance(header.key_info, InlineKeyInfo):
+        return Info("sealed file", members | {"slots": describe(header.key_info.slots)})
+    members |= {"vault": header.key_info.vault, "key": header.key_info.key}
+    return Info("sealed file in a vault", members)

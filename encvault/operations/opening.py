@@ -1,0 +1,250 @@
+"""Open vaults, files, archives and streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.crypto import selftest
+from encvault.errors import (
+    InvalidRequest,
+    NotSealed,
+    SourceMissing,
+)
+from encvault.fs import calls
+from encvault.fs.tree import Tree
+from encvault.i18n import _
+from encvault.operations.places import header_of, is_alone, ledger_of, storage, unlocked
+from encvault.vault.archive import extract_archive
+from encvault.vault.catalog import read_catalog
+from encvault.vault.layout import SUFFIX, object_path, sealed_name
+from encvault.vault.open import OpenOptions, open_tree
+from encvault.vault.opening import open_sealed, read_part
+from encvault.vault.report import Event, Observer, Report
+from encvault.vault.sealed import Buffers, SealedReader
+from encvault.vault.single import (
+    STREAM_NAME,
+    OutputFile,
+    SlotKeyring,
+    open_file,
+    open_stream,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from encvault.keyslots import Identity
+    from encvault.operations.prompter import Prompter
+    from encvault.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What to open and how; the fields are the options of ``encvault open``.
+
+    Attributes:
+        paths: vaults, places inside them, sealed files.
+        to: folder for what is opened; the sealed files stay.
+        output: file for one opened file; the sealed file stays.
+        keep, force, jobs: see `OpenOptions`.
+        state_dir: local state folder, or None to remember nothing.
+    """
+
+    paths: tuple[str, ...]
+    to: str | None = None
+    output: str | None = None
+    keep: bool = False
+    force: bool = False
+    jobs: int = 0
+    state_dir: str | None = None
+
+
+def open_paths(
+    request: OpenRequest, prompter: Prompter, observer: Observer | None = None
+) -> Report:
+    """Open vaults, parts of them, and sealed files.
+
+    Failures of single files are in the report (`Report.outcome`).
+
+    Raises:
+        EncvaultError: the request as a whole could not be carried out.
+    """
+    watcher, report = observer or Observer(), Report()
+    selftest.run()
+    if request.output is not None and (len(request.paths) > 1 or request.to is not None):
+        raise InvalidRequest(reason=_("--output takes one file and excludes --to"))
+    for path in request.paths:
+        with storage(path):
+            if is_alone(path):
+                report.add(_open_alone(request, path, prompter, watcher))
+            else:
+                report.add(_open_in_vault(request, path, prompter, watcher))
+    return report
+
+
+def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    header_of(path)
+    identities = prompter.identities(path)
+    if request.to is not None:
+        os.makedirs(request.to, exist_ok=True)
+        report = _extract(request, path, request.to, identities, watcher)
+        if report is not None:
+            return report
+    opened = open_file(
+        path,
+        request.output,
+        identities,
+        to=request.to,
+        keep=request.keep,
+        force=request.force,
+        observer=watcher,
+    )
+    return Report(files=1, size=os.lstat(opened).st_size)
+
+
+def _extract(
+    request: OpenRequest,
+    path: str,
+    to: str,
+    identities: Sequence[Identity],
+    watcher: Observer,
+) -> Report | None:
+    """Unpack a sealed archive into a folder; None if the file is none."""
+    with Tree(to) as target, open(path, "rb", buffering=0) as file:
+        reader = SealedReader(file.fileno(), path, Buffers())
+        record, pieces = reader.open(SlotKeyring(identities))
+        if record.type != "archive":
+            return None
+        event = Event("open", to, reader.header.key_info.file, None)
+        return extract_archive(
+            pieces, target, path, force=request.force, observer=watcher, event=event
+        )
+
+
+def _open_in_vault(
+    request: OpenRequest, path: str, prompter: Prompter, watcher: Observer
+) -> Report:
+    if request.output is not None:
+        return _open_to_output(request, request.output, path, prompter, watcher)
+    with unlocked(path, prompter) as (vault, inside):
+        vault.hold()
+        only = (inside,) if inside else ()
+        base = ""
+        if request.to is not None:
+            base = inside if _is_folder(vault, inside) else inside.rpartition("/")[0]
+            os.makedirs(request.to, exist_ok=True)
+        options = OpenOptions(
+            keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
+        )
+        with contextlib.ExitStack() as stack:
+            target = vault.tree
+            if request.to is not None:
+                _check_target(vault, request.to)
+                target = stack.enter_context(Tree(request.to))
+            ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
+            report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
+    if inside and not (report.files or report.folders or report.problems):
+        if not os.path.lexists(path):
+            raise SourceMissing(path=path)
+        if os.path.isfile(path):
+            raise NotSealed(path=path)
+    return report
+
+
+def _open_to_output(
+    request: OpenRequest, output: str, path: str, prompter: Prompter, watcher: Observer
+) -> Report:
+    """One file of a vault to a file of any name; the sealed file stays."""
+    size = 0
+    with (
+        unlocked(path, prompter) as (vault, inside),
+        OutputFile(output, force=request.force, mode=0o600) as file,
+    ):
+        fd = file.open()
+        for piece in _cat_in_vault(vault, inside, path, watcher):
+            calls.write(fd, piece)
+            size += len(piece)
+        file.publish()
+    return Report(files=1, size=size)
+
+
+def _check_target(vault: Vault, to: str) -> None:
+    target = os.path.join(os.path.realpath(to), "")
+    if target.startswith(os.path.join(os.path.realpath(vault.path), "")):
+        raise InvalidRequest(reason=_("--to names a folder inside the vault; leave it out"))
+
+
+def _is_folder(vault: Vault, inside: str) -> bool:
+    if not vault.hidden:
+        return os.path.isdir(os.path.join(vault.path, inside))
+    return inside in read_catalog(vault).folders
+
+
+def cat(
+    path: str, prompter: Prompter, observer: Observer | None = None
+) -> Iterator[memoryview | bytes]:
+    """The content of one sealed file, authenticated piece by piece.
+
+    The whole is genuine only if the iterator ends without an error. `path` may be a sealed file,
+    the plain path of a file in a vault, or a sealed archive (its tar).
+    """
+    watcher = observer or Observer()
+    selftest.run()
+    with storage(path):
+        if is_alone(path):
+            with open(path, "rb", buffering=0) as file:
+                _header, _record, pieces = open_stream(
+                    file.fileno(), path, prompter.identities(path)
+                )
+                watcher.before_release([Event("cat", path, _header.key_info.file, _record.size)])
+                yield from pieces
+            return
+        with unlocked(path, prompter) as (vault, inside):
+            yield from _cat_in_vault(vault, inside, path, watcher)
+
+
+def _cat_in_vault(
+    vault: Vault, inside: str, path: str, watcher: Observer
+) -> Iterator[memoryview | bytes]:
+    sealed, first = _sealed_path(vault, inside, path)
+    fd = open_sealed(vault.tree, sealed)
+    try:
+        reader = SealedReader(fd, vault.tree.show(sealed), Buffers())
+        record, pieces = reader.open(vault)
+        if first is not None and reader.header.key_info.file != first:
+            raise NotSealed(path=path)
+        event = Event("cat", inside, reader.header.key_info.file, record.size)
+        watcher.before_release([event])
+        yield from pieces
+    finally:
+        os.close(fd)
+    for index, file_id in enumerate(record.parts, start=1):
+        yield from read_part(vault.tree, vault, record, first, index, file_id)
+
+
+def _sealed_path(vault: Vault, inside: str, path: str) -> tuple[str, str | None]:
+    if vault.hidden:
+        found = read_catalog(vault).files.get(inside)
+        if found is None:
+            raise SourceMissing(path=path)
+        return object_path(found.file), found.file
+    if inside.endswith(SUFFIX) and vault.tree.exists(inside):
+        return inside, None
+    folder, _slash, name = inside.rpartition("/")
+    sealed = f"{folder}/{sealed_name(name)}" if folder else sealed_name(name)
+    if not vault.tree.exists(sealed):
+        raise SourceMissing(path=path)
+    return sealed, None
+
+
+def open_from_stream(
+    source: int, prompter: Prompter, observer: Observer | None = None
+) -> Iterator[memoryview]:
+    """The content of a sealed stream, authenticated piece by piece."""
+    selftest.run()
+    header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
+    event = Event("open", STREAM_NAME, header.key_info.file, record.size)
+    (observer or Observer()).before_release([event])
+    return pieces

@@ -1,0 +1,81 @@
+"""What a path is: a vault, a place inside one, a sealed file on its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from encvault.envelope import InlineKeyInfo
+from encvault.errors import (
+    EncvaultError,
+    NotAVault,
+    SourceMissing,
+)
+from encvault.fs.durable import storage_error
+from encvault.vault.ledger import Ledger
+from encvault.vault.sealed import read_header
+from encvault.vault.vault import Vault, find_vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from encvault.envelope import Header
+    from encvault.operations.prompter import Prompter
+
+
+@contextlib.contextmanager
+def storage(path: str) -> Iterator[None]:
+    """The last border for what the operating system reports."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, error.filename or path) from error
+
+
+def within(vault: str, path: str) -> str:
+    """A path relative to a vault's top, ``/`` between names."""
+    folder, name = os.path.split(os.path.abspath(path))
+    resolved = os.path.join(os.path.realpath(folder), name)
+    inside = os.path.relpath(resolved, os.path.realpath(vault)).replace(os.sep, "/")
+    return "" if inside == "." else inside
+
+
+@contextlib.contextmanager
+def unlocked(path: str, prompter: Prompter) -> Iterator[tuple[Vault, str]]:
+    """The vault that `path` is or lies in, unlocked, and the path within it."""
+    top = find_vault(path)
+    if top is None:
+        if not os.path.lexists(path):
+            raise SourceMissing(path=path)
+        raise NotAVault(path=path)
+    with Vault.load(top) as vault:
+        vault.unlock(prompter.identities(top))
+        yield vault, within(top, path)
+
+
+def is_alone(path: str) -> bool:
+    """Whether a path is a sealed file with its own keyslots."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        header = header_of(path)
+    except EncvaultError:
+        return find_vault(path) is None
+    return isinstance(header.key_info, InlineKeyInfo)
+
+
+def header_of(path: str) -> Header:
+    """The header of a sealed file, checked."""
+    with storage(path), open(path, "rb") as file:
+        return read_header(file.fileno(), path)
+
+
+@contextlib.contextmanager
+def ledger_of(state_dir: str | None, vault: Vault, root: str) -> Iterator[Ledger | None]:
+    """This machine's memory of a vault, or None if nothing is to be remembered."""
+    if state_dir is None:
+        yield None
+        return
+    with Ledger(state_dir, vault.record.id, root) as ledger:
+        yield ledger

@@ -1,0 +1,75 @@
+"""Whom operations ask for keys and consent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from encvault.errors import (
+    ConfirmationNeeded,
+    Declined,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from encvault.keyslots import Identity, Recipient
+
+
+class Prompter(Protocol):
+    """Whom an operation asks. Every method may raise a `ConfigError` instead of answering."""
+
+    def recipients(self, what: str) -> Sequence[Recipient]:
+        """For whom to seal `what`; a new password is asked for twice."""
+
+    def identities(self, what: str) -> Sequence[Identity]:
+        """What to open `what` with."""
+
+    def has_keys(self) -> bool:
+        """Whether recipients, identities or a password were given explicitly."""
+
+    def confirm(self, question: str) -> bool:
+        """Whether the user means it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A prompter for programs, with all answers given beforehand.
+
+    Attributes:
+        recipients_given: for sealing.
+        identities_given: for opening.
+        consent: the answer to every question.
+    """
+
+    recipients_given: tuple[Recipient, ...] = ()
+    identities_given: tuple[Identity, ...] = ()
+    consent: bool = False
+
+    def recipients(self, what: str) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.recipients_given
+
+    def identities(self, what: str) -> Sequence[Identity]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.identities_given
+
+    def has_keys(self) -> bool:
+        """See `Prompter`."""
+        return bool(self.recipients_given)
+
+    def confirm(self, question: str) -> bool:
+        """See `Prompter`."""
+        if not self.consent:
+            raise ConfirmationNeeded(question=question)
+        return True
+
+
+def confirm(prompter: Prompter, question: str) -> None:
+    """Go on only with consent.
+
+    Raises:
+        Declined, ConfirmationNeeded: there was none, or nobody to ask.
+    """
+    if not prompter.confirm(question):
+        raise Declined

@@ -1,0 +1,345 @@
+"""Make vaults; seal folders, files and streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.crypto import selftest
+from encvault.crypto.suite import Suite
+from encvault.errors import (
+    AlreadyAVault,
+    DestinationExists,
+    EncvaultError,
+    InvalidRequest,
+    LayoutMismatch,
+    NestedVault,
+    NotAVault,
+    SourceMissing,
+    SuiteMismatch,
+)
+from encvault.fs.tree import Tree
+from encvault.i18n import _
+from encvault.operations.places import ledger_of, storage, within
+from encvault.operations.prompter import Prompter, confirm
+from encvault.vault.archive import seal_archive
+from encvault.vault.layout import SUFFIX, sealed_name
+from encvault.vault.plan import SealOptions
+from encvault.vault.report import Observer, Report
+from encvault.vault.seal import plan_seal, seal_tree
+from encvault.vault.single import (
+    STREAM_NAME,
+    OutputFile,
+    seal_file,
+    seal_stream,
+)
+from encvault.vault.vault import Vault, find_vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from encvault.vault.manifest import Layout, VaultRecord
+
+
+DEFAULT_SUITE = Suite.AES_256_GCM
+
+
+def init_vault(
+    path: str, prompter: Prompter, *, suite: Suite | None = None, hide_names: bool = False
+) -> VaultRecord:
+    """Make a folder a vault, and the folder itself if it is missing; nothing is sealed yet.
+
+    Raises:
+        AlreadyAVault: it is one.
+        ConfirmationNeeded, Declined: it lies inside another vault.
+    """
+    selftest.run()
+    if (outer := find_vault(path)) is not None:
+        if os.path.samefile(outer, path) if os.path.exists(path) else False:
+            raise AlreadyAVault(path=path)
+        confirm(
+            prompter,
+            _("{path} lies inside the vault {vault}: make a vault of its own there?").format(
+                path=path, vault=outer
+            ),
+        )
+    layout: Layout = "hidden" if hide_names else "visible"
+    recipients = prompter.recipients(path)
+    with storage(path):
+        os.makedirs(path, exist_ok=True)
+        with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
+            return vault.record
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """What to seal and how; the fields are the options of ``encvault seal``.
+
+    Attributes:
+        paths: files and folders.
+        to: folder for a sealed mirror; the sources stay untouched.
+        archive: file for one sealed archive; the sources stay untouched.
+        output: file for one sealed file.
+        suite: cipher suite of new vaults and files; None for the default.
+        hide_names: layout of a new vault.
+        keep, force, delete, exclude, jobs: see `SealOptions`.
+        dry_run: tell the plan and do nothing.
+        state_dir: local state folder, or None to remember nothing.
+    """
+
+    paths: tuple[str, ...]
+    to: str | None = None
+    archive: str | None = None
+    output: str | None = None
+    suite: Suite | None = None
+    hide_names: bool = False
+    keep: bool = False
+    force: bool = False
+    delete: bool = False
+    exclude: tuple[str, ...] = ()
+    jobs: int = 0
+    dry_run: bool = False
+    state_dir: str | None = None
+
+    def options(self, *only: str) -> SealOptions:
+        """The options of a run over a tree."""
+        return SealOptions(
+            keep=self.keep,
+            force=self.force,
+            delete=self.delete,
+            exclude=self.exclude,
+            only=only,
+            jobs=self.jobs,
+        )
+
+
+def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = None) -> Report:
+    """Seal files and folders.
+
+    Failures of single files are in the report (`Report.outcome`).
+
+    Raises:
+        EncvaultError: the request as a whole could not be carried out.
+    """
+    watcher = observer or Observer()
+    selftest.run()
+    for path in request.paths:
+        if not os.path.lexists(path):
+            raise SourceMissing(path=path)
+    _check_seal_request(request)
+    if request.archive is not None:
+        return _seal_archive(request, request.archive, prompter, watcher)
+    report = Report()
+    for path in request.paths:
+        with storage(path):
+            if os.path.isdir(path) and not os.path.islink(path):
+                report.add(_seal_folder(request, path, prompter, watcher))
+            else:
+                _seal_one(request, path, prompter, watcher, report)
+    return report
+
+
+def _check_seal_request(request: SealRequest) -> None:
+    places = [request.to, request.archive, request.output]
+    if sum(place is not None for place in places) > 1:
+        raise InvalidRequest(reason=_("--to, --archive and --output exclude each other"))
+    folders = [path for path in request.paths if os.path.isdir(path)]
+    if request.output is not None and (len(request.paths) > 1 or folders):
+        raise InvalidRequest(reason=_("--output takes one file; for a folder use --archive"))
+    if request.to is not None and folders and len(request.paths) > 1:
+        raise InvalidRequest(reason=_("--to mirrors one folder; run it once for each"))
+    if request.delete and (request.to is None or not folders):
+        raise InvalidRequest(reason=_("--delete belongs to --to"))
+    if request.archive is not None and len(folders) != len(request.paths):
+        raise InvalidRequest(reason=_("--archive takes folders; seal a file with --output"))
+
+
+def _seal_archive(
+    request: SealRequest, output: str, prompter: Prompter, watcher: Observer
+) -> Report:
+    if request.dry_run:
+        watcher.action("seal", output)
+        return Report()
+    if os.path.lexists(output) and not request.force:
+        raise DestinationExists(path=output)
+    with contextlib.ExitStack() as stack, storage(output):
+        trees = [stack.enter_context(Tree(path)) for path in request.paths]
+        for tree in trees:
+            if os.path.abspath(output).startswith(tree.path.rstrip("/") + "/"):
+                raise InvalidRequest(reason=_("the archive would lie inside what it archives"))
+        return seal_archive(
+            trees,
+            output,
+            prompter.recipients(output),
+            request.options(),
+            suite=request.suite or DEFAULT_SUITE,
+            force=request.force,
+            observer=watcher,
+        )
+
+
+def _seal_one(
+    request: SealRequest, path: str, prompter: Prompter, watcher: Observer, report: Report
+) -> None:
+    """A file: into the vault it lies in, or on its own."""
+    outer = find_vault(os.path.dirname(os.path.abspath(path)))
+    alone = prompter.has_keys() or request.output is not None or request.to is not None
+    if outer is not None and not alone:
+        report.add(_seal_in_place(request, outer, prompter, watcher, within(outer, path)))
+        return
+    if request.dry_run:
+        watcher.action("seal", path)
+        report.files += 1
+        return
+    output = request.output
+    if request.to is not None:
+        os.makedirs(request.to, exist_ok=True)
+        output = os.path.join(request.to, sealed_name(os.path.basename(path)))
+    size = os.lstat(path).st_size
+    try:
+        seal_file(
+            path,
+            output,
+            prompter.recipients(path),
+            suite=request.suite or DEFAULT_SUITE,
+            keep=request.keep or output is not None,
+            force=request.force,
+            observer=watcher,
+        )
+    except EncvaultError as error:
+        if len(request.paths) == 1:
+            raise
+        report.problems.append(error)
+        watcher.problem(error)
+        return
+    report.files += 1
+    report.size += size
+
+
+def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    if request.to is not None:
+        return _seal_mirror(request, path, request.to, prompter, watcher)
+    outer = find_vault(path)
+    if outer is None:
+        _confirm_sensitive(path, prompter)
+        outer = path
+    inside = within(outer, path)
+    if inside.split("/", 1)[0] == ".encvault":
+        raise InvalidRequest(reason=_("{path} is a vault's own folder").format(path=path))
+    if inside and not request.dry_run:
+        confirm(
+            prompter,
+            _("{path} lies inside the vault {vault}: seal it as part of that vault?").format(
+                path=path, vault=outer
+            ),
+        )
+    return _seal_in_place(request, outer, prompter, watcher, inside)
+
+
+def _confirm_sensitive(path: str, prompter: Prompter) -> None:
+    real = os.path.realpath(path)
+    if real == os.path.realpath(os.sep):
+        confirm(prompter, _("{path} is the whole system: seal it?").format(path=real))
+    elif real == os.path.realpath(os.path.expanduser("~")):
+        confirm(
+            prompter,
+            _("{path} is your home folder, with the settings of your programs: seal it?").format(
+                path=real
+            ),
+        )
+
+
+def _seal_in_place(
+    request: SealRequest, path: str, prompter: Prompter, watcher: Observer, only: str
+) -> Report:
+    with (
+        _vault_for_sealing(request, path, prompter) as vault,
+        ledger_of(request.state_dir, vault, "") as ledger,
+    ):
+        options = request.options(*([only] if only else []))
+        run = plan_seal if request.dry_run else seal_tree
+        return run(vault, vault.tree, options, ledger=ledger, observer=watcher)
+
+
+def _seal_mirror(
+    request: SealRequest, path: str, to: str, prompter: Prompter, watcher: Observer
+) -> Report:
+    source_real, target_real = os.path.realpath(path), os.path.realpath(to)
+    if find_vault(path) == os.path.abspath(path):
+        raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
+    for one, other in ((source_real, target_real), (target_real, source_real)):
+        if os.path.join(one, "").startswith(os.path.join(other, "")):
+            raise InvalidRequest(reason=_("a mirror cannot lie inside its source, or around it"))
+    if request.keep:
+        raise InvalidRequest(reason=_("--to always keeps the source; leave out --keep"))
+    with (
+        Tree(path) as source,
+        _vault_for_sealing(request, to, prompter) as vault,
+        ledger_of(request.state_dir, vault, source.path) as ledger,
+    ):
+        run = plan_seal if request.dry_run else seal_tree
+        return run(vault, source, request.options(), ledger=ledger, observer=watcher)
+
+
+@contextlib.contextmanager
+def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> Iterator[Vault]:
+    """The vault at `path`, made if there is none, and held."""
+    try:
+        vault = Vault.load(path)
+    except (NotAVault, SourceMissing):
+        layout: Layout = "hidden" if request.hide_names else "visible"
+        suite = request.suite or DEFAULT_SUITE
+        if request.dry_run:
+            with tempfile.TemporaryDirectory() as empty:
+                real = path if os.path.isdir(path) else empty
+                with Vault.imagine(real, suite=suite, layout=layout) as imagined:
+                    yield imagined
+            return
+        _refuse_nested(path)
+        recipients = prompter.recipients(path)
+        os.makedirs(path, exist_ok=True)
+        vault = Vault.create(path, recipients, suite=suite, layout=layout)
+    with vault:
+        _check_fits(vault.record, request)
+        if not request.dry_run:
+            vault.hold()
+        yield vault
+
+
+def _refuse_nested(path: str) -> None:
+    if (outer := find_vault(os.path.dirname(os.path.abspath(path)))) is not None:
+        raise NestedVault(path=outer)
+
+
+def _check_fits(record: VaultRecord, request: SealRequest) -> None:
+    if request.suite is not None and request.suite is not record.suite:
+        raise SuiteMismatch(vault_suite=record.suite.label, asked_suite=request.suite.label)
+    if request.hide_names and record.layout != "hidden":
+        raise LayoutMismatch(vault_layout=record.layout, asked_layout="hidden")
+
+
+def seal_from_stream(
+    source: int,
+    request: SealRequest,
+    prompter: Prompter,
+    write_to: Callable[[], int],
+) -> int:
+    """Seal a stream: to ``request.output`` if given, else to what `write_to` returns.
+
+    Returns:
+        Bytes of content.
+    """
+    selftest.run()
+    suite = request.suite or DEFAULT_SUITE
+    if request.output is None:
+        recipients = prompter.recipients(STREAM_NAME)
+        return seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)
+    with storage(request.output), OutputFile(request.output, force=request.force) as file:
+        recipients = prompter.recipients(request.output)
+        name = os.path.basename(request.output).removesuffix(SUFFIX) or STREAM_NAME
+        size = seal_stream(source, file.open, name, recipients, suite=suite)
+        file.publish()
+    return size
