@@ -33,8 +33,10 @@ from encvault.errors import (
     Unreadable,
     VaultBusy,
 )
+from encvault.fs.tree import Tree
 from encvault.vault import plan, sealing
 from encvault.vault.report import Observer
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -375,7 +377,7 @@ def test_a_file_that_changed_since_the_walk_is_left(tree: Path) -> None:
         (("", "empty.sealed"),),
         "empty",
     )
-    with operations.Tree(str(tree)) as pinned:
+    with Tree(str(tree)) as pinned:
         context = sealing.SealContext(
             pinned, pinned, Suite.AES_256_GCM, operations_key(), vault="a" * 26, key_id="a" * 26
         )
@@ -612,7 +614,7 @@ def test_a_vault_keeps_its_suite_and_layout(tree: Path) -> None:
 
 def test_two_runs_do_not_meet(tree: Path) -> None:
     seal(tree)
-    with operations.Vault.load(str(tree)) as vault:
+    with Vault.load(str(tree)) as vault:
         vault.hold()
         for operate in (seal, unseal):
             with pytest.raises(VaultBusy):
