@@ -24,6 +24,7 @@ from encvault.errors import (
     UnsafePath,
     UnsupportedVersion,
 )
+from encvault.i18n import N_, _
 
 MAGIC = b"encvault"
 VERSION = 1
@@ -63,20 +64,20 @@ def decode_json(data: bytes) -> Any:
     try:
         value = json.loads(data.decode(), parse_float=_refuse, parse_constant=_refuse)
         if encode_json(value) != data:
-            raise ValueError("not canonical")
+            raise ValueError(N_("not canonical"))
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(N_("nested too deeply")) from None
     _check_json(value)
     return value
 
 
 def _refuse(_text: str) -> Any:
-    raise ValueError("numbers are integers")
+    raise ValueError(N_("numbers are integers"))
 
 
 def _check_json(value: Any) -> None:
     if value is None:
-        raise ValueError("null is not allowed")
+        raise ValueError(N_("null is not allowed"))
     if isinstance(value, dict):
         for item in value.values():
             _check_json(item)
@@ -84,7 +85,7 @@ def _check_json(value: Any) -> None:
         for item in value:
             _check_json(item)
     elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise ValueError("integer out of range")
+        raise ValueError(N_("integer out of range"))
 
 
 def encode_base64(data: bytes) -> str:
@@ -95,13 +96,13 @@ def encode_base64(data: bytes) -> str:
 def decode_base64(text: object) -> bytes:
     """Strict inverse of `encode_base64`; ValueError otherwise."""
     if not isinstance(text, str):
-        raise ValueError("base64 is text")  # noqa: TRY004 - one exception for bad input
+        raise ValueError(N_("base64 is text"))  # noqa: TRY004 - one exception for bad input
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise ValueError("not base64") from None
+        raise ValueError(N_("not base64")) from None
     if encode_base64(data) != text:
-        raise ValueError("not canonical base64")
+        raise ValueError(N_("not canonical base64"))
     return data
 
 
@@ -190,11 +191,13 @@ def decode_header(data: bytes, path: str) -> Header:
     """
     suite, metadata_size, key_info_size = _decode_fixed(data, path)
     if len(data) != FIXED_SIZE + key_info_size:
-        raise MalformedHeader(path=path, reason="cut off")
+        raise MalformedHeader(path=path, reason=_("cut off"))
     try:
         key_info = _decode_key_info(decode_json(data[FIXED_SIZE:]))
     except ValueError as error:
-        raise MalformedHeader(path=path, reason=f"key-info: {error}") from None
+        raise MalformedHeader(
+            path=path, reason=_("key-info: {detail}").format(detail=_(str(error)))
+        ) from None
     return Header(suite, metadata_size, key_info)
 
 
@@ -209,27 +212,27 @@ def _decode_fixed(start: bytes, path: str) -> tuple[Suite, int, int]:
     if flags:
         raise UnknownFlags(path=path, flags=flags)
     if metadata_size % RECORD_STEP or not RECORD_STEP <= metadata_size <= MAX_RECORD_SIZE:
-        raise MalformedHeader(path=path, reason=f"metadata size {metadata_size}")
+        raise MalformedHeader(path=path, reason=_("impossible metadata size"))
     if not 2 <= key_info_size <= MAX_KEY_INFO_SIZE:  # noqa: PLR2004 - "{}" has two bytes
-        raise MalformedHeader(path=path, reason=f"key-info size {key_info_size}")
+        raise MalformedHeader(path=path, reason=_("impossible key-info size"))
     return Suite(suite), metadata_size, key_info_size
 
 
 def _decode_key_info(value: Any) -> KeyInfo:
     if not isinstance(value, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - one exception for bad input
+        raise ValueError(N_("not an object"))  # noqa: TRY004 - one exception for bad input
     if value.keys() == {"file", "key", "vault"}:
         if not all(map(is_id, value.values())):
-            raise ValueError("not an id")
+            raise ValueError(N_("not an id"))
         return VaultKeyInfo(**value)
     if value.keys() == {"file", "slots"}:
         slots = value["slots"]
         if not is_id(value["file"]) or not isinstance(slots, list):
-            raise ValueError("not an id with a list of slots")
+            raise ValueError(N_("not an id with a list of slots"))
         if not 1 <= len(slots) <= MAX_SLOTS or not all(isinstance(slot, dict) for slot in slots):
-            raise ValueError("1 to 64 slots")
+            raise ValueError(N_("1 to 64 slots"))
         return InlineKeyInfo(value["file"], tuple(slots))
-    raise ValueError("wrong members")
+    raise ValueError(N_("wrong members"))
 
 
 # -- metadata record ------------------------------------------------------------------------
@@ -284,7 +287,7 @@ class Record:
         """
         text = encode_json(self._members())
         if len(text) > MAX_RECORD_SIZE:
-            raise ValueError("the metadata record is too large")
+            raise ValueError(N_("the metadata record is too large"))
         return text + bytes(-len(text) % RECORD_STEP)
 
     def _members(self) -> dict[str, Any]:
@@ -330,12 +333,12 @@ def decode_record(data: bytes, path: str) -> Record:
     try:
         value = decode_json(text)
         if not isinstance(value, dict):
-            raise ValueError("not an object")  # noqa: TRY004, TRY301 - one exception for bad input
+            raise ValueError(N_("not an object"))  # noqa: TRY004, TRY301 - one exception for bad input
         record = _decode_record(value)
         if record.encode() != data:
-            raise ValueError("not in its one encoding")  # noqa: TRY301
+            raise ValueError(N_("not in its one encoding"))  # noqa: TRY301
     except (ValueError, KeyError) as error:
-        raise MalformedRecord(path=path, reason=str(error)) from None
+        raise MalformedRecord(path=path, reason=_(str(error))) from None
     if record.type != "part":
         check_path(record.path, path)
     return record
@@ -370,7 +373,7 @@ def _decode_record(value: dict[str, Any]) -> Record:
     if kind == "part":
         _check_members(value, {"type", "sealed_at_ns", "size", "of", "index"})
         if not is_id(value["of"]):
-            raise ValueError("of")
+            raise ValueError(N_("of"))
         return Record(
             type="part",
             path="",
@@ -379,18 +382,18 @@ def _decode_record(value: dict[str, Any]) -> Record:
             part_of=(value["of"], _integer(value, "index", low=1)),
         )
     if kind not in _MEMBERS:
-        raise ValueError("type")
+        raise ValueError(N_("type"))
     allowed = _MEMBERS[kind] | {"type", "sealed_at_ns", "path", "path_bytes", "parent"}
     if "uid" in value or "gid" in value:
         allowed |= {"uid", "gid"}
     _check_members(value, value.keys() & allowed | {"type", "sealed_at_ns"})
     if kind in ("dir", "symlink") and "size" not in value:
-        raise ValueError("size")
+        raise ValueError(N_("size"))
     if kind == "dir" and not is_id(value.get("folder")):
-        raise ValueError("folder")
+        raise ValueError(N_("folder"))
     parent = value.get("parent")
     if parent is not None and parent != "" and not is_id(parent):
-        raise ValueError("parent")
+        raise ValueError(N_("parent"))
     part_size, parts = _decode_parts(value)
     return Record(
         type=cast("RecordType", kind),
@@ -411,7 +414,7 @@ def _decode_record(value: dict[str, Any]) -> Record:
 
 def _check_members(value: dict[str, Any], expected: set[str]) -> None:
     if value.keys() != expected:
-        raise ValueError(f"members {sorted(value.keys() ^ expected)}")
+        raise ValueError(N_("wrong members"))
 
 
 def _integer(value: dict[str, Any], name: str, *, low: int = 0, high: int = (1 << 63) - 1) -> int:
@@ -426,17 +429,17 @@ def _decode_path(value: dict[str, Any]) -> str:
         return decode_base64(value["path_bytes"]).decode(errors="surrogateescape")
     path = value["path"]
     if not isinstance(path, str):
-        raise ValueError("path")  # noqa: TRY004 - one exception for bad input
+        raise ValueError(N_("path"))  # noqa: TRY004 - one exception for bad input
     return path
 
 
 def _decode_xattrs(value: dict[str, Any]) -> tuple[tuple[str, bytes], ...]:
     xattrs = value.get("xattrs", {})
     if not isinstance(xattrs, dict):
-        raise ValueError("xattrs")  # noqa: TRY004 - one exception for bad input
+        raise ValueError(N_("xattrs"))  # noqa: TRY004 - one exception for bad input
     decoded = tuple((name, decode_base64(data)) for name, data in xattrs.items())
     if sum(len(data) for _name, data in decoded) > MAX_XATTRS_SIZE:
-        raise ValueError("xattrs too large")
+        raise ValueError(N_("xattrs too large"))
     return decoded
 
 
@@ -445,5 +448,5 @@ def _decode_parts(value: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         return 0, ()
     parts = value["parts"]
     if not isinstance(parts, list) or not parts or not all(map(is_id, parts)):
-        raise ValueError("parts")
+        raise ValueError(N_("parts"))
     return _integer(value, "part_size", low=1), tuple(parts)

@@ -14,12 +14,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar, dataclass_transform
 
-from encvault.i18n import _
-
-
-def N_(message: str) -> str:  # noqa: N802 - the name gettext extractors know
-    """Mark `message` for the catalog without translating it yet."""
-    return message
+from encvault.i18n import N_, _
 
 
 @dataclass_transform(kw_only_default=True)
@@ -402,8 +397,8 @@ class VerificationFailed(IntegrityError):
 class DamagedFiles(IntegrityError):
     """The sum of a run that met damaged files; each was named before."""
 
-    message = N_("{count} damaged")
-    count: str
+    message = N_("damaged files: {count}")
+    count: int
 
 
 class SelfTestFailed(IntegrityError):
@@ -527,14 +522,14 @@ class NestedVault(SkippedError):
 class Incomplete(SkippedError):
     """The sum of a run that left files out; each was named before."""
 
-    message = N_("{count} left as they were")
-    count: str
+    message = N_("files left as they were: {count}")
+    count: int
 
 
 class PlaintextPresent(SkippedError):
     """`status` found files that are not sealed."""
 
-    message = N_("{count} not sealed")
+    message = N_("files not sealed: {count}")
     advice = N_("seal them with: encvault seal {path}")
-    count: str
+    count: int
     path: str

@@ -36,6 +36,7 @@ from encvault.errors import (
     WorkFactorTooLarge,
     WrongIdentityPassword,
 )
+from encvault.i18n import N_, _
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -144,46 +145,46 @@ def check_slots(slots: Any, path: str) -> tuple[Slot, ...]:
         WorkFactorTooLarge: a password slot asks for more work than the caps allow.
     """
     if not isinstance(slots, (list, tuple)) or not 1 <= len(slots) <= MAX_SLOTS:
-        raise ValueError("1 to 64 slots")
+        raise ValueError(N_("1 to 64 slots"))
     for slot in slots:
         _check_slot(slot, path)
     if sum(slot["kind"] == "password" for slot in slots) > MAX_PASSWORD_SLOTS:
-        raise ValueError("more than 8 password slots")
+        raise ValueError(N_("more than 8 password slots"))
     if len({slot["id"] for slot in slots}) != len(slots):
-        raise ValueError("two slots with one id")
+        raise ValueError(N_("two slots with one id"))
     return tuple(slots)
 
 
 def _check_slot(slot: Any, path: str) -> None:
     kind = slot.get("kind") if isinstance(slot, dict) else None
     if kind not in ("password", "recipient"):
-        raise ValueError("slot kind")
+        raise ValueError(N_("slot kind"))
     special = "kdf" if kind == "password" else "recipient"
     if slot.keys() != {"id", "kind", "label", "created_at", "wrapped", special}:
-        raise ValueError("slot members")
+        raise ValueError(N_("slot members"))
     if not isinstance(slot["id"], str) or not _SLOT_ID.fullmatch(slot["id"]):
-        raise ValueError("slot id")
+        raise ValueError(N_("slot id"))
     if not isinstance(slot["label"], str) or len(slot["label"]) > MAX_LABEL_LENGTH:
-        raise ValueError("slot label")
+        raise ValueError(N_("slot label"))
     if not is_time(slot["created_at"]):
-        raise ValueError("slot time")
+        raise ValueError(N_("slot time"))
     if len(decode_base64(slot["wrapped"])) != _WRAPPED_SIZE[kind]:
-        raise ValueError("slot wrapped")
+        raise ValueError(N_("slot wrapped"))
     if kind == "password":
         _check_kdf(slot["kdf"], path)
     elif not isinstance(slot["recipient"], str) or not _FINGERPRINT.fullmatch(slot["recipient"]):
-        raise ValueError("slot recipient")
+        raise ValueError(N_("slot recipient"))
 
 
 def _check_kdf(value: Any, path: str) -> None:
     members = {"lanes", "memory_kib", "name", "passes", "salt"}
     if not isinstance(value, dict) or value.keys() != members or value["name"] != "argon2id":
-        raise ValueError("slot kdf")
+        raise ValueError(N_("slot kdf"))
     if len(decode_base64(value["salt"])) != kdf.SALT_SIZE:
-        raise ValueError("slot salt")
+        raise ValueError(N_("slot salt"))
     numbers = [value[name] for name in ("memory_kib", "passes", "lanes")]
     if any(type(number) is not int or number < 1 for number in numbers):
-        raise ValueError("slot work factors")
+        raise ValueError(N_("slot work factors"))
     if not KdfProfile(*numbers).within_caps:
         raise WorkFactorTooLarge(path=path, memory_kib=numbers[0], passes=numbers[1])
 
@@ -342,19 +343,19 @@ def decode_recipient(text: str, source: str) -> bytes:
         MalformedRecipient: not a recipient, cut, mistyped, or of another version.
     """
     if not text.startswith(_RECIPIENT_PREFIX):
-        raise MalformedRecipient(source=source, reason="does not begin with encvault1-")
+        raise MalformedRecipient(source=source, reason=_("does not begin with encvault1-"))
     encoded = text.removeprefix(_RECIPIENT_PREFIX)
     try:
         data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise MalformedRecipient(source=source, reason="not base64") from None
+        raise MalformedRecipient(source=source, reason=_("not base64")) from None
     public = data[1:-4]
     if data[:1] != b"\x01" or encode_recipient(public) != text:
-        raise MalformedRecipient(source=source, reason="cut off or mistyped")
+        raise MalformedRecipient(source=source, reason=_("cut off or mistyped"))
     try:
         hpke.check_public_key(public)
     except ValueError as error:
-        raise MalformedRecipient(source=source, reason=str(error)) from None
+        raise MalformedRecipient(source=source, reason=_(str(error))) from None
     return public
 
 
@@ -365,11 +366,11 @@ def decode_recipient_file(data: bytes, source: str) -> list[bytes]:
         MalformedRecipient: a line that is none, or no line at all.
     """
     if data.startswith(b"{") and len(data) <= MAX_IDENTITY_FILE_SIZE:
-        raise MalformedRecipient(source=source, reason="this is an identity, which stays secret")
+        raise MalformedRecipient(source=source, reason=_("this is an identity, which stays secret"))
     lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
     keys = [decode_recipient(line, source) for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise MalformedRecipient(source=source, reason="no recipient in it")
+        raise MalformedRecipient(source=source, reason=_("no recipient in it"))
     return keys
 
 
@@ -437,24 +438,24 @@ class IdentityFile:
         try:
             value = decode_json(data.removesuffix(b"\n"))
             if not isinstance(value, dict) or value.get("encvault_identity") != 1:
-                raise ValueError("not an encvault identity")  # noqa: TRY301 - see below
+                raise ValueError(N_("not an encvault identity"))  # noqa: TRY301 - see below
             secret_member = "slot" if "slot" in value else "seed"
             members = {"encvault_identity", "name", "created_at", "recipient", secret_member}
             if value.keys() != members or not is_time(value["created_at"]):
-                raise ValueError("wrong members")  # noqa: TRY301 - one exception for bad input
+                raise ValueError(N_("wrong members"))  # noqa: TRY301 - one exception for bad input
             if not isinstance(value["name"], str) or not isinstance(value["recipient"], str):
-                raise ValueError("wrong types")  # noqa: TRY301, TRY004 - see above
+                raise ValueError(N_("wrong types"))  # noqa: TRY301, TRY004 - see above
             public = decode_recipient(value["recipient"], path)
             if "slot" in value:
                 (slot,) = check_slots([value["slot"]], path)
                 if slot["kind"] != "password":
-                    raise ValueError("slot kind")  # noqa: TRY301 - see above
+                    raise ValueError(N_("slot kind"))  # noqa: TRY301 - see above
                 return cls(value["name"], public, value["created_at"], slot=slot)
             seed = Secret(decode_base64(value["seed"]))
             if len(seed) != hpke.SEED_SIZE:
-                raise ValueError("seed size")  # noqa: TRY301 - see above
+                raise ValueError(N_("seed size"))  # noqa: TRY301 - see above
         except ValueError as error:
-            raise MalformedIdentity(path=path, reason=str(error)) from None
+            raise MalformedIdentity(path=path, reason=_(str(error))) from None
         return cls(value["name"], public, value["created_at"], seed=seed)
 
     def unlock(self, password: Secret | None, path: str) -> KeyIdentity:
@@ -476,5 +477,5 @@ class IdentityFile:
         if seed is None:
             raise WrongIdentityPassword(path=path)
         if hpke.public_key(seed.reveal()) != self.public:
-            raise MalformedIdentity(path=path, reason="the recipient is not this key's")
+            raise MalformedIdentity(path=path, reason=_("the recipient is not this key's"))
         return KeyIdentity(seed)

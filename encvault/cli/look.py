@@ -41,7 +41,7 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
         _show_status(status)
     left = len(status.plain) + len(status.leftovers)
     if left:
-        error = PlaintextPresent(count=ui.count_text(left), path=path)
+        error = PlaintextPresent(count=left, path=path)
         return error.exit_code if as_json or quiet else ui.fail(error)
     return 0
 

@@ -24,7 +24,7 @@ from encvault.errors import (
     WrongIdentityPassword,
 )
 from encvault.fs.durable import storage_error
-from encvault.i18n import _
+from encvault.i18n import _, system_reason
 from encvault.keyslots import (
     MAX_IDENTITY_FILE_SIZE,
     MAX_RECIPIENT_FILE_SIZE,
@@ -170,14 +170,14 @@ class CommandLinePrompter:
             try:
                 data = _read_all(options.password_fd)
             except OSError as error:
-                raise PasswordSourceFailed(source=source, reason=error.strerror or "") from None
+                raise PasswordSourceFailed(source=source, reason=system_reason(error)) from None
         else:
             source = options.password_file or ""
             try:
                 with open(source, "rb") as file:
                     data = file.read(_MAX_PASSWORD_SIZE + 1)
             except OSError as error:
-                raise PasswordSourceFailed(source=source, reason=error.strerror or "") from None
+                raise PasswordSourceFailed(source=source, reason=system_reason(error)) from None
         return _first_line(data, source)
 
 
@@ -256,7 +256,7 @@ def _from_command(command: str) -> str:
             arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
         )
     except OSError as error:
-        raise PasswordSourceFailed(source=arguments[0], reason=error.strerror or "") from None
+        raise PasswordSourceFailed(source=arguments[0], reason=system_reason(error)) from None
     if done.returncode != 0:
         reason = _("it ended with code {code}").format(code=done.returncode)
         raise PasswordSourceFailed(source=arguments[0], reason=reason)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from encvault.crypto import NotAuthentic
+from encvault.i18n import N_
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def check_public_key(public: bytes) -> None:
 
 def _parse(public: bytes) -> hpke.MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_KEY_SIZE:
-        raise ValueError("a public key has 1216 bytes")
+        raise ValueError(N_("a public key has 1216 bytes"))
     return hpke.MLKEM768X25519PublicKey(
         MLKEM768PublicKey.from_public_bytes(public[:MLKEM_PUBLIC_SIZE]),
         X25519PublicKey.from_public_bytes(public[MLKEM_PUBLIC_SIZE:]),

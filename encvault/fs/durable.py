@@ -26,6 +26,7 @@ from encvault.errors import (
     VaultBusy,
 )
 from encvault.fs import calls
+from encvault.i18n import system_reason
 
 if TYPE_CHECKING:
     from encvault.fs.tree import Tree
@@ -158,7 +159,7 @@ def storage_error(error: OSError, path: str, *, reading: bool = False) -> Encvau
         reading: whether the file was being read, so that a refused permission means that this
             one file is left out.
     """
-    reason = os.strerror(error.errno) if error.errno else str(error)
+    reason = system_reason(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return OutOfSpace(path=path)
     if error.errno == errno.EEXIST:

@@ -27,7 +27,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
-from encvault.i18n import _
+from encvault.i18n import _, system_reason
 from encvault.vault import attributes
 from encvault.vault.layout import plain_name
 from encvault.vault.manifest import new_id
@@ -120,7 +120,7 @@ class _Packer:
     def pack(self) -> None:
         for folder in self._tree.walk(enter=self._enters):
             if folder.error is not None:
-                reason = os.strerror(folder.error.errno or 0)
+                reason = system_reason(folder.error)
                 self._problem(Unreadable(path=self._tree.show(folder.path), reason=reason))
                 continue
             name = join(self._prefix, folder.path) if folder.path else self._prefix
@@ -264,7 +264,7 @@ def extract_archive(
     except OSError as error:
         raise storage_error(error, target.path) from None
     except tarfile.TarError as error:
-        raise MalformedRecord(path=shown, reason=str(error)) from None
+        raise MalformedRecord(path=shown, reason=_(str(error))) from None
     finally:
         durable.discard_tree(target.fd, temporary)
     return report

@@ -220,7 +220,7 @@ def _verify_records(vault: Vault, problem: Problem) -> None:
             data = durable.read_file(vault.tree, path, MAX_RECORD_SIZE)
             record = VaultRecord.decode(data, shown)
             if record != vault.record:
-                raise MalformedVault(path=shown, reason="differs from its other copy")
+                raise MalformedVault(path=shown, reason=_("differs from its other copy"))
         except EncvaultError as error:
             problem(error)
         except OSError as error:
@@ -247,7 +247,7 @@ def _visible_targets(vault: Vault, problem: Problem) -> Iterator[_Target]:
             if entry.kind == "file" and entry.name.endswith(SUFFIX):
                 yield _Target(join(folder.path, entry.name), None, entry.status.st_size)
     for path in status.unreadable:
-        problem(Unreadable(path=vault.tree.show(path), reason="folder"))
+        problem(Unreadable(path=vault.tree.show(path), reason=_("folder")))
 
 
 def _hidden_targets(vault: Vault, jobs: int, problem: Problem, report: Report) -> list[_Target]:

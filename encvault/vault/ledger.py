@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from encvault.errors import StateUnavailable
+from encvault.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +125,7 @@ class Ledger:
                 self._db.close()
                 raise
         except (OSError, sqlite3.Error) as error:
-            raise StateUnavailable(path=folder, reason=str(error)) from None
+            raise StateUnavailable(path=folder, reason=_(str(error))) from None
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ from encvault.envelope import (
 )
 from encvault.errors import MalformedVault, UnknownDataKey
 from encvault.fs import calls, durable
+from encvault.i18n import N_, _
 from encvault.keyslots import Slot, check_slots, group, is_time, now_text
 from encvault.secret import Secret
 
@@ -120,10 +121,10 @@ class VaultRecord:
         """
         try:
             if len(data) > MAX_RECORD_SIZE or not data.endswith(b"\n"):
-                raise ValueError("cut off or too large")  # noqa: TRY301 - one exception for bad input
+                raise ValueError(N_("cut off or too large"))  # noqa: TRY301 - one exception for bad input
             value = decode_json(data[:-1])
             if not isinstance(value, dict):
-                raise ValueError("not an object")  # noqa: TRY004, TRY301 - as above
+                raise ValueError(N_("not an object"))  # noqa: TRY004, TRY301 - as above
             record = cls(
                 id=value["id"],
                 created_at=value["created_at"],
@@ -138,22 +139,22 @@ class VaultRecord:
             record._check(value)
             signing.verify(record.sign_public, record.signature, record._signed_bytes())
         except NotAuthentic:
-            raise MalformedVault(path=path, reason="its signature is wrong") from None
-        except KeyError as error:
-            raise MalformedVault(path=path, reason=f"{error} is missing") from None
+            raise MalformedVault(path=path, reason=_("its signature is wrong")) from None
+        except KeyError:
+            raise MalformedVault(path=path, reason=_("wrong members")) from None
         except ValueError as error:
-            raise MalformedVault(path=path, reason=str(error)) from None
+            raise MalformedVault(path=path, reason=_(str(error))) from None
         return record
 
     def _check(self, value: dict[str, Any]) -> None:
         if value.keys() != self._members().keys() | {"signature"} or value["encvault"] != 1:
-            raise ValueError("wrong members")
+            raise ValueError(N_("wrong members"))
         if not is_id(self.id) or not is_time(self.created_at):
-            raise ValueError("id or time")
+            raise ValueError(N_("id or time"))
         if type(self.generation) is not int or self.generation < 1:
-            raise ValueError("generation")
+            raise ValueError(N_("generation"))
         if self.layout not in ("visible", "hidden"):
-            raise ValueError("layout")
+            raise ValueError(N_("layout"))
         hpke.check_public_key(self.hpke_public)
 
 
@@ -184,7 +185,7 @@ class VaultKeys:
             MalformedVault: someone exchanged them.
         """
         if self.public != (record.hpke_public, record.sign_public):
-            raise MalformedVault(path=path, reason="its public keys are not those of its secret")
+            raise MalformedVault(path=path, reason=_("its public keys are not those of its secret"))
 
     def wipe(self) -> None:
         """Forget all of them."""
@@ -281,13 +282,13 @@ def load_data_key(
         value = decode_json(data.removesuffix(b"\n"))
         wrapped = decode_base64(value.pop("wrapped"))
         if value.keys() != {"id", "vault", "suite", "created_at"}:
-            raise ValueError("members")  # noqa: TRY301 - one way out for all that can be wrong
+            raise ValueError(N_("members"))  # noqa: TRY301 - one way out for all that can be wrong
         if (value["id"], value["vault"]) != (key_id, record.id):
-            raise ValueError("id")  # noqa: TRY301 - as above
+            raise ValueError(N_("id"))  # noqa: TRY301 - as above
         key = hpke.open(keys.hpke_seed.reveal(), wrapped, _KEY_BINDING + encode_json(value))
         suite = Suite.from_label(value["suite"])
         if len(key) != KEY_SIZE:
-            raise ValueError("size")  # noqa: TRY301 - as above
+            raise ValueError(N_("size"))  # noqa: TRY301 - as above
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
         raise UnknownDataKey(path=path, key=key_id) from None
     return suite, key

@@ -20,7 +20,7 @@ from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
-from encvault.i18n import ngettext
+from encvault.i18n import ngettext, system_reason
 from encvault.vault import attributes
 from encvault.vault.catalog import Catalog, read_catalog
 from encvault.vault.layout import SUFFIX, belongs_to, object_folder, peek, plain_name, sealed_name
@@ -227,7 +227,7 @@ class _OpenRun:
             path = folder.path
             if folder.error is not None:
                 if not quiet:
-                    reason = os.strerror(folder.error.errno or 0)
+                    reason = system_reason(folder.error)
                     self._problem(Unreadable(path=self.tree.show(path), reason=reason))
                 continue
             if path and any(entry.name == FOLDER for entry in folder.entries):

@@ -22,6 +22,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
+from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_folder, object_path, opened_name, peek, sealed_name
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
@@ -194,7 +195,7 @@ def place(context: OpenContext, task: OpenTask, header: Header, record: Record) 
     """
     shown = context.tree.show(task.path)
     if record.type in ("part", "dir") or (record.parent is not None) != context.hidden:
-        raise MalformedRecord(path=shown, reason=f"a {record.type} does not belong here")
+        raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
     if context.hidden:
         if header.key_info.file != task.file:
             raise SwappedFile(path=shown, sealed_as=header.key_info.file)
@@ -244,7 +245,7 @@ def _all_parts(
             yield piece
     if record.parts and size != record.size:
         raise MalformedRecord(
-            path=context.tree.show(task.path), reason=f"parts of {size} bytes, not {record.size}"
+            path=context.tree.show(task.path), reason=_("its parts do not add up to its size")
         )
 
 

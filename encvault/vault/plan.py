@@ -15,7 +15,7 @@ from encvault.envelope import PART_SIZE, VaultKeyInfo
 from encvault.errors import Conflict, NestedVault, SpecialFile, Unreadable
 from encvault.fs.durable import is_temporary
 from encvault.fs.tree import Folder, Stamp, join, split
-from encvault.i18n import _
+from encvault.i18n import _, system_reason
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
@@ -146,7 +146,7 @@ class Planner:
     def _plan_folder(self, folder: Folder) -> Iterator[SealTask]:
         path = folder.path
         if folder.error is not None:
-            reason = os.strerror(folder.error.errno or 0)
+            reason = system_reason(folder.error)
             self.problem(Unreadable(path=self._source.show(path), reason=reason))
             return
         if path and any(entry.name == FOLDER for entry in folder.entries):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from encvault.errors import InputOutputError
+from encvault.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,7 +85,7 @@ class Pool(Generic[Task, Result]):
     ) -> Iterator[tuple[Task, Result]]:
         from multiprocessing.connection import wait  # noqa: PLC0415 - costs 10 ms, rarely needed
 
-        for _ in range(self._jobs):
+        for _count in range(self._jobs):
             self._start()
         idle = list(self._workers)
         busy: dict[Connection, Task] = {}
@@ -132,7 +133,7 @@ class Pool(Generic[Task, Result]):
 
     @staticmethod
     def _died() -> NoReturn:
-        raise InputOutputError(path="encvault", reason="a worker process was killed") from None
+        raise InputOutputError(path="encvault", reason=_("a worker process was killed")) from None
 
     def _stop(self) -> None:
         for connection, pid in self._workers.items():
@@ -152,7 +153,7 @@ class _Done:
 
 
 def _take(tasks: Iterator[Task], count: int) -> Iterator[Task]:
-    for _ in range(count):
+    for _count in range(count):
         try:
             yield next(tasks)
         except StopIteration:

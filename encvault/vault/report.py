@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.errors import DamagedFiles, EncvaultError, Incomplete
-from encvault.i18n import ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,11 +100,10 @@ class Report:
         count = len(self.problems)
         if not codes:
             return None
-        files = ngettext("{count} file", "{count} files", count).format(count=count)
         if DamagedFiles.exit_code in codes:
-            return DamagedFiles(count=files)
+            return DamagedFiles(count=count)
         for code in (74, 73):
             for problem in self.problems:
                 if problem.exit_code == code:
                     return problem
-        return Incomplete(count=files)
+        return Incomplete(count=count)

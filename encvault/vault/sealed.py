@@ -20,6 +20,7 @@ from encvault.errors import (
     Truncated,
 )
 from encvault.fs import calls
+from encvault.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +149,7 @@ class SealedReader:
                 rest = piece[missing:]
                 break
         if len(held) < size:
-            raise MalformedRecord(path=self.path, reason="shorter than the header says")
+            raise MalformedRecord(path=self.path, reason=_("shorter than the header says"))
         record = decode_record(bytes(held), self.path)
         return record, self._content(record, rest, plaintext)
 
@@ -163,9 +164,7 @@ class SealedReader:
             yield piece
         expected = record.part_size if record.parts else record.size
         if expected is not None and expected != self.content_size:
-            raise MalformedRecord(
-                path=self.path, reason=f"content of {self.content_size} bytes, not {expected}"
-            )
+            raise MalformedRecord(path=self.path, reason=_("its content is not as long as it says"))
 
     def _plaintext(self, key: Secret) -> Iterator[memoryview]:
         decryptor = stream.decryptor(self.header.suite, key.reveal(), self.header_bytes)
@@ -237,7 +236,7 @@ def read_header(fd: int, path: str) -> Header:
     if size > len(start):
         start = os.pread(fd, size, 0)
     if len(start) < size:
-        raise MalformedHeader(path=path, reason="cut off")
+        raise MalformedHeader(path=path, reason=_("cut off"))
     return decode_header(start[:size], path)
 
 
@@ -274,6 +273,6 @@ def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, i
     except (NotAuthentic, ValueError):
         raise locate_fault(fd, path, header, header_bytes, key) from None
     if len(plaintext) < header.metadata_size:
-        raise MalformedRecord(path=path, reason="shorter than the header says")
+        raise MalformedRecord(path=path, reason=_("shorter than the header says"))
     record = decode_record(bytes(plaintext[: header.metadata_size]), path)
     return header, record, total - header.metadata_size

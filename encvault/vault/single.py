@@ -25,6 +25,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, file_kind
+from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.layout import sealed_name
@@ -68,7 +69,7 @@ class SlotKeyring:
         try:
             slots = check_slots(info.slots, path)
         except ValueError as error:
-            raise MalformedHeader(path=path, reason=str(error)) from None
+            raise MalformedHeader(path=path, reason=_(str(error))) from None
         return unwrap_any(slots, self._identities, path)
 
 
