@@ -7,12 +7,16 @@ known by its name (`is_temporary`) and is removed by the next run.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
 import socket
+import stat
+import sys
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
@@ -32,10 +36,8 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
     from encvault.secret import Buffer
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; one run at a time is up to the user
-    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 
@@ -43,6 +45,30 @@ _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 def temporary_name(file_id: str) -> str:
     """The temporary name of the file with this id (26 characters)."""
     return f".encvault-{file_id}.tmp"
+
+
+def own_temporary(tree: Tree, name: str) -> str:
+    """The id of the temporary file for the one file `name` of a folder, which is free on return.
+
+    It is the same at every run, so that the next run of a killed command removes what that one
+    left.
+
+    Raises:
+        VaultBusy: the name is in use by another run.
+        OSError: the left file cannot be removed.
+    """
+    digest = hashlib.sha256(os.fsencode(name)).digest()[:16]
+    file_id = base64.b32encode(digest).decode().rstrip("=").lower()
+    temporary = temporary_name(file_id)
+    alone = claim(tree)
+    if calls.exists(tree.fd, temporary):
+        if not alone:
+            raise VaultBusy(path=os.path.join(tree.path, name), holder=temporary)
+        if stat.S_ISDIR(os.stat(temporary, dir_fd=tree.fd, follow_symlinks=False).st_mode):
+            discard_tree(tree.fd, temporary)
+        else:
+            calls.unlink(tree.fd, temporary)
+    return file_id
 
 
 def is_temporary(name: str) -> bool:
@@ -107,46 +133,94 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes:
         os.close(handle)
 
 
+def claim(tree: Tree) -> bool:
+    """Mark a folder as being written to, until it is closed.
+
+    Returns:
+        Whether nobody else has marked it. Only then may a temporary file in it be taken for one
+        that a killed run left behind, and be removed.
+    """
+    try:
+        alone = _lock(tree.fd, shared=False)
+    except BlockingIOError:
+        alone = False
+    with contextlib.suppress(BlockingIOError):  # between two locks of others
+        _lock(tree.fd, shared=True)
+    return alone
+
+
+def _lock(fd: int, *, shared: bool) -> bool:
+    """Take a lock that ends with the descriptor.
+
+    Returns:
+        False where there are no locks; that must not make files unusable.
+
+    Raises:
+        BlockingIOError: someone else has it.
+    """
+    if sys.platform == "win32":
+        return False  # one run at a time is up to the user there
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+        return False
+    return True
+
+
 class Lock:
-    """An exclusive advisory lock on a vault; it ends with the process, however that ends.
+    """An advisory lock on a vault; it ends with the process, however that ends.
 
     The lock is flock(2), so a crash leaves none (restic#2736). The file's content tells people
     who holds it.
 
     Attributes:
-        was_interrupted: whether the run before this one was killed.
+        was_interrupted: whether the run before this one, which changed the vault, was killed.
 
     Args:
         tree: the vault.
         path: the lock file within it.
+        reading: share the vault with others who only read it. A vault on a medium that cannot be
+            written needs no lock then, and gets none.
 
     Raises:
         VaultBusy: another process holds it.
     """
 
-    def __init__(self, tree: Tree, path: str) -> None:
+    def __init__(self, tree: Tree, path: str, *, reading: bool) -> None:
         folder, _slash, name = path.rpartition("/")
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        self._fd = os.open(name, flags, 0o666, dir_fd=tree.folder(folder))
+        self._reading = reading
+        self.was_interrupted = False
+        access = os.O_RDONLY if reading else os.O_RDWR | os.O_CREAT
+        flags = access | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
-            if fcntl is not None:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fd = os.open(name, flags, 0o666, dir_fd=tree.folder(folder))
+        except OSError:
+            if not reading:
+                raise
+            self._fd = -1
+            return
+        try:
+            _lock(self._fd, shared=reading)
         except BlockingIOError:
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "?"
             os.close(self._fd)
             raise VaultBusy(path=tree.path, holder=holder) from None
-        except OSError as error:
-            # a file system without locks must not make its files unusable
-            if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}:
-                os.close(self._fd)
-                raise
-        self.was_interrupted = os.fstat(self._fd).st_size > 0
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        if not reading:
+            self.was_interrupted = os.fstat(self._fd).st_size > 0
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let the next run in; the emptied file says that this one ended in order."""
-        os.ftruncate(self._fd, 0)
+        if self._fd < 0:
+            return
+        if not self._reading:
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 

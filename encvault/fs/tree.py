@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from encvault.fs import calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
 _MAX_OPEN_FOLDERS = 64
+_FEW = 8
 
 
 class Stamp(NamedTuple):
@@ -120,13 +121,75 @@ class Tree:
         self.path = os.path.abspath(path)
         self.fd = calls.open_folder(path)
         self._open: OrderedDict[str, int] = OrderedDict()
+        # one descriptor on each file system met, so that a sync reaches what is mounted inside
+        self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}
 
     def close(self) -> None:
         """Give the descriptors back."""
-        for fd in (*self._open.values(), self.fd):
+        for fd in {*self._open.values(), *self._devices.values()}:
             os.close(fd)
         self._open.clear()
+        self._devices.clear()
         self.fd = -1
+
+    def reopen(self) -> None:
+        """Pin the same folder anew, in a process that inherited it by fork.
+
+        The kernel tells a failed write-back once to each *open file*, and a fork shares those: a
+        worker that synced with its parent's descriptor could use up the news of another's loss.
+        """
+        own = calls.open_folder(".", self.fd)
+        self.close()
+        self.fd = own
+        self._devices = {os.fstat(own).st_dev: own}
+
+    def sync_files(self, files: Sequence[tuple[str, str]]) -> None:
+        """Make the content of new files durable.
+
+        A few are synced one by one. More are cheaper by syncing their file systems, which has to
+        wait for everything else that is being written there as well.
+
+        Args:
+            files: folder and name of each. A link has no content and is left to `sync_names`.
+        """
+        if len(files) > _FEW:
+            self.sync_all(folder for folder, _name in files)
+            return
+        for folder, name in files:
+            above = self.folder(folder)
+            status = os.stat(name, dir_fd=above, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                fd = calls.open_read(above, name)
+                try:
+                    calls.fsync(fd)
+                finally:
+                    os.close(fd)
+
+    def sync_names(self, folders: Iterable[str]) -> None:
+        """Make what was created, renamed and removed in these folders durable."""
+        concerned = set()
+        for folder in folders:
+            while folder not in concerned:
+                concerned.add(folder)
+                folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
+        if len(concerned) > _FEW:
+            self.sync_all(concerned)
+            return
+        for folder in concerned:
+            with contextlib.suppress(FileNotFoundError):  # removed; the one above knows
+                calls.fsync(self.folder(folder))
+
+    def sync_all(self, folders: Iterable[str] = ()) -> None:
+        """Make everything beneath durable, one call per file system.
+
+        Args:
+            folders: where other processes wrote, if this one has not been there yet.
+        """
+        for folder in set(folders):
+            with contextlib.suppress(OSError):  # a folder on another file system is noticed here
+                self.folder(folder)
+        for fd in self._devices.values():
+            calls.sync_filesystem(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +222,8 @@ class Tree:
         parent, name = split(path)
         fd = calls.open_folder(name, self.folder(parent))
         self._open[path] = fd
+        if (device := os.fstat(fd).st_dev) not in self._devices:
+            self._devices[device] = os.dup(fd)
         if len(self._open) > _MAX_OPEN_FOLDERS:
             os.close(self._open.popitem(last=False)[1])
         return fd

@@ -56,6 +56,7 @@ def verify(
         if is_alone(path):
             return _verify_alone(path, prompter, observer or Observer())
         with unlocked(path, prompter) as (vault, _inside):
+            vault.hold(reading=True)
             return verify_vault(vault, sample=sample, jobs=jobs, observer=observer)
 
 

@@ -129,7 +129,7 @@ def _open_in_vault(
     if request.output is not None:
         return _open_to_output(request, request.output, path, prompter, watcher)
     with unlocked(path, prompter) as (vault, inside):
-        vault.hold()
+        vault.hold(reading=request.to is not None)
         only = (inside,) if inside else ()
         base = ""
         if request.to is not None:

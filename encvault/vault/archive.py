@@ -241,15 +241,15 @@ def extract_archive(
         DestinationExists: a name at the top exists already.
     """
     watcher, report = observer or Observer(), Report()
-    temporary = durable.temporary_name(new_id())
     try:
+        temporary = durable.temporary_name(durable.own_temporary(target, os.path.basename(shown)))
         calls.mkdir(target.fd, temporary, 0o700)
     except OSError as error:
         raise storage_error(error, target.path) from None
     try:
         with Tree(os.path.join(target.path, temporary)) as inside:
             _Unpacker(inside, shown, report, watcher).unpack(pieces)
-            calls.sync_filesystem(inside.fd)
+            inside.sync_all()
             names = sorted(os.listdir(inside.fd))
             taken = [name for name in names if calls.exists(target.fd, name)]
             if taken and not force:

@@ -23,7 +23,7 @@ from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import ngettext, system_reason
 from encvault.vault import attributes
 from encvault.vault.catalog import Catalog, read_catalog
-from encvault.vault.layout import SUFFIX, belongs_to, object_folder, peek, plain_name, sealed_name
+from encvault.vault.layout import SUFFIX, object_folder, plain_name
 from encvault.vault.ledger import FileRow
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import (
@@ -128,6 +128,9 @@ class _OpenRun:
         self.leftovers: list[tuple[str, str]] = []
         self._folders: list[Folder] = []
         self._moved = 0
+        self._touched: set[str] = set()  # folders in the target with names to be made durable
+        self._target_dirs: set[str] = set()
+        self._alone = not self.in_place and durable.claim(target)
         self._lost: dict[str, int] = {}
         self._in_flight: dict[int, list[OpenTask]] = {}
 
@@ -151,7 +154,8 @@ class _OpenRun:
             context.tick = tick
             return open_batch(context, tasks)
 
-        pool = Pool(work, self.options.jobs or default_jobs(), self._tick)
+        jobs = self.options.jobs or default_jobs()
+        pool = Pool(work, jobs, self._tick, (self.tree, self.target))
         done = pool.map(self._tracked(self._batches()))
         try:
             for tasks, outcomes in done:
@@ -271,9 +275,7 @@ class _OpenRun:
                 self._fail(task, outcome.error)
             else:
                 good.append((task, outcome))
-        fresh = [(task, outcome) for task, outcome in good if not outcome.same]
-        if fresh and not self.drops_sealed:
-            calls.sync_filesystem(self.target.fd)
+        self._sync_contents(good)
         self.observer.before_release(
             [
                 Event("open", join(task.target_dir, outcome.name), outcome.file, outcome.size)
@@ -283,11 +285,22 @@ class _OpenRun:
         done = [pair for pair in good if pair[1].same or self._name(*pair)]
         if not done:
             return
-        calls.sync_filesystem(self.target.fd)
+        self.target.sync_names({task.target_dir for task, _outcome in done})
         if self.in_place and self.options.keep:
             self._remember(done)
         for task, outcome in done:
+            self._target_dirs.add(task.target_dir)
             self._release(task, outcome)
+
+    def _sync_contents(self, good: list[tuple[OpenTask, OpenOutcome]]) -> None:
+        """What the workers did not sync: without a check all copies; in place those found there."""
+        self.target.sync_files(
+            [
+                (task.target_dir, outcome.name) if outcome.same else task.temporary
+                for task, outcome in good
+                if outcome.same == self.drops_sealed
+            ]
+        )
 
     def _fail(self, task: OpenTask, error: EncvaultError) -> None:
         self._problem(error)
@@ -295,10 +308,10 @@ class _OpenRun:
         discard_task(self.target, task)
 
     def _name(self, task: OpenTask, outcome: OpenOutcome) -> bool:
-        temporary = durable.temporary_name(task.temporary_id)
-        shown = self.target.show(join(task.target_dir, outcome.name))
+        folder, temporary = task.temporary
+        shown = self.target.show(join(folder, outcome.name))
         try:
-            fd = self.target.folder(task.target_dir)
+            fd = self.target.folder(folder)
             if self.options.force:
                 calls.replace(fd, temporary, outcome.name)
             else:
@@ -340,19 +353,26 @@ class _OpenRun:
             if Stamp.of(self.tree.status(task.path)) != task.stamp:
                 self._problem(SourceChanged(path=self.tree.show(task.path)))
                 return False
+            # the first object last: without it the others could not be found again
             for file_id in outcome.ids[1:]:
-                calls.unlink(self.tree.folder(object_folder(file_id)), file_id)
-            calls.unlink(self.tree.folder(task.dir), task.name)
+                self._unlink(object_folder(file_id), file_id)
+            self._unlink(task.dir, task.name)
         except OSError as error:
             self._problem(storage_error(error, self.tree.show(task.path)))
             return False
         return True
 
+    def _unlink(self, folder: str, name: str) -> None:
+        calls.unlink(self.tree.folder(folder), name)
+        self._touched.add(folder)
+
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self) -> None:
         for folder, name in self.leftovers:
-            calls.unlink(self.target.folder(folder), name)
+            self._unlink(folder, name)
+        if not self.in_place and self._alone:
+            self._clean_target()
         if self.catalog is not None:
             self._restore_hidden_folders(self.catalog)
         else:
@@ -373,7 +393,14 @@ class _OpenRun:
                     count,
                 ).format(what=what, count=count)
             )
-        calls.sync_filesystem(self.target.fd)
+        self.target.sync_names(self._touched)
+
+    def _clean_target(self) -> None:
+        """Temporary files that a killed run left where this one has written."""
+        for folder in self._target_dirs:
+            fd = self.target.folder(folder)
+            for name in filter(durable.is_temporary, os.listdir(fd)):
+                durable.discard(fd, name)
 
     def _restore_visible_folders(self) -> None:
         for folder in reversed(self._folders):
@@ -384,7 +411,9 @@ class _OpenRun:
                 if not self.in_place:
                     os.fchmod(fd, folder.status.st_mode & 0o7777)
                 times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
-                os.utime(fd, ns=times)
+                if os.fstat(fd).st_mtime_ns != times[0]:
+                    os.utime(fd, ns=times)
+                    self._touched.add(self.options.below_base(folder.path))
             except OSError as error:
                 self._problem(storage_error(error, self.target.show(folder.path)))
 
@@ -403,31 +432,20 @@ class _OpenRun:
             with contextlib.suppress(OSError):
                 fd = self.target.folder(self.options.below_base(path))
                 attributes.restore(fd, catalog.folders[path].record)
+                self._touched.add(self.options.below_base(path))
                 self.report.folders += 1
         if self.drops_sealed and not self.options.only and not self.report.problems:
-            calls.sync_filesystem(self.target.fd)
+            self.target.sync_names(self._touched)
             self._remove_objects(catalog)
 
     def _remove_objects(self, catalog: Catalog) -> None:
-        """Everything is open: folder objects, superseded ones and empty folders can go."""
-        for found in (*catalog.folders.values(), *catalog.superseded):
+        """Everything is open: what no file needs and the empty folders can go."""
+        rest = (*catalog.folders.values(), *catalog.superseded, *catalog.parts.values())
+        for found in rest:
             with contextlib.suppress(FileNotFoundError):
-                for file_id in found.record.parts:
-                    calls.unlink(self.tree.folder(object_folder(file_id)), file_id)
-                calls.unlink(self.tree.folder(object_folder(found.file)), found.file)
+                self._unlink(object_folder(found.file), found.file)
         for folder in list(self.tree.walk(OBJECTS_FOLDER)):
             if folder.path != OBJECTS_FOLDER:
                 self.tree.forget(folder.path)
                 with contextlib.suppress(OSError):
                     calls.rmdir(self.tree.folder(OBJECTS_FOLDER), split(folder.path)[1])
-
-
-def sealed_copy_of(vault: Vault, path: str) -> str | None:
-    """The sealed file of a plain path in a visible vault, if it is there and belongs to it."""
-    folder, name = split(path)
-    sealed = sealed_name(name)
-    try:
-        header = peek(vault.tree, folder, sealed)
-    except EncvaultError:
-        return None
-    return join(folder, sealed) if belongs_to(header, vault.record.id) else None

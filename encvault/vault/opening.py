@@ -62,6 +62,11 @@ class OpenTask:
         """Path of the sealed file in the vault's tree."""
         return join(self.dir, self.name)
 
+    @property
+    def temporary(self) -> tuple[str, str]:
+        """Folder and name of the temporary file in the target tree."""
+        return self.target_dir, durable.temporary_name(self.temporary_id)
+
 
 @dataclass(slots=True)
 class OpenOutcome:
@@ -142,11 +147,12 @@ def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]
 
 def discard_task(target: Tree, task: OpenTask) -> None:
     """Remove a task's temporary file, if there is one."""
+    folder, temporary = task.temporary
     try:
-        fd = target.folder(task.target_dir)
+        fd = target.folder(folder)
     except OSError:
         return
-    durable.discard(fd, durable.temporary_name(task.temporary_id))
+    durable.discard(fd, temporary)
 
 
 def _named(error: EncvaultError | OSError, context: OpenContext, task: OpenTask) -> EncvaultError:
@@ -305,8 +311,8 @@ def _write(
     content: Iterator[memoryview],
     outcome: OpenOutcome,
 ) -> int:
-    folder = context.target.folder(task.target_dir)
-    temporary = durable.temporary_name(task.temporary_id)
+    above, temporary = task.temporary
+    folder = context.target.folder(above)
     if record.type == "symlink":
         target = b"".join(map(bytes, content))
         calls.symlink(target, folder, temporary)
@@ -361,7 +367,7 @@ def _prove_all(context: OpenContext, tasks: list[OpenTask], outcomes: list[OpenO
         return
     failure: OSError | None = None
     try:
-        calls.sync_filesystem(context.target.fd)
+        context.target.sync_files([task.temporary for task, _outcome in pending])
     except OSError as error:
         failure = error
     for task, outcome in pending:
@@ -383,8 +389,8 @@ def _proves(context: OpenContext, task: OpenTask) -> bool:
         reader = SealedReader(fd, context.tree.show(task.path), context.buffers)
         record, pieces = reader.open(context.keyring)
         content = _all_parts(context, task, record, pieces)
-        folder = context.target.folder(task.target_dir)
-        temporary = durable.temporary_name(task.temporary_id)
+        above, temporary = task.temporary
+        folder = context.target.folder(above)
         ticks = record.size is None or is_ticked(record.size)
         return _holds_same(folder, temporary, record, _counted(context, content, ticks=ticks))
     finally:

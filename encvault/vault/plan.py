@@ -291,6 +291,7 @@ class Planner:
             parent=folder_id,
             replaces=replaces,
             predecessors=known.ids if known and replaces and not self._vault.hidden else (),
+            linked=status.st_nlink > 1 and entry.kind == "file",
         )
 
     def _known_objects(self, known: Known | None) -> tuple[tuple[str, str], ...]:

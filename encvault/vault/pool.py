@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from multiprocessing.connection import Connection
 
+    from encvault.fs.tree import Tree
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tick = Callable[[int], None]
@@ -45,14 +47,20 @@ class Pool(Generic[Task, Result]):
             that a large file shows progress.
         jobs: number of workers; with 1, everything runs in this process.
         tick: called in this process with those bytes.
+        trees: what `work` reads or writes; each worker pins them anew (`Tree.reopen`).
     """
 
     def __init__(
-        self, work: Callable[[Task, Tick], Result], jobs: int, tick: Tick = lambda _size: None
+        self,
+        work: Callable[[Task, Tick], Result],
+        jobs: int,
+        tick: Tick = lambda _size: None,
+        trees: Iterable[Tree] = (),
     ) -> None:
         self._work = work
         self._jobs = jobs
         self._tick = tick
+        self._trees = tuple(dict.fromkeys(trees))
         self._workers: dict[Connection, int] = {}
 
     def map(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
@@ -112,7 +120,7 @@ class Pool(Generic[Task, Result]):
         ours, theirs = Pipe()
         pid = os.fork()
         if pid == 0:
-            _serve(self._work, theirs, close=[ours, *self._workers])
+            _serve(self._work, theirs, [ours, *self._workers], self._trees)
         theirs.close()
         self._workers[ours] = pid
 
@@ -161,7 +169,10 @@ def _take(tasks: Iterator[Task], count: int) -> Iterator[Task]:
 
 
 def _serve(
-    work: Callable[[Task, Tick], Result], connection: Connection, close: list[Connection]
+    work: Callable[[Task, Tick], Result],
+    connection: Connection,
+    close: list[Connection],
+    trees: tuple[Tree, ...],
 ) -> None:
     """A worker's life: until the parent closes its end or dies."""
     try:
@@ -170,6 +181,8 @@ def _serve(
         # a sibling's copy of our parent's end would keep us alive after the parent's death
         for other in close:
             other.close()
+        for tree in trees:
+            tree.reopen()
         while True:
             task = connection.recv()
             answer: _Done | Exception

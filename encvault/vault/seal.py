@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from encvault.errors import Conflict, EncvaultError, SourceChanged
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join
+from encvault.fs.tree import join
 from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.manifest import FOLDER
@@ -117,7 +117,7 @@ class _SealRun:
         self.planner = Planner(vault, source, options, ledger, self.report, observer)
         self.drops_source = self.planner.in_place and not options.keep
         self._in_flight: dict[int, list[SealTask]] = {}
-        self._new_folders: set[str] = set()
+        self._touched: set[str] = set()  # folders in the target with names to be made durable
 
     def run(self) -> Report:
         if self.observer.wants_total:
@@ -159,7 +159,8 @@ class _SealRun:
                 context.tick = tick
                 return seal_batch(context, tasks)
 
-            pool = Pool(work, self.options.jobs or default_jobs(), self._tick)
+            jobs = self.options.jobs or default_jobs()
+            pool = Pool(work, jobs, self._tick, (self.source, self.target))
             done = pool.map(self._tracked(first, batches))
             try:
                 for tasks, outcomes in done:
@@ -199,11 +200,19 @@ class _SealRun:
             self._remember(good, named=False)
         if not self.drops_source:
             # the workers did not sync: no name may become durable before its content
-            calls.sync_filesystem(self.target.fd)
+            self.target.sync_files(
+                [
+                    (folder, temporary)
+                    for task in good
+                    for temporary, (folder, _name) in zip(
+                        task.temporaries, task.places, strict=True
+                    )
+                ]
+            )
         named = [task for task in good if self._name(task)]
         if not named:
             return
-        calls.sync_filesystem(self.target.fd)
+        self.target.sync_names({folder for task in named for folder, _name in task.places})
         if not self.drops_source:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
@@ -240,9 +249,9 @@ class _SealRun:
     def _name(self, task: SealTask) -> bool:
         """Give a task's sealed copies their final names, the first object last."""
         try:
-            for file_id, (folder, name) in reversed(list(zip(task.ids, task.places, strict=True))):
+            pairs = list(zip(task.temporaries, task.places, strict=True))
+            for temporary, (folder, name) in reversed(pairs):
                 fd = self.target.folder(folder)
-                temporary = durable.temporary_name(file_id)
                 if (folder, name) in task.replaces:
                     calls.replace(fd, temporary, name)
                 else:
@@ -263,7 +272,7 @@ class _SealRun:
         for folder, name in task.replaces:
             if (folder, name) not in task.places:
                 with contextlib.suppress(FileNotFoundError):
-                    calls.unlink(self.target.folder(folder), name)
+                    self._unlink(folder, name)
         if task.type == "dir":
             self.report.folders += 1
             return True
@@ -278,20 +287,25 @@ class _SealRun:
         try:
             folder = self.source.folder(task.dir)
             status = os.stat(task.name, dir_fd=folder, follow_symlinks=False)
-            if Stamp.of(status) != task.stamp:
+            if not task.is_of(status):
                 self._fail(task, SourceChanged(path=self.source.show(task.source_path)))
                 return False
             calls.unlink(folder, task.name)
+            self._touched.add(task.dir)
         except OSError as error:
             self._fail(task, storage_error(error, self.source.show(task.source_path)))
             return False
         return True
 
+    def _unlink(self, folder: str, name: str) -> None:
+        calls.unlink(self.target.folder(folder), name)
+        self._touched.add(folder)
+
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self) -> None:
         for folder, name in self.planner.leftovers:
-            calls.unlink(self.target.folder(folder), name)
+            self._unlink(folder, name)
         if self.vault.was_interrupted:
             self._clean_own_folder()
         if self.options.delete and not self.planner.in_place:
@@ -300,14 +314,14 @@ class _SealRun:
             self._settle_folders()  # last: every removal above touched a folder's time
         elif self.drops_source:
             self._remove_emptied_folders()
-        calls.sync_filesystem(self.target.fd)
+        self.target.sync_names(self._touched)
 
     def _clean_own_folder(self) -> None:
         """Temporary files that a killed run left among the vault's own."""
         for folder in self.target.walk(FOLDER):
             for entry in folder.entries:
                 if durable.is_temporary(entry.name):
-                    calls.unlink(self.target.folder(folder.path), entry.name)
+                    self._unlink(folder.path, entry.name)
 
     def _remove_emptied_folders(self) -> None:
         for folder in reversed(self.planner.folders):
@@ -317,6 +331,7 @@ class _SealRun:
             self.source.forget(folder.path)
             with contextlib.suppress(OSError):  # not empty: something in it was left
                 calls.rmdir(self.source.folder(above), name)
+                self._touched.add(above)
 
     def _settle_folders(self) -> None:
         """Visible layout: a mirror gets every folder, and folders keep their times."""
@@ -330,6 +345,7 @@ class _SealRun:
                     os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o700)
                 if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
                     os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                    self._touched.add(folder.path)
             except OSError as error:
                 self.planner.problem(storage_error(error, self.target.show(folder.path)))
 
@@ -338,7 +354,7 @@ class _SealRun:
         for folder, name in self.planner.gone:
             self.observer.action("remove", join(folder, name))
             with contextlib.suppress(FileNotFoundError):
-                calls.unlink(self.target.folder(folder), name)
+                self._unlink(folder, name)
                 self.report.removed += 1
         visited = {folder.path for folder in self.planner.folders}
         if self.ledger is not None:
@@ -364,7 +380,7 @@ class _SealRun:
             for file_id in (*objects, row.object):
                 folder, _slash, name = object_path(file_id).rpartition("/")
                 with contextlib.suppress(FileNotFoundError):
-                    calls.unlink(self.target.folder(folder), name)
+                    self._unlink(folder, name)
                     self.report.removed += 1
         self.ledger.forget_folders(path for path, _row in gone)
 
@@ -381,9 +397,10 @@ class _SealRun:
                 if entry.name.endswith(SUFFIX) and belongs_to(
                     peek(self.target, folder.path, entry.name), self.vault.record.id
                 ):
-                    calls.unlink(self.target.folder(folder.path), entry.name)
+                    self._unlink(folder.path, entry.name)
                     self.report.removed += 1
             above, _slash, name = folder.path.rpartition("/")
             self.target.forget(folder.path)
             with contextlib.suppress(OSError):  # something else lies in it
                 calls.rmdir(self.target.folder(above), name)
+                self._touched.add(above)

@@ -2,7 +2,7 @@
 
 The order for a batch is that of docs/design.md, "Nothing lost": write all, sync once, read every
 sealed copy back and compare it with its source, look whether the source changed meanwhile. What is
-returned as good may be renamed into place by `encvault.vault.transaction`, which owns every name.
+returned as good may be renamed into place by `encvault.vault.seal`, which owns every name.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class SealTask:
             itself if it is taken.
         predecessors: ids that the sealed file of that name may have until this one takes its
             place, so that a killed run is understood by the next.
+        temporary_id: for the temporary name, where it is not that of `ids`.
+        linked: whether the file has other hard links: removing one of them changes the time of
+            the last change that all of them show.
     """
 
     type: Literal["file", "symlink", "dir"]
@@ -70,11 +73,26 @@ class SealTask:
     folder: str | None = None
     replaces: tuple[tuple[str, str], ...] = ()
     predecessors: tuple[str, ...] = ()
+    temporary_id: str | None = None
+    linked: bool = False
 
     @property
     def source_path(self) -> str:
         """Path in the source tree."""
         return join(self.dir, self.name)
+
+    @property
+    def temporaries(self) -> list[str]:
+        """Temporary name of each object."""
+        ids = self.ids if self.temporary_id is None else (self.temporary_id,)
+        return [durable.temporary_name(file_id) for file_id in ids]
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether this is still the file that the task was made for, unchanged."""
+        stamp = Stamp.of(status)
+        if self.linked:
+            stamp = stamp._replace(ctime_ns=self.stamp.ctime_ns)
+        return stamp == self.stamp
 
 
 @dataclass(slots=True)
@@ -162,7 +180,9 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[SealOutcome]
             outcomes[index].error = _named(error, context, task)
     if context.check and written:
         try:
-            calls.sync_filesystem(context.target.fd)
+            context.target.sync_files(
+                [(piece.folder, piece.temporary) for pieces in written.values() for piece in pieces]
+            )
         except OSError as error:
             for index in written:
                 outcomes[index].error = storage_error(error, context.target.path)
@@ -186,12 +206,12 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[SealOutcome]
 
 def discard_task(target: Tree, task: SealTask) -> None:
     """Remove a task's temporary files, if there are any."""
-    for file_id, (folder, _name) in zip(task.ids, task.places, strict=True):
+    for temporary, (folder, _name) in zip(task.temporaries, task.places, strict=True):
         try:
             fd = target.folder(folder)
         except OSError:
             continue
-        durable.discard(fd, durable.temporary_name(file_id))
+        durable.discard(fd, temporary)
 
 
 def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask) -> EncvaultError:
@@ -227,7 +247,7 @@ def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
 
 def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]:
     status = os.fstat(fd)
-    if Stamp.of(status) != task.stamp or not stat.S_ISREG(status.st_mode):
+    if not task.is_of(status) or not stat.S_ISREG(status.st_mode):
         raise SourceChanged(path=context.source.show(task.source_path))
     size = task.stamp.size
     holes = status.st_blocks * 512 < size if hasattr(status, "st_blocks") else False
@@ -282,7 +302,7 @@ def _part_record(task: SealTask, index: int, size: int) -> bytes:
 
 def _create(context: SealContext, task: SealTask, index: int) -> tuple[str, str, int]:
     folder = task.places[index][0]
-    temporary = durable.temporary_name(task.ids[index])
+    temporary = task.temporaries[index]
     try:
         fd = calls.create(context.target.make_folders(folder), temporary)
     except OSError as error:
@@ -405,5 +425,5 @@ def _check_unchanged(context: SealContext, task: SealTask) -> None:
         )
     except FileNotFoundError:
         raise SourceChanged(path=context.source.show(task.source_path)) from None
-    if task.type != "dir" and Stamp.of(status) != task.stamp:
+    if task.type != "dir" and not task.is_of(status):
         raise SourceChanged(path=context.source.show(task.source_path))

@@ -130,17 +130,23 @@ def seal_file(
             ids=(new_id(),),
             places=(("", output_name),),
             path=name,
+            temporary_id=durable.own_temporary(target, output_name),
+            linked=status.st_nlink > 1,
         )
-        context = SealContext(source=source, target=target, suite=suite, key=key, slots=slots)
+        context = SealContext(
+            source=source, target=target, suite=suite, key=key, slots=slots, check=not keep
+        )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
             (outcome,) = seal_batch(context, [task])
         if outcome.error is not None:
             raise outcome.error
-        _publish(target, task.ids[0], output_name, output, force=force)
+        if keep:
+            target.sync_files([("", task.temporaries[0])])
+        _publish(target, task.temporaries[0], output_name, output, force=force)
         watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
         if not keep:
-            _drop(source, name, task.stamp, path)
+            _drop(source, name, task.is_of, path)
         watcher.progress(1, 0)
     return output
 
@@ -183,18 +189,22 @@ def open_file(
             target=target,
             in_vault=False,
             force=force,
+            check=drops,
         )
         context.tick = lambda size: watcher.progress(0, size)
-        task = OpenTask("", name, Stamp.of(status), "", output_name, new_id())
+        stamp = Stamp.of(status)
+        task = OpenTask("", name, stamp, "", output_name, durable.own_temporary(target, name))
         (outcome,) = open_batch(context, [task])
         opened = os.path.join(output_folder, outcome.name)
         if outcome.error is not None:
             raise outcome.error
+        if outcome.same == drops:
+            target.sync_files([("", outcome.name) if outcome.same else task.temporary])
         watcher.before_release([Event("open", opened, outcome.file, outcome.size)])
         if not outcome.same:
-            _publish(target, task.temporary_id, outcome.name, opened, force=force)
+            _publish(target, task.temporary[1], outcome.name, opened, force=force)
         if drops:
-            _drop(source, name, task.stamp, path)
+            _drop(source, name, lambda status: Stamp.of(status) == stamp, path)
         watcher.progress(1, 0)
     return opened
 
@@ -281,7 +291,7 @@ class OutputFile:
         self._mode = mode
         folder, self._name = _split(path)
         self._tree = _tree(folder, path)
-        self._id = new_id()
+        self._temporary = ""
         self._fd = -1
         self._published = False
         if not force and calls.exists(self._tree.fd, self._name):
@@ -291,8 +301,9 @@ class OutputFile:
     def open(self) -> int:
         """Descriptor to write to."""
         try:
-            temporary = durable.temporary_name(self._id)
-            self._fd = calls.create(self._tree.fd, temporary, self._mode)
+            file_id = durable.own_temporary(self._tree, self._name)
+            self._temporary = durable.temporary_name(file_id)
+            self._fd = calls.create(self._tree.fd, self._temporary, self._mode)
         except OSError as error:
             raise storage_error(error, self.path) from None
         return self._fd
@@ -303,7 +314,7 @@ class OutputFile:
             calls.fsync(self._fd)
         except OSError as error:
             raise storage_error(error, self.path) from None
-        _publish(self._tree, self._id, self._name, self.path, force=self._force)
+        _publish(self._tree, self._temporary, self._name, self.path, force=self._force)
         self._published = True
 
     def __enter__(self) -> Self:
@@ -313,7 +324,7 @@ class OutputFile:
         if self._fd >= 0:
             os.close(self._fd)
             if not self._published:
-                durable.discard(self._tree.fd, durable.temporary_name(self._id))
+                durable.discard(self._tree.fd, self._temporary)
         self._tree.close()
 
 
@@ -344,8 +355,7 @@ def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
     return status
 
 
-def _publish(tree: Tree, file_id: str, name: str, path: str, *, force: bool) -> None:
-    temporary = durable.temporary_name(file_id)
+def _publish(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
     try:
         if force:
             calls.replace(tree.fd, temporary, name)
@@ -359,11 +369,11 @@ def _publish(tree: Tree, file_id: str, name: str, path: str, *, force: bool) -> 
         raise
 
 
-def _drop(tree: Tree, name: str, stamp: Stamp, path: str) -> None:
+def _drop(tree: Tree, name: str, is_unchanged: Callable[[os.stat_result], bool], path: str) -> None:
     """Remove the original, if it is still the one that was read."""
     try:
         status = os.stat(name, dir_fd=tree.fd, follow_symlinks=False)
-        if Stamp.of(status) != stamp:
+        if not is_unchanged(status):
             raise SourceChanged(path=path)
         calls.unlink(tree.fd, name)
         calls.fsync(tree.fd)

@@ -14,6 +14,7 @@ from encvault.errors import (
     NotAVault,
     SourceMissing,
 )
+from encvault.fs import calls
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
 from encvault.keyslots import now_text, unwrap_any
@@ -127,7 +128,7 @@ class Vault:
                 tree.make_folders(FOLDER)
                 tree.make_folders(KEYS_FOLDER)
                 store_record(tree, record)
-                os.fsync(tree.fd)
+                calls.fsync(tree.fd)
             except OSError as error:
                 raise storage_error(error, path) from None
         except BaseException:
@@ -192,14 +193,14 @@ class Vault:
         """Whether the run that held the vault before was killed."""
         return self._lock is not None and self._lock.was_interrupted
 
-    def hold(self) -> None:
-        """Keep other runs out until `close`.
+    def hold(self, *, reading: bool = False) -> None:
+        """Keep other runs out until `close`; those that only read let each other in.
 
         Raises:
             VaultBusy: another run holds it.
         """
         if self._lock is None:
-            self._lock = Lock(self.tree, LOCK_FILE)
+            self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
 
     def unlock(self, identities: Iterable[Identity]) -> None:
         """Unwrap the vault secret.
