@@ -180,6 +180,14 @@ class NoMatchingKeyslot(KeyslotError):
     path: str
 
 
+class NotARecipient(KeyslotError):
+    """A vault that exists is sealed for whom its slots name, and for nobody else."""
+
+    message = N_("{path}: the given password or recipient is not among those who can open it")
+    advice = N_("leave it out to seal for those who can; see them with: encvault info {path}")
+    path: str
+
+
 class WrongIdentityPassword(KeyslotError):
     """The identity file's own password is wrong."""
 
@@ -485,6 +493,14 @@ class SourceChanged(SkippedError):
 
     message = N_("{path}: changed while it was read, so it was left as it was")
     advice = N_("close the program that writes it and run the same command again")
+    path: str
+
+
+class ChangedInArchive(SkippedError):
+    """The file changed while it was archived; what was written of it cannot be taken back."""
+
+    message = N_("{path}: changed while it was read; its copy in the archive may be mixed")
+    advice = N_("close the program that writes it and make the archive again")
     path: str
 
 

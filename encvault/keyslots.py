@@ -76,6 +76,14 @@ class Recipient(Protocol):
     def wrap(self, secret: Secret) -> Slot:
         """A new keyslot that holds `secret` (32 bytes)."""
 
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:
+        """Whether one of the slots is for this recipient.
+
+        Args:
+            slots: slots that passed `check_slots`.
+            path: for messages.
+        """
+
 
 class Identity(Protocol):
     """Something that may open a keyslot."""
@@ -217,6 +225,10 @@ def unwrap_any(slots: Sequence[Slot], identities: Iterable[Identity], path: str)
 class PasswordRecipient:
     """Wraps for whoever knows the password.
 
+    The password is hashed once for all that one instance wraps: the slots share a salt, so that a
+    hundred files sealed at once cost one Argon2 run to seal and one to open. Each slot still binds
+    its own id, and each wrapped body has a salt of its own (docs/format.md section 5).
+
     Args:
         password: the password's bytes (`encode_password`).
         label: for people, shown by ``slot list``.
@@ -226,28 +238,36 @@ class PasswordRecipient:
     def __init__(
         self, password: Secret, *, label: str = "", profile: KdfProfile = kdf.DEFAULT
     ) -> None:
-        self._password = password
         self._label = label
         self._profile = profile
+        self._salt = os.urandom(kdf.SALT_SIZE)
+        self._identity = PasswordIdentity(password)
 
     def wrap(self, secret: Secret) -> Slot:
         """See `Recipient`."""
         slot = _new_slot("password", self._label)
-        salt = os.urandom(kdf.SALT_SIZE)
         slot["kdf"] = {
             "name": "argon2id",
             "memory_kib": self._profile.memory_kib,
             "passes": self._profile.passes,
             "lanes": self._profile.lanes,
-            "salt": encode_base64(salt),
+            "salt": encode_base64(self._salt),
         }
-        with kdf.derive_from_password(self._password, salt, self._profile) as kek:
-            body = stream.seal(Suite.AES_256_GCM, kek.reveal(), _binding(slot), secret.reveal())
+        kek = self._identity.kek(self._salt, self._profile)
+        body = stream.seal(Suite.AES_256_GCM, kek.reveal(), _binding(slot), secret.reveal())
         return slot | {"wrapped": encode_base64(body)}
+
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:
+        """See `Recipient`."""
+        secret = self._identity.unwrap(slots, path)
+        if secret is None:
+            return False
+        secret.wipe()
+        return True
 
 
 class PasswordIdentity:
-    """Opens password slots.
+    """Opens password slots. Hashes the password once for each salt that it meets.
 
     Args:
         password: the password's bytes (`encode_password`).
@@ -255,6 +275,14 @@ class PasswordIdentity:
 
     def __init__(self, password: Secret) -> None:
         self._password = password
+        self._keks: dict[tuple[bytes, KdfProfile], Secret] = {}
+
+    def kek(self, salt: bytes, profile: KdfProfile) -> Secret:
+        """The key-encryption key of slots with this salt; it stays the identity's."""
+        if (salt, profile) not in self._keks:
+            derived = kdf.derive_from_password(self._password, salt, profile)
+            self._keks[salt, profile] = derived
+        return self._keks[salt, profile]
 
     def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:  # noqa: ARG002 - protocol
         """See `Identity`."""
@@ -263,19 +291,13 @@ class PasswordIdentity:
                 continue
             work = slot["kdf"]
             profile = KdfProfile(work["memory_kib"], work["passes"], work["lanes"])
-            salt = decode_base64(work["salt"])
-            with kdf.derive_from_password(self._password, salt, profile) as kek:
-                try:
-                    return Secret(
-                        stream.open(
-                            Suite.AES_256_GCM,
-                            kek.reveal(),
-                            _binding(slot),
-                            decode_base64(slot["wrapped"]),
-                        )
-                    )
-                except NotAuthentic:
-                    continue
+            kek = self.kek(decode_base64(work["salt"]), profile)
+            wrapped = decode_base64(slot["wrapped"])
+            try:
+                secret = stream.open(Suite.AES_256_GCM, kek.reveal(), _binding(slot), wrapped)
+            except NotAuthentic:
+                continue
+            return Secret(secret)
         return None
 
 
@@ -300,6 +322,11 @@ class PublicKeyRecipient:
         slot["recipient"] = fingerprint(self.public)
         sealed = hpke.seal(self.public, secret.reveal(), _binding(slot))
         return slot | {"wrapped": encode_base64(sealed)}
+
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:  # noqa: ARG002 - protocol
+        """See `Recipient`."""
+        own = fingerprint(self.public)
+        return any(slot["kind"] == "recipient" and slot["recipient"] == own for slot in slots)
 
 
 class KeyIdentity:

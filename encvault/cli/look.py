@@ -39,7 +39,7 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
         ui.show_json(dataclasses.asdict(status))
     elif not quiet:
         _show_status(status)
-    left = len(status.plain) + len(status.leftovers)
+    left = len(status.plain) + len(status.unknown) + len(status.leftovers)
     if left:
         error = PlaintextPresent(count=left, path=path)
         return error.exit_code if as_json or quiet else ui.fail(error)

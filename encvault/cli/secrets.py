@@ -81,6 +81,9 @@ class CommandLinePrompter:
     def __init__(self, options: SecretOptions) -> None:
         self._options = options
         self._password: Secret | None = None
+        self._recipients: list[Recipient] = []
+        self._identities: list[Identity] = []
+        self._typed: list[PasswordIdentity] = []  # passwords that opened something
         sources = (options.password_file, options.password_fd, options.password_command)
         if sum(source is not None for source in sources) > 1:
             raise InvalidRequest(reason=_("give one source of a password, not two"))
@@ -105,23 +108,38 @@ class CommandLinePrompter:
         return not self._options.no_input and ui.is_interactive()
 
     def recipients(self, what: str) -> Sequence[Recipient]:
+        """See `encvault.operations.Prompter`. A password is asked for once."""
+        if not self._recipients:
+            self._recipients = self._named_recipients()
+        if not self._recipients:
+            self._recipients = [self._password_recipient(self.new_password(what))]
+        return self._recipients
+
+    def given_recipients(self) -> Sequence[Recipient]:
         """See `encvault.operations.Prompter`."""
+        if not self._recipients:
+            self._recipients = self._named_recipients()
+        return self._recipients
+
+    def _named_recipients(self) -> list[Recipient]:
         found: list[Recipient] = []
         for text in self._options.recipients:
             found += read_recipients(text)
-        if self._has_source or not found:
-            password = self.new_password(what)
-            found.append(PasswordRecipient(password, label=_user(), profile=kdf.DEFAULT))
+        if self._has_source:
+            found.append(self._password_recipient(self._given_password()))
         return found
 
+    @staticmethod
+    def _password_recipient(password: Secret) -> PasswordRecipient:
+        return PasswordRecipient(password, label=_user(), profile=kdf.DEFAULT)
+
     def identities(self, what: str) -> Sequence[Identity]:
-        """See `encvault.operations.Prompter`."""
-        found: list[Identity] = [self._identity(path) for path in self._options.identity_files]
-        if self._has_source:
-            found.append(PasswordIdentity(self._given_password()))
-        elif not found:
-            found.append(_AskedPassword(self, what))
-        return found
+        """See `encvault.operations.Prompter`. What was given once serves for all."""
+        if not self._identities:
+            self._identities = [self._identity(path) for path in self._options.identity_files]
+            if self._has_source:
+                self._identities.append(PasswordIdentity(self._given_password()))
+        return self._identities or [_AskedPassword(self, self._typed, what)]
 
     def new_password(self, what: str) -> Secret:
         """A password to seal with: from its source, or asked for twice."""
@@ -182,20 +200,30 @@ class CommandLinePrompter:
 
 
 class _AskedPassword:
-    """Asks for a password only when a file has a slot that needs one, and up to three times."""
+    """Asks for a password only when a file has a slot that needs one, and up to three times.
 
-    def __init__(self, prompter: CommandLinePrompter, what: str) -> None:
+    What opened an earlier file is tried first, so that files with one password ask for it once.
+    """
+
+    def __init__(
+        self, prompter: CommandLinePrompter, typed: list[PasswordIdentity], what: str
+    ) -> None:
         self._prompter = prompter
+        self._typed = typed
         self._what = what
 
     def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
         if not any(slot["kind"] == "password" for slot in slots):
             return None
+        for known in self._typed:
+            if (secret := known.unwrap(slots, path)) is not None:
+                return secret
         for attempt in range(_TRIES):
             if attempt:
                 ui.message(_("that password does not fit"))
-            password = self._prompter.password(self._what)
-            if (secret := PasswordIdentity(password).unwrap(slots, path)) is not None:
+            identity = PasswordIdentity(self._prompter.password(self._what))
+            if (secret := identity.unwrap(slots, path)) is not None:
+                self._typed.append(identity)
                 return secret
         return None
 

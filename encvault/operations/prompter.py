@@ -22,6 +22,9 @@ class Prompter(Protocol):
     def recipients(self, what: str) -> Sequence[Recipient]:
         """For whom to seal `what`; a new password is asked for twice."""
 
+    def given_recipients(self) -> Sequence[Recipient]:
+        """Those of them that were named beforehand; asks nothing."""
+
     def identities(self, what: str) -> Sequence[Identity]:
         """What to open `what` with."""
 
@@ -47,6 +50,10 @@ class Answers:
     consent: bool = False
 
     def recipients(self, what: str) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.recipients_given
+
+    def given_recipients(self) -> Sequence[Recipient]:
         """See `Prompter`."""
         return self.recipients_given
 

@@ -17,12 +17,13 @@ from encvault.errors import (
     InvalidRequest,
     LayoutMismatch,
     NestedVault,
+    NotARecipient,
     NotAVault,
     SourceMissing,
     SuiteMismatch,
 )
 from encvault.fs.tree import Tree
-from encvault.i18n import _
+from encvault.i18n import _, ngettext
 from encvault.operations.places import ledger_of, storage, within
 from encvault.operations.prompter import Prompter, confirm
 from encvault.vault.archive import seal_archive
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 
 
 DEFAULT_SUITE = Suite.AES_256_GCM
+
+# the Filesystem Hierarchy Standard 3.0, section 3, and macOS
+_SYSTEM_FOLDERS = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr"}
+_SYSTEM_FOLDERS |= {"Applications", "Library", "System"}
+_HOMES = {"home", "run", "Users", "var"}  # these and each folder in them
 
 
 def init_vault(
@@ -203,7 +209,7 @@ def _seal_one(
         seal_file(
             path,
             output,
-            prompter.recipients(path),
+            prompter.recipients(_all_of(request)),
             suite=request.suite or DEFAULT_SUITE,
             keep=request.keep or output is not None,
             force=request.force,
@@ -219,12 +225,22 @@ def _seal_one(
     report.size += size
 
 
+def _all_of(request: SealRequest) -> str:
+    """What a password is asked for: it is the same for all that one command seals."""
+    if len(request.paths) == 1:
+        return request.paths[0]
+    return ngettext("{count} path", "{count} paths", len(request.paths)).format(
+        count=len(request.paths)
+    )
+
+
 def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     if request.to is not None:
         return _seal_mirror(request, path, request.to, prompter, watcher)
     outer = find_vault(path)
     if outer is None:
-        _confirm_sensitive(path, prompter)
+        if not request.dry_run:
+            _confirm_sensitive(path, prompter)
         outer = path
     inside = within(outer, path)
     if inside.split("/", 1)[0] == ".encvault":
@@ -240,13 +256,21 @@ def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: O
 
 
 def _confirm_sensitive(path: str, prompter: Prompter) -> None:
+    """Ask before the files that the machine and its programs need to run are sealed."""
     real = os.path.realpath(path)
-    if real == os.path.realpath(os.sep):
-        confirm(prompter, _("{path} is the whole system: seal it?").format(path=real))
-    elif real == os.path.realpath(os.path.expanduser("~")):
+    parts = real.strip(os.sep).split(os.sep)
+    home = os.path.realpath(os.path.expanduser("~"))
+    if os.path.join(home, "").startswith(os.path.join(real, "")):
         confirm(
             prompter,
-            _("{path} is your home folder, with the settings of your programs: seal it?").format(
+            _("{path} holds your home folder, with the settings of your programs: seal it?").format(
+                path=real
+            ),
+        )
+    elif parts[0] in _SYSTEM_FOLDERS or (parts[0] in _HOMES and len(parts) < 3):  # noqa: PLR2004
+        confirm(
+            prompter,
+            _("{path} belongs to the system or or is all of a user's files: seal it?").format(
                 path=real
             ),
         )
@@ -299,11 +323,17 @@ def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> I
                     yield imagined
             return
         _refuse_nested(path)
-        recipients = prompter.recipients(path)
+        recipients = prompter.recipients(_all_of(request))
         os.makedirs(path, exist_ok=True)
         vault = Vault.create(path, recipients, suite=suite, layout=layout)
+        with vault:
+            vault.hold()
+            yield vault
+        return
     with vault:
         _check_fits(vault.record, request)
+        if not all(one.fits(vault.record.slots, path) for one in prompter.given_recipients()):
+            raise NotARecipient(path=path)
         if not request.dry_run:
             vault.hold()
         yield vault

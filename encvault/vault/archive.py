@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from encvault.envelope import Header, InlineKeyInfo, Record, check_path
 from encvault.errors import (
+    ChangedInArchive,
     DestinationExists,
     EncvaultError,
     InvalidRequest,
     MalformedRecord,
-    SourceChanged,
     SpecialFile,
     Unreadable,
 )
@@ -74,7 +74,7 @@ def seal_archive(
         raise InvalidRequest(reason=_("two folders of one name do not fit into one archive"))
     with OutputFile(output, force=force) as file:
         key, slots = make_key(recipients, output)
-        name = plain_name(os.path.basename(output))
+        name = plain_name(os.path.basename(output)).removesuffix(".tar") + ".tar"
         record = Record(type="archive", path=name, sealed_at_ns=time.time_ns()).encode()
         info = InlineKeyInfo(new_id(), slots)
         header = Header(suite, len(record), info).encode()
@@ -88,8 +88,15 @@ def seal_archive(
                     encoding="utf-8",
                     errors="surrogateescape",
                 ) as tar:
-                    for tree, prefix in zip(sources, prefixes, strict=True):
-                        _Packer(tar, tree, prefix, options, report, watcher).pack()
+                    packers = [
+                        _Packer(tar, tree, prefix, options, report, watcher)
+                        for tree, prefix in zip(sources, prefixes, strict=True)
+                    ]
+                    if watcher.wants_total:
+                        counts = [packer.survey() for packer in packers]
+                        watcher.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
+                    for packer in packers:
+                        packer.pack()
                 writer.finish()
             except OSError as error:
                 raise storage_error(error, output) from None
@@ -116,6 +123,17 @@ class _Packer:
         self._options = options
         self._report = report
         self._observer = observer
+
+    def survey(self) -> tuple[int, int]:
+        """Count files and bytes for a progress bar."""
+        sizes = [
+            entry.status.st_size
+            for folder in self._tree.walk(enter=self._enters)
+            for entry in folder.entries
+            if entry.kind in ("file", "symlink")
+            and not self._options.excludes(join(folder.path, entry.name))
+        ]
+        return len(sizes), sum(sizes)
 
     def pack(self) -> None:
         for folder in self._tree.walk(enter=self._enters):
@@ -176,7 +194,7 @@ class _Packer:
         content = _Exactly(fd, status.st_size)
         self._tar.addfile(member, content)
         if content.was_short or Stamp.of(os.fstat(fd)) != Stamp.of(status):
-            self._problem(SourceChanged(path=shown))
+            self._problem(ChangedInArchive(path=shown))
 
     def _member(self, name: str, status: os.stat_result, kind: bytes) -> tarfile.TarInfo:
         member = tarfile.TarInfo(name)
