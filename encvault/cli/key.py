@@ -93,6 +93,13 @@ def show_command(*, identity: str, as_json: bool) -> int:
     if as_json:
         ui.show_json(facts)
         return 0
-    for name, value in facts.items():
-        ui.result(f"{name:16}{value}")
+    labels = {
+        "name": _("name"),
+        "fingerprint": _("fingerprint"),
+        "created_at": _("made at"),
+        "protected": _("protected by a password"),
+        "recipient": _("recipient"),
+    }
+    shown = facts | {"protected": _("yes") if facts["protected"] else _("no")}
+    ui.result_table([(labels[name], value) for name, value in shown.items()])
     return 0

@@ -12,7 +12,7 @@ from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import jobs_option, json_option, quiet_option, secret_options
 from encvault.errors import PlaintextPresent
-from encvault.i18n import _
+from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -168,16 +168,36 @@ def info_command(path: str, *, as_json: bool) -> int:
     if as_json:
         ui.show_json({"kind": info.kind, **info.members})
         return 0
-    ui.result(f"{'kind':16}{info.kind}")
+    facts: list[tuple[str, Any]] = [(_("kind"), _(info.kind))]
     for name, value in info.members.items():
         if name == "slots":
-            _show_slots(value)
+            facts += [(_("keyslot"), _slot_line(slot)) for slot in value]
         else:
-            ui.result(f"{name:16}{value}")
+            facts.append((_(_LABELS[name]), value))
+    ui.result_table(facts)
     return 0
 
 
-def _show_slots(slots: list[dict[str, Any]]) -> None:
-    for slot in slots:
-        line = f"{slot['id']} {slot['kind']} {slot['created_at']} {slot['label']}"
-        ui.result(f"{'slot':16}{line}")
+_LABELS = {
+    "path": N_("path"),
+    "id": N_("id"),
+    "fingerprint": N_("fingerprint"),
+    "suite": N_("suite"),
+    "layout": N_("layout"),
+    "created_at": N_("made at"),
+    "generation": N_("generation"),
+    "version": N_("format version"),
+    "file": N_("file id"),
+    "vault": N_("vault id"),
+    "key": N_("data key id"),
+    "sealed_size": N_("sealed size"),
+    "metadata_size": N_("metadata size"),
+}
+
+
+_SLOT_KINDS = {"password": N_("password"), "recipient": N_("recipient")}
+
+
+def _slot_line(slot: dict[str, Any]) -> str:
+    kind = _(_SLOT_KINDS[slot["kind"]])
+    return f"{slot['id']}  {kind}  {slot['created_at']}  {slot['label']}"

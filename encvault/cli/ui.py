@@ -15,12 +15,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from encvault.i18n import _, ngettext
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress, TaskID
 
     from encvault.errors import EncvaultError
@@ -52,6 +55,18 @@ def hint(text: str) -> None:
 def result(text: str) -> None:
     """A line of the result on stdout."""
     _write(sys.stdout, text)
+
+
+def result_table(rows: Sequence[tuple[str, Any]]) -> None:
+    """Named facts on stdout, one a line, the values below each other."""
+    width = max(_cells(label) for label, _value in rows) + 2
+    for label, value in rows:
+        result(f"{label}{' ' * (width - _cells(label))}{value}")
+
+
+def _cells(text: str) -> int:
+    """Columns on a terminal; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def show_json(value: Any) -> None:

@@ -13,6 +13,7 @@ from encvault.errors import (
     NotAVault,
     SourceMissing,
 )
+from encvault.i18n import N_
 from encvault.keyslots import describe
 from encvault.operations.places import header_of, is_alone, storage, unlocked, within
 from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vault, verify_vault
@@ -123,7 +124,7 @@ def info(path: str) -> Info:
         with Vault.load(top) as vault:
             record = vault.record
             return Info(
-                "vault",
+                N_("vault"),
                 {
                     "path": vault.path,
                     "id": record.id,
@@ -148,6 +149,6 @@ def _file_info(path: str) -> Info:
         "metadata_size": header.metadata_size,
     }
     if isinstance(header.key_info, InlineKeyInfo):
-        return Info("sealed file", members | {"slots": describe(header.key_info.slots)})
+        return Info(N_("sealed file"), members | {"slots": describe(header.key_info.slots)})
     members |= {"vault": header.key_info.vault, "key": header.key_info.key}
-    return Info("sealed file in a vault", members)
+    return Info(N_("sealed file in a vault"), members)

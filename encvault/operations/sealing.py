@@ -270,7 +270,7 @@ def _confirm_sensitive(path: str, prompter: Prompter) -> None:
     elif parts[0] in _SYSTEM_FOLDERS or (parts[0] in _HOMES and len(parts) < 3):  # noqa: PLR2004
         confirm(
             prompter,
-            _("{path} belongs to the system or or is all of a user's files: seal it?").format(
+            _("{path} belongs to the system, or is all of a user's files: seal it?").format(
                 path=real
             ),
         )
