@@ -81,6 +81,9 @@ class Pool(Generic[Task, Result]):
             return
         try:
             yield from self._map_in_workers(first, waiting)
+        except BaseException:
+            self._kill()
+            raise
         finally:
             self._stop()
 
@@ -143,11 +146,15 @@ class Pool(Generic[Task, Result]):
     def _died() -> NoReturn:
         raise InputOutputError(path="encvault", reason=_("a worker process was killed")) from None
 
-    def _stop(self) -> None:
-        for connection, pid in self._workers.items():
-            connection.close()
+    def _kill(self) -> None:
+        for pid in self._workers.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def _stop(self) -> None:
+        for connection in self._workers:
+            connection.close()  # which a worker takes as its end
+        for pid in self._workers.values():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         self._workers.clear()
