@@ -298,7 +298,7 @@ class MalformedVault(FormatError):
     """The vault's own files break a rule of docs/format.md."""
 
     message = N_("{path}: malformed vault: {reason}")
-    advice = N_("restore the .encvault folder from a backup; sealed files are not affected")
+    advice = N_("restore the .encvault folder from a backup: the sealed files need it")
     path: str
     reason: str
 
@@ -532,6 +532,14 @@ class NestedVault(SkippedError):
     """A vault inside the folder."""
 
     message = N_("{path}: left alone, it is a vault of its own")
+    path: str
+
+
+class SealedAlone(SkippedError):
+    """A file in a vault's folder that has keyslots of its own."""
+
+    message = N_("{path}: sealed on its own, not with the vault")
+    advice = N_("open it by itself: encvault open {path}")
     path: str
 
 

@@ -9,7 +9,7 @@ import click
 
 from encvault import operations
 from encvault.cli import ui
-from encvault.cli.options import config_dir, json_option, secret_options
+from encvault.cli.options import config_dir, default_identity, json_option, secret_options
 from encvault.cli.secrets import read_identity
 from encvault.crypto import kdf
 from encvault.errors import PasswordUnavailable
@@ -45,7 +45,7 @@ def new_command(
     """See the command's help."""
     if output is None:
         os.makedirs(config_dir(), mode=0o700, exist_ok=True)
-        output = os.path.join(config_dir(), "identity.key")
+        output = default_identity()
     try:
         password = None if no_password else prompter.new_password(output)
     except PasswordUnavailable:

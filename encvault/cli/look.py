@@ -25,7 +25,7 @@ _LISTED_PATHS = 10
     "status",
     help=_(
         "Show what is sealed in a vault and what is not. Needs no key.\n\n"
-        "The exit code is 3 while plain files are present."
+        "The exit code is 3 while plain files are present, or folders that cannot be read."
     ),
     short_help=_("Show what is sealed and what is not."),
 )
@@ -39,7 +39,7 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
         ui.show_json(dataclasses.asdict(status))
     elif not quiet:
         _show_status(status)
-    left = len(status.plain) + len(status.unknown) + len(status.leftovers)
+    left = sum(map(len, (status.plain, status.unknown, status.leftovers, status.unreadable)))
     if left:
         error = PlaintextPresent(count=left, path=path)
         return error.exit_code if as_json or quiet else ui.fail(error)

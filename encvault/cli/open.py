@@ -61,6 +61,8 @@ def open_command(
     if "-" in paths:
         if paths != ("-",) or to or output:
             raise InvalidRequest(reason=_("a stream is opened alone: encvault open - > FILE"))
+        if as_json:
+            raise InvalidRequest(reason=_("a stream goes to stdout, where --json would go as well"))
         _copy_out(operations.open_from_stream(sys.stdin.fileno(), prompter))
         return 0
     request = operations.OpenRequest(

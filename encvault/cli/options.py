@@ -36,6 +36,7 @@ def secret_options(*, recipients: bool, identities: bool) -> Callable[[Function]
                     password_file=kwargs.pop("password_file"),
                     password_fd=kwargs.pop("password_fd"),
                     password_command=kwargs.pop("password_command"),
+                    default_identity=default_identity(),
                     no_input=kwargs.pop("no_input"),
                     yes=kwargs.pop("yes", False),
                 )
@@ -142,6 +143,11 @@ def state_dir() -> str:
     """The local state folder: ``$XDG_STATE_HOME/encvault``."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return os.path.join(base, "encvault")
+
+
+def default_identity() -> str:
+    """Where ``key new`` writes an identity unless it is told otherwise."""
+    return os.path.join(config_dir(), "identity.key")
 
 
 def config_dir() -> str:

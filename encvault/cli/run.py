@@ -78,16 +78,19 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: Any) -
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with all the exits
     """Run one command and return its exit code; nothing escapes."""
     try:
-        result = root().main(args=list(arguments), prog_name="encvault", standalone_mode=False)
+        result = _invoke(list(arguments))
         sys.stdout.flush()
     except EncvaultError as error:
         return ui.fail(error, as_json="--json" in arguments)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.UsageError as error:
         return _usage(error)
     except click.ClickException as error:
         ui.message(error.format_message())
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, EOFError):
         ui.message(_("interrupted"))
         ui.hint(_("run the same command again: it goes on where it stopped"))
         return EXIT_INTERRUPTED
@@ -103,6 +106,21 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
         traceback.print_exc()
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _invoke(arguments: list[str]) -> Any:
+    """What `click.Command.main` does, without its own idea of exit codes.
+
+    It ends a broken pipe with 1 even when it is told to leave errors alone.
+    """
+    group = root()
+    if "_ENCVAULT_COMPLETE" in os.environ:  # a shell asks for completions
+        return group.main(args=arguments, prog_name="encvault", standalone_mode=False)
+    try:
+        with group.make_context("encvault", arguments) as ctx:
+            return group.invoke(ctx)
+    except click.exceptions.Exit as wanted:
+        return wanted.exit_code
 
 
 def _usage(error: click.UsageError) -> int:

@@ -20,11 +20,11 @@ from encvault.cli.options import (
 )
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
+from encvault.vault.report import Report
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
     from encvault.crypto.suite import Suite
-    from encvault.vault.report import Report
 
 
 @click.command(
@@ -52,7 +52,8 @@ def init_command(
     """See the command's help."""
     record = operations.init_vault(folder, prompter, suite=suite, hide_names=hide_names)
     if as_json:
-        ui.show_json(operations.info(folder).members)
+        info = operations.info(folder)
+        ui.show_json({"kind": info.kind, **info.members})
     else:
         ui.message(
             _("made the vault {path}, fingerprint {fingerprint}").format(
@@ -132,7 +133,7 @@ def seal_command(
         state_dir=state_dir(),
     )
     if "-" in paths:
-        return _seal_stream(request, prompter)
+        return _seal_stream(request, prompter, as_json=as_json)
     with ui.Screen(_("sealing"), quiet=quiet or dry_run) as screen:
         report = operations.seal(request, prompter, screen)
     if dry_run:
@@ -140,12 +141,18 @@ def seal_command(
     return ui.finish(report, _summary(report), as_json=as_json, quiet=quiet)
 
 
-def _seal_stream(request: operations.SealRequest, prompter: CommandLinePrompter) -> int:
+def _seal_stream(
+    request: operations.SealRequest, prompter: CommandLinePrompter, *, as_json: bool
+) -> int:
     if request.paths != ("-",) or request.to or request.archive:
         raise InvalidRequest(reason=_("a stream is sealed alone: encvault seal - -o FILE"))
     if request.output is None and sys.stdout.isatty():
         raise InvalidRequest(reason=_("sealed bytes do not belong on a terminal; use -o FILE"))
-    operations.seal_from_stream(sys.stdin.fileno(), request, prompter, sys.stdout.fileno)
+    if as_json and request.output is None:
+        raise InvalidRequest(reason=_("with --json a stream needs -o FILE"))
+    size = operations.seal_from_stream(sys.stdin.fileno(), request, prompter, sys.stdout.fileno)
+    if as_json:
+        ui.show_json(ui.report_json(Report(files=1, size=size)))
     return 0
 
 

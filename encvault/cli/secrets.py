@@ -58,6 +58,7 @@ class SecretOptions:
         recipients: ``-r``, files or strings.
         identity_files: ``-i``.
         password_file, password_fd, password_command: sources of a password, at most one.
+        default_identity: tried where nothing was given, if it exists.
         no_input: never ask.
         yes: consent to every question.
     """
@@ -67,6 +68,7 @@ class SecretOptions:
     password_file: str | None = None
     password_fd: int | None = None
     password_command: str | None = None
+    default_identity: str = ""
     no_input: bool = False
     yes: bool = False
 
@@ -83,6 +85,7 @@ class CommandLinePrompter:
         self._password: Secret | None = None
         self._recipients: list[Recipient] = []
         self._identities: list[Identity] = []
+        self._default = _DefaultIdentity(self, options.default_identity)
         self._typed: list[PasswordIdentity] = []  # passwords that opened something
         sources = (options.password_file, options.password_fd, options.password_command)
         if sum(source is not None for source in sources) > 1:
@@ -139,7 +142,7 @@ class CommandLinePrompter:
             self._identities = [self._identity(path) for path in self._options.identity_files]
             if self._has_source:
                 self._identities.append(PasswordIdentity(self._given_password()))
-        return self._identities or [_AskedPassword(self, self._typed, what)]
+        return self._identities or [self._default, _AskedPassword(self, self._typed, what)]
 
     def new_password(self, what: str) -> Secret:
         """A password to seal with: from its source, or asked for twice."""
@@ -162,7 +165,10 @@ class CommandLinePrompter:
         return encode_password(_ask_secret(_("password for {what}: "), what))
 
     def _identity(self, path: str) -> Identity:
-        identity = read_identity(path)
+        return self.unlock(read_identity(path), path)
+
+    def unlock(self, identity: IdentityFile, path: str) -> Identity:
+        """The usable identity of a file, asking for its password if it has one."""
         if identity.slot is None:
             return identity.unlock(None, path)
         if self._has_source:
@@ -197,6 +203,25 @@ class CommandLinePrompter:
             except OSError as error:
                 raise PasswordSourceFailed(source=source, reason=system_reason(error)) from None
         return _first_line(data, source)
+
+
+class _DefaultIdentity:
+    """The identity where ``key new`` puts it, used only for files that are sealed for it."""
+
+    def __init__(self, prompter: CommandLinePrompter, path: str) -> None:
+        self._prompter = prompter
+        self._path = path
+        self._unlocked: Identity | None = None
+
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
+        if self._unlocked is None:
+            if not os.path.exists(self._path):
+                return None
+            identity = read_identity(self._path)
+            if not PublicKeyRecipient(identity.public).fits(slots, path):
+                return None
+            self._unlocked = self._prompter.unlock(identity, self._path)
+        return self._unlocked.unwrap(slots, path)
 
 
 class _AskedPassword:
@@ -275,7 +300,11 @@ def _first_line(data: bytes, source: str) -> str:
 
 
 def _from_command(command: str) -> str:
-    arguments = shlex.split(command)
+    try:
+        arguments = shlex.split(command)
+    except ValueError:
+        reason = _("a quotation mark in it is not closed")
+        raise PasswordSourceFailed(source="--password-command", reason=reason) from None
     if not arguments:
         raise PasswordSourceFailed(source="--password-command", reason=_("it is empty"))
     try:

@@ -36,7 +36,7 @@ class KdfProfile:
         """Whether an honest file would ask for this much; checked before any memory is taken.
 
         The bounds are the memory that RFC 9106's first choice takes (2 GiB) and, in time, 16
-        passes over it; below them a hostile header costs seconds, not the machine.
+        passes over it. Eight such slots cost a hostile header's reader minutes, not the machine.
         """
         return (
             8 * self.lanes <= self.memory_kib <= MAX_MEMORY_KIB

@@ -17,6 +17,7 @@ from encvault.i18n import N_
 from encvault.keyslots import describe
 from encvault.operations.places import header_of, is_alone, storage, unlocked, within
 from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vault, verify_vault
+from encvault.vault.layout import sealed_path
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader
 from encvault.vault.single import (
@@ -51,14 +52,21 @@ def verify(
     jobs: int = 0,
     observer: Observer | None = None,
 ) -> Report:
-    """Read and authenticate a vault's files, or a random share of them, or one sealed file."""
+    """Read and authenticate a vault's files, a part of them, or one sealed file.
+
+    Raises:
+        SourceMissing: there is nothing sealed at this place in the vault.
+    """
     selftest.run()
     with storage(path):
         if is_alone(path):
             return _verify_alone(path, prompter, observer or Observer())
-        with unlocked(path, prompter) as (vault, _inside):
+        with unlocked(path, prompter) as (vault, inside):
             vault.hold(reading=True)
-            return verify_vault(vault, sample=sample, jobs=jobs, observer=observer)
+            report = verify_vault(vault, only=inside, sample=sample, jobs=jobs, observer=observer)
+    if inside and not (report.files or report.problems):
+        raise SourceMissing(path=path)
+    return report
 
 
 def _verify_alone(path: str, prompter: Prompter, watcher: Observer) -> Report:
@@ -95,6 +103,16 @@ def list_files(
             for item in listed
             if inside in (item.path, item.sealed_path) or item.path.startswith(inside + "/")
         ]
+        # a problem of a hidden vault has no name, so it may concern this place
+        place = os.path.join(vault.path, inside)
+        concerned = {place, os.path.join(vault.path, sealed_path(inside))}
+        problems = [
+            problem
+            for problem in problems
+            if vault.hidden
+            or (path := str(problem.fields().get("path", place))) in concerned
+            or path.startswith(place + "/")
+        ]
     return listed, problems
 
 
@@ -126,7 +144,7 @@ def info(path: str) -> Info:
             return Info(
                 N_("vault"),
                 {
-                    "path": vault.path,
+                    "path": path,
                     "id": record.id,
                     "fingerprint": record.fingerprint,
                     "suite": record.suite.label,

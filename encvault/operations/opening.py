@@ -16,10 +16,10 @@ from encvault.errors import (
 from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.places import header_of, is_alone, ledger_of, storage, unlocked
+from encvault.operations.places import each, header_of, is_alone, ledger_of, storage, unlocked
 from encvault.vault.archive import extract_archive
 from encvault.vault.catalog import read_catalog
-from encvault.vault.layout import SUFFIX, object_path, sealed_name
+from encvault.vault.layout import SUFFIX, object_path, sealed_path
 from encvault.vault.open import OpenOptions, open_tree
 from encvault.vault.opening import open_sealed, read_part
 from encvault.vault.report import Event, Observer, Report
@@ -71,17 +71,17 @@ def open_paths(
     Raises:
         EncvaultError: the request as a whole could not be carried out.
     """
-    watcher, report = observer or Observer(), Report()
+    watcher = observer or Observer()
     selftest.run()
     if request.output is not None and (len(request.paths) > 1 or request.to is not None):
         raise InvalidRequest(reason=_("--output takes one file and excludes --to"))
-    for path in request.paths:
-        with storage(path):
-            if is_alone(path):
-                report.add(_open_alone(request, path, prompter, watcher))
-            else:
-                report.add(_open_in_vault(request, path, prompter, watcher))
-    return report
+    return each(request.paths, lambda path: _open_path(request, path, prompter, watcher), watcher)
+
+
+def _open_path(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    if is_alone(path):
+        return _open_alone(request, path, prompter, watcher)
+    return _open_in_vault(request, path, prompter, watcher)
 
 
 def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
@@ -225,6 +225,8 @@ def _cat_in_vault(
 
 
 def _sealed_path(vault: Vault, inside: str, path: str) -> tuple[str, str | None]:
+    if os.path.isdir(path):
+        raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
     if vault.hidden:
         found = read_catalog(vault).files.get(inside)
         if found is None:
@@ -232,8 +234,7 @@ def _sealed_path(vault: Vault, inside: str, path: str) -> tuple[str, str | None]
         return object_path(found.file), found.file
     if inside.endswith(SUFFIX) and vault.tree.exists(inside):
         return inside, None
-    folder, _slash, name = inside.rpartition("/")
-    sealed = f"{folder}/{sealed_name(name)}" if folder else sealed_name(name)
+    sealed = sealed_path(inside)
     if not vault.tree.exists(sealed):
         raise SourceMissing(path=path)
     return sealed, None

@@ -14,14 +14,31 @@ from encvault.errors import (
 )
 from encvault.fs.durable import storage_error
 from encvault.vault.ledger import Ledger
+from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
 from encvault.vault.vault import Vault, find_vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from encvault.envelope import Header
     from encvault.operations.prompter import Prompter
+    from encvault.vault.report import Observer
+
+
+def each(paths: Sequence[str], operate: Callable[[str], Report], observer: Observer) -> Report:
+    """Do the same for every path; with several, one that fails as a whole stops no other."""
+    report = Report()
+    for path in paths:
+        try:
+            with storage(path):
+                report.add(operate(path))
+        except EncvaultError as error:
+            if len(paths) == 1:
+                raise
+            report.problems.append(error)
+            observer.problem(error)
+    return report
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from encvault.crypto.suite import Suite
 from encvault.errors import (
     AlreadyAVault,
     DestinationExists,
-    EncvaultError,
     InvalidRequest,
     LayoutMismatch,
     NestedVault,
@@ -24,9 +23,10 @@ from encvault.errors import (
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _, ngettext
-from encvault.operations.places import ledger_of, storage, within
+from encvault.operations.places import each, ledger_of, storage, within
 from encvault.operations.prompter import Prompter, confirm
 from encvault.vault.archive import seal_archive
+from encvault.vault.inspect import inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.plan import SealOptions
 from encvault.vault.report import Observer, Report
@@ -138,14 +138,7 @@ def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = N
     _check_seal_request(request)
     if request.archive is not None:
         return _seal_archive(request, request.archive, prompter, watcher)
-    report = Report()
-    for path in request.paths:
-        with storage(path):
-            if os.path.isdir(path) and not os.path.islink(path):
-                report.add(_seal_folder(request, path, prompter, watcher))
-            else:
-                _seal_one(request, path, prompter, watcher, report)
-    return report
+    return each(request.paths, lambda path: _seal_path(request, path, prompter, watcher), watcher)
 
 
 def _check_seal_request(request: SealRequest) -> None:
@@ -187,42 +180,43 @@ def _seal_archive(
         )
 
 
-def _seal_one(
-    request: SealRequest, path: str, prompter: Prompter, watcher: Observer, report: Report
-) -> None:
+def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    if os.path.isdir(path) and not os.path.islink(path):
+        return _seal_folder(request, path, prompter, watcher)
+    return _seal_one(request, path, prompter, watcher)
+
+
+def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     """A file: into the vault it lies in, or on its own."""
     outer = find_vault(os.path.dirname(os.path.abspath(path)))
-    alone = prompter.has_keys() or request.output is not None or request.to is not None
-    if outer is not None and not alone:
-        report.add(_seal_in_place(request, outer, prompter, watcher, within(outer, path)))
-        return
+    elsewhere = request.output is not None or request.to is not None
+    if outer is not None and not elsewhere and _are_of(outer, prompter):
+        return _seal_in_place(request, outer, prompter, watcher, within(outer, path))
+    size = os.lstat(path).st_size
     if request.dry_run:
         watcher.action("seal", path)
-        report.files += 1
-        return
+        return Report(files=1, size=size)
     output = request.output
     if request.to is not None:
         os.makedirs(request.to, exist_ok=True)
         output = os.path.join(request.to, sealed_name(os.path.basename(path)))
-    size = os.lstat(path).st_size
-    try:
-        seal_file(
-            path,
-            output,
-            prompter.recipients(_all_of(request)),
-            suite=request.suite or DEFAULT_SUITE,
-            keep=request.keep or output is not None,
-            force=request.force,
-            observer=watcher,
-        )
-    except EncvaultError as error:
-        if len(request.paths) == 1:
-            raise
-        report.problems.append(error)
-        watcher.problem(error)
-        return
-    report.files += 1
-    report.size += size
+    seal_file(
+        path,
+        output,
+        prompter.recipients(_all_of(request)),
+        suite=request.suite or DEFAULT_SUITE,
+        keep=request.keep or output is not None,
+        force=request.force,
+        observer=watcher,
+    )
+    return Report(files=1, size=size)
+
+
+def _are_of(outer: str, prompter: Prompter) -> bool:
+    """Whether a file in a vault is to be sealed into it: unless the keys given are for others."""
+    with Vault.load(outer) as vault:
+        slots = vault.record.slots
+        return all(one.fits(slots, outer) for one in prompter.given_recipients())
 
 
 def _all_of(request: SealRequest) -> str:
@@ -293,7 +287,9 @@ def _seal_mirror(
 ) -> Report:
     source_real, target_real = os.path.realpath(path), os.path.realpath(to)
     if find_vault(path) == os.path.abspath(path):
-        raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
+        with Vault.load(path) as sealed:
+            if inspect_status(sealed).sealed:
+                raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
     for one, other in ((source_real, target_real), (target_real, source_real)):
         if os.path.join(one, "").startswith(os.path.join(other, "")):
             raise InvalidRequest(reason=_("a mirror cannot lie inside its source, or around it"))

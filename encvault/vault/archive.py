@@ -305,7 +305,7 @@ class _Unpacker:
                 self._unpack_member(tar, member)
         source.drain()  # the last chunk decides whether any of it is genuine
         for path, record in sorted(self._folders, key=_path_of, reverse=True):
-            attributes.restore(self._inside.folder(path), record)
+            attributes.restore(self._inside.folder(path), record, own=False)
 
     def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.rstrip("/")
@@ -319,7 +319,7 @@ class _Unpacker:
         above = self._inside.make_folders(folder)
         if member.issym():
             calls.symlink(os.fsencode(member.linkname), above, name)
-            attributes.restore_symlink(above, name, record)
+            attributes.restore_symlink(above, name, record, own=False)
         elif member.isreg():
             content = tar.extractfile(member)
             if content is None:
@@ -328,7 +328,7 @@ class _Unpacker:
             try:
                 while data := content.read(1 << 18):
                     calls.write(fd, data)
-                attributes.restore(fd, record)
+                attributes.restore(fd, record, own=False)
             finally:
                 os.close(fd)
         else:

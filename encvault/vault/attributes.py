@@ -51,16 +51,22 @@ def keep_access(fd: int, status: os.stat_result) -> None:
         os.fchmod(fd, status.st_mode & 0o777)
 
 
-def restore(fd: int, record: Record) -> list[str]:
+def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
     """Give an opened file or folder its attributes back.
+
+    Args:
+        fd: the file or folder.
+        record: what it had.
+        own: whether it comes from a vault. A file on its own or an archive may come from anyone:
+            it gets no set-uid or set-gid bit, and no owner but who opens it.
 
     Returns:
         Names of what could not be set: FAT keeps no modes, an ordinary user may not give files
         away. The caller reports it; a mode that was not restored is not a protection.
     """
     lost = []
-    mode = record.mode
-    if IS_PRIVILEGED and record.owner is not None:
+    mode = record.mode if own or record.mode is None else record.mode & 0o777
+    if own and IS_PRIVILEGED and record.owner is not None:
         try:
             os.fchown(fd, *record.owner)
         except OSError:
@@ -86,10 +92,10 @@ def restore(fd: int, record: Record) -> list[str]:
     return lost
 
 
-def restore_symlink(folder: int, name: str, record: Record) -> list[str]:
+def restore_symlink(folder: int, name: str, record: Record, *, own: bool = True) -> list[str]:
     """The same for a symbolic link, which has an owner and a time of its own."""
     lost = []
-    if IS_PRIVILEGED and record.owner is not None:
+    if own and IS_PRIVILEGED and record.owner is not None:
         try:
             os.chown(name, *record.owner, dir_fd=folder, follow_symlinks=False)
         except OSError:

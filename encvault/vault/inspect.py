@@ -135,11 +135,23 @@ def _count_entry(vault: Vault, folder: str, entry: Entry, status: VaultStatus) -
 
 @dataclass(slots=True)
 class _Target:
-    """A sealed file to verify: its path, and its plain path if that is known beforehand."""
+    """A sealed file to verify.
+
+    Attributes:
+        path: of the sealed file, in the vault.
+        plain: of the plain file, as far as it is known without a key.
+        file: hidden layout: its file id.
+        size: bytes on disk.
+    """
 
     path: str
+    plain: str
     file: str | None
     size: int
+
+    def is_within(self, place: str) -> bool:
+        """Whether it is, or lies in, this place of the vault."""
+        return place in ("", self.path, self.plain) or self.plain.startswith(place + "/")
 
 
 @dataclass(slots=True)
@@ -152,12 +164,18 @@ class _Verified:
 
 
 def verify_vault(
-    vault: Vault, *, sample: float = 100.0, jobs: int = 0, observer: Observer | None = None
+    vault: Vault,
+    *,
+    only: str = "",
+    sample: float = 100.0,
+    jobs: int = 0,
+    observer: Observer | None = None,
 ) -> Report:
     """Read and authenticate every sealed file, or a random share of them.
 
     Args:
         vault: unlocked.
+        only: a place in the vault, plain or sealed; "" for all of it.
         sample: percent of the files to read, above 0 and up to 100; at least one is read.
         jobs: worker processes, 0 for one per processor.
         observer: is told each problem as it is found.
@@ -174,10 +192,11 @@ def verify_vault(
         watcher.problem(error)
 
     _verify_records(vault, problem)
-    targets = _hidden_targets(vault, jobs, problem, report) if vault.hidden else None
-    if targets is None:
+    if vault.hidden:
+        targets = _hidden_targets(vault, jobs, problem, report)
+    else:
         targets = list(_visible_targets(vault, problem))
-    targets = _sampled(targets, sample)
+    targets = _sampled([target for target in targets if target.is_within(only)], sample)
     if watcher.wants_total:
         watcher.total(len(targets), sum(target.size for target in targets))
 
@@ -246,7 +265,9 @@ def _visible_targets(vault: Vault, problem: Problem) -> Iterator[_Target]:
     for folder in _plain_folders(vault, status):
         for entry in folder.entries:
             if entry.kind == "file" and entry.name.endswith(SUFFIX):
-                yield _Target(join(folder.path, entry.name), None, entry.status.st_size)
+                path = join(folder.path, entry.name)
+                plain = join(folder.path, plain_name(entry.name))
+                yield _Target(path, plain, None, entry.status.st_size)
     for path in status.unreadable:
         problem(Unreadable(path=vault.tree.show(path), reason=_("folder")))
 
@@ -265,7 +286,9 @@ def _hidden_targets(vault: Vault, jobs: int, problem: Problem, report: Report) -
             ).format(count=count)
         )
     found = [*catalog.folders.values(), *catalog.files.values(), *catalog.superseded]
-    return [_Target(object_path(item.file), item.file, item.stamp.size) for item in found]
+    return [
+        _Target(object_path(item.file), item.path, item.file, item.stamp.size) for item in found
+    ]
 
 
 def _verify_file(vault: Vault, target: _Target, buffers: Buffers) -> _Verified:
@@ -373,8 +396,7 @@ def _list_visible(vault: Vault, target: _Target) -> Listed:
         implied = _implied_size(fd, target.size)
     finally:
         os.close(fd)
-    path = join(folder, plain_name(name))
-    return Listed(path, "sealed", implied, target.size, None, target.path)
+    return Listed(target.plain, "sealed", implied, target.size, None, target.path)
 
 
 def _implied_size(fd: int, sealed_size: int) -> int | None:

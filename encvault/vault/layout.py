@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, encode_base32, is_id
 from encvault.errors import FormatError
 from encvault.fs import calls
-from encvault.fs.tree import join
+from encvault.fs.tree import join, split
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.sealed import read_header
 
@@ -30,6 +30,12 @@ def sealed_name(name: str) -> str:
     prefix = encoded[:_SHORT_PREFIX_SIZE].decode(errors="ignore")
     digest = encode_base32(hashlib.sha256(encoded).digest())[:_SHORT_DIGEST_LENGTH]
     return f"{prefix}~{digest}{SUFFIX}"
+
+
+def sealed_path(path: str) -> str:
+    """The visible layout's path of the sealed file of a plain path."""
+    folder, name = split(path)
+    return join(folder, sealed_name(name))
 
 
 def plain_name(name: str) -> str:

@@ -119,7 +119,8 @@ class Ledger:
             self._db = sqlite3.connect(path, timeout=10)
             try:
                 self._db.executescript(
-                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                    "PRAGMA secure_delete=ON;" + _SCHEMA
                 )
             except BaseException:
                 self._db.close()

@@ -316,12 +316,12 @@ def _write(
     if record.type == "symlink":
         target = b"".join(map(bytes, content))
         calls.symlink(target, folder, temporary)
-        outcome.lost += attributes.restore_symlink(folder, temporary, record)
+        outcome.lost += attributes.restore_symlink(folder, temporary, record, own=context.in_vault)
         return len(target)
     fd = calls.create(folder, temporary)
     try:
         size = _write_content(context, fd, record, content)
-        outcome.lost += attributes.restore(fd, record)
+        outcome.lost += attributes.restore(fd, record, own=context.in_vault)
     finally:
         os.close(fd)
     return size

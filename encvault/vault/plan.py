@@ -238,7 +238,7 @@ class Planner:
         header = peek(self._source, path, entry.name)
         if not belongs_to(header, self._vault.record.id):
             return False
-        self._report.unchanged += 1
+        self._count_unchanged(entry)
         return True
 
     def _plan_file(
@@ -255,7 +255,7 @@ class Planner:
         if self._vault.hidden:
             old = self._known_objects(known)
             if unchanged and old:
-                self._report.unchanged += 1
+                self._count_unchanged(entry)
                 return None
             parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1
             ids = tuple(new_id() for _ in range(parts))
@@ -266,7 +266,7 @@ class Planner:
             ids, places, replaces = (), ((folder.path, name),), ()
             if name in taken:
                 if unchanged:
-                    self._report.unchanged += 1
+                    self._count_unchanged(entry)
                     return None
                 if not self._succeeds(folder.path, name, known):
                     self.problem(Conflict(path=self._source.show(where)))
@@ -293,6 +293,10 @@ class Planner:
             predecessors=known.ids if known and replaces and not self._vault.hidden else (),
             linked=status.st_nlink > 1 and entry.kind == "file",
         )
+
+    def _count_unchanged(self, entry: Entry) -> None:
+        self._report.unchanged += 1
+        self._observer.progress(1, entry.status.st_size)
 
     def _known_objects(self, known: Known | None) -> tuple[tuple[str, str], ...]:
         if known is None or not all(

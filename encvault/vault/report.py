@@ -94,16 +94,16 @@ class Report:
     def outcome(self) -> EncvaultError | None:
         """The one error that the run ends with, or None.
 
-        Damage (65) outranks failed storage (74, 73), which outranks files that were left (3).
+        Damage (65) outranks failed storage (74, 73), which outranks what concerns one of several
+        paths as a whole (77, 78, 75, 69, 66, 2), which outranks files that were left (3).
         """
-        codes = {problem.exit_code for problem in self.problems}
-        count = len(self.problems)
+        codes = [problem.exit_code for problem in self.problems]
         if not codes:
             return None
-        if DamagedFiles.exit_code in codes:
-            return DamagedFiles(count=count)
-        for code in (74, 73):
+        if damaged := codes.count(DamagedFiles.exit_code):
+            return DamagedFiles(count=damaged)
+        for code in (74, 73, 77, 78, 75, 69, 66, 2):
             for problem in self.problems:
                 if problem.exit_code == code:
                     return problem
-        return Incomplete(count=count)
+        return Incomplete(count=len(codes))

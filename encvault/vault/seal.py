@@ -324,6 +324,7 @@ class _SealRun:
                     self._unlink(folder.path, entry.name)
 
     def _remove_emptied_folders(self) -> None:
+        removed = []
         for folder in reversed(self.planner.folders):
             if not folder.path or not self.options.covers(folder.path):
                 continue
@@ -332,6 +333,9 @@ class _SealRun:
             with contextlib.suppress(OSError):  # not empty: something in it was left
                 calls.rmdir(self.source.folder(above), name)
                 self._touched.add(above)
+                removed.append(folder.path)
+        if self.ledger is not None:
+            self.ledger.forget_folders(removed)  # their names are hidden now, here as well
 
     def _settle_folders(self) -> None:
         """Visible layout: a mirror gets every folder, and folders keep their times."""

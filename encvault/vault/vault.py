@@ -12,11 +12,13 @@ from encvault.errors import (
     HeaderTampered,
     KeyRequired,
     NotAVault,
+    SealedAlone,
     SourceMissing,
 )
 from encvault.fs import calls
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
+from encvault.i18n import _
 from encvault.keyslots import now_text, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.manifest import (
@@ -222,14 +224,16 @@ class Vault:
         """The data key of a sealed file of this vault.
 
         Raises:
-            ForeignFile: the file is not of this vault.
+            ForeignFile, SealedAlone: the file is not of this vault.
             UnknownDataKey: its key file is missing or damaged.
             HeaderTampered: it claims a suite that its key is not for.
             KeyRequired: the vault is locked.
         """
         info = header.key_info
         if not isinstance(info, VaultKeyInfo):
-            raise ForeignFile(path=path, vault="-")
+            if self.hidden:
+                raise ForeignFile(path=path, vault=_("none"))
+            raise SealedAlone(path=path)
         if info.vault != self.record.id:
             raise ForeignFile(path=path, vault=info.vault)
         if info.key not in self._data_keys:
