@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from encvault import cli, operations
 from encvault.crypto import hpke
@@ -112,13 +112,12 @@ class Command:
         self._monkeypatch = monkeypatch
         self._capfd = capfd
 
-    def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
-        read, write = os.pipe()
-        os.write(write, stdin)
-        os.close(write)
+    def __call__(self, *arguments: object, stdin: BinaryIO | None = None) -> Ran:
         self._capfd.readouterr()
-        with os.fdopen(read, "rb") as raw:
-            self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
+        with open(os.devnull, "rb") as nothing:
+            text = io.TextIOWrapper(stdin or nothing)
+            self._monkeypatch.setattr(sys, "stdin", text)
             code = cli.main([str(argument) for argument in arguments])
+            text.detach()
         captured = self._capfd.readouterr()
         return Ran(code, captured.out, captured.err)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from encvault.cli.secrets import CommandLinePrompter
+
+
+# what a terminal may take for a command: all controls but tab, line feed, form feed and return
+_COMMANDING = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 @click.command(
@@ -104,8 +109,8 @@ def _copy_out(pieces: Iterable[memoryview | bytes]) -> None:
     to_terminal = sys.stdout.isatty()
     fd = sys.stdout.fileno()
     for piece in pieces:
-        if to_terminal and b"\0" in bytes(piece):
-            reason = _("binary bytes do not belong on a terminal; send them to a file")
+        if to_terminal and _COMMANDING.search(piece):
+            reason = _("control characters do not belong on a terminal; send them to a file")
             raise InvalidRequest(reason=reason)
         view = memoryview(piece)
         while view:

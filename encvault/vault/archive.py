@@ -29,7 +29,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault import attributes
-from encvault.vault.layout import plain_name
+from encvault.vault.layout import archive_name, plain_name
 from encvault.vault.manifest import new_id
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealWriter
@@ -74,7 +74,7 @@ def seal_archive(
         raise InvalidRequest(reason=_("two folders of one name do not fit into one archive"))
     with OutputFile(output, force=force) as file:
         key, slots = make_key(recipients, output)
-        name = plain_name(os.path.basename(output)).removesuffix(".tar") + ".tar"
+        name = archive_name(plain_name(os.path.basename(output)))
         record = Record(type="archive", path=name, sealed_at_ns=time.time_ns()).encode()
         info = InlineKeyInfo(new_id(), slots)
         header = Header(suite, len(record), info).encode()

@@ -43,6 +43,11 @@ def plain_name(name: str) -> str:
     return name.removesuffix(SUFFIX)
 
 
+def archive_name(name: str) -> str:
+    """What the tar inside a sealed archive of this name is called."""
+    return name.removesuffix(".tar") + ".tar"
+
+
 def opened_name(name: str, sealed_as: str) -> str:
     """The name to open a sealed file under.
 

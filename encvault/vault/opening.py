@@ -24,7 +24,14 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import object_folder, object_path, opened_name, peek, sealed_name
+from encvault.vault.layout import (
+    archive_name,
+    object_folder,
+    object_path,
+    opened_name,
+    peek,
+    sealed_name,
+)
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 
 if TYPE_CHECKING:
@@ -209,6 +216,8 @@ def place(context: OpenContext, task: OpenTask, header: Header, record: Record) 
     if task.target_name is not None:
         return task.target_name, False
     name = opened_name(task.name, record.name)
+    if record.type == "archive":
+        name = archive_name(name)
     if not context.in_vault or join(task.dir, name) == record.path:
         return name, False
     check_moved(context.tree, task.dir, task.name, header, record)

@@ -1,0 +1,237 @@
+"""What a person at a terminal meets: questions, a progress bar, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PATIENCE = 60.0
+
+
+class Terminal:
+    """The program on a pseudo-terminal, 80 columns wide."""
+
+    def __init__(self, *arguments: object, cwd: Path, **environment: str) -> None:
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(cwd)
+                variables = os.environ | {"TERM": "xterm", "COLUMNS": "80"} | environment
+                command = [sys.executable, "-m", "encvault", *map(str, arguments)]
+                os.execvpe(sys.executable, command, variables)
+            finally:
+                os._exit(127)
+        self.screen = ""
+        self._code: int | None = None
+
+    def expect(self, text: str) -> None:
+        """Read until the text has appeared."""
+        deadline = time.monotonic() + _PATIENCE
+        while text not in self.screen:
+            assert self._read(deadline), f"{text!r} did not appear in {self.screen!r}"
+
+    def type(self, text: str) -> None:
+        """Type a line, once the program listens."""
+        time.sleep(0.2)  # getpass throws away what was typed before it switched the echo off
+        os.write(self._fd, text.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.write(self._fd, b"\x03")
+
+    def wait(self) -> int:
+        """Read to the end; return the exit code."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._read(deadline):
+            pass
+        if self._code is None:
+            _pid, status = os.waitpid(self.pid, 0)
+            self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def _read(self, deadline: float) -> bool:
+        ready, _w, _x = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"the program hangs; on the screen: {self.screen!r}"
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # EIO: the other side is closed
+            return False
+        self.screen += data.decode(errors="replace")
+        return bool(data)
+
+    def close(self) -> None:
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self._fd)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "quote.txt").write_text("content")
+    return tmp_path
+
+
+def start(
+    terminals: list[Terminal], folder: Path, *arguments: object, **environment: str
+) -> Terminal:
+    terminals.append(Terminal(*arguments, cwd=folder, **environment))
+    return terminals[-1]
+
+
+def test_a_password_is_asked_for_twice_and_then_once(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    seal = start(terminals, folder, "seal", "docs")
+    seal.expect("new password for docs: ")
+    seal.type("secret")
+    seal.expect("the same password again: ")
+    seal.type("other")
+    seal.expect("the two passwords differ")
+    seal.expect("new password for docs: ")
+    seal.type("secret")
+    seal.screen = ""
+    seal.expect("again: ")
+    seal.type("secret")
+    assert seal.wait() == 0
+    assert "sealed 1 file, 7 B" in seal.screen
+    assert "secret" not in seal.screen
+
+    opened = start(terminals, folder, "open", "docs")
+    opened.expect("password for ")
+    opened.type("wrong")
+    opened.expect("that password does not fit")
+    opened.type("secret")
+    assert opened.wait() == 0
+    assert (folder / "docs" / "quote.txt").read_text() == "content"
+
+
+def test_three_wrong_passwords_are_enough(terminals: list[Terminal], folder: Path) -> None:
+    (folder / "pw").write_text("secret")
+    assert start(terminals, folder, "seal", "docs", "--password-file", "pw").wait() == 0
+    opened = start(terminals, folder, "open", "docs")
+    for _attempt in range(3):
+        opened.screen = ""
+        opened.expect("password for ")
+        opened.type("wrong")
+    assert opened.wait() == 77
+    assert "wrong password or no matching key" in opened.screen
+
+
+def test_files_with_one_password_ask_for_it_once(terminals: list[Terminal], folder: Path) -> None:
+    (folder / "pw").write_text("secret")
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+    assert start(terminals, folder, "seal", "a", "b", "--password-file", "pw").wait() == 0
+    opened = start(terminals, folder, "open", "a.sealed", "b.sealed")
+    opened.expect("password for a.sealed: ")
+    opened.type("secret")
+    assert opened.wait() == 0
+    assert opened.screen.count("password for") == 1
+    assert (folder / "b").read_text() == "b"
+
+
+def test_an_identity_asks_for_its_own_password(terminals: list[Terminal], folder: Path) -> None:
+    made = start(terminals, folder, "key", "new", "-o", "me.key")
+    made.expect("new password for me.key: ")
+    made.type("secret")
+    made.expect("again: ")
+    made.type("secret")
+    assert made.wait() == 0
+    recipient = re.search(r"encvault1-\S+", made.screen)
+    assert recipient is not None
+    (folder / "me.pub").write_text(recipient[0])
+    assert start(terminals, folder, "seal", "docs", "-r", "me.pub").wait() == 0
+    opened = start(terminals, folder, "open", "docs", "-i", "me.key")
+    opened.expect("password for me.key: ")
+    opened.type("wrong")
+    opened.expect("wrong password for this identity")
+    opened.type("secret")
+    assert opened.wait() == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 2), ("", 2), ("y", 0)])
+def test_a_risky_step_is_asked_about(
+    terminals: list[Terminal], folder: Path, answer: str, code: int
+) -> None:
+    (folder / "pw").write_text("secret")
+    run = start(terminals, folder, "seal", "docs", "--password-file", "pw", HOME=str(folder))
+    assert run.wait() == 0
+    (folder / "docs" / "sub").mkdir()
+    (folder / "docs" / "sub" / "new").write_text("new")
+    run = start(terminals, folder, "seal", "docs/sub")
+    run.expect("[y/N]")
+    run.type(answer)
+    assert run.wait() == code
+    assert (folder / "docs" / "sub" / "new").exists() == bool(code)
+
+
+def test_no_input_is_kept_on_a_terminal_too(terminals: list[Terminal], folder: Path) -> None:
+    assert start(terminals, folder, "seal", "docs", "--no-input").wait() == 78
+
+
+def test_ctrl_c_at_a_question_changes_nothing(terminals: list[Terminal], folder: Path) -> None:
+    run = start(terminals, folder, "seal", "docs")
+    run.expect("new password")
+    time.sleep(0.2)
+    run.interrupt()
+    assert run.wait() == 130
+    assert sorted(path.name for path in (folder / "docs").iterdir()) == ["quote.txt"]
+
+
+def test_progress_is_shown_and_ctrl_c_stops_within_a_second(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    (folder / "pw").write_text("secret")
+    for index in range(3000):
+        (folder / "docs" / f"f{index}").write_bytes(os.urandom(20_000))
+    run = start(terminals, folder, "seal", "docs", "--suite", "sm4-gcm", "--password-file", "pw")
+    run.expect("sealing")
+    run.expect("/3001")
+    pressed = time.monotonic()
+    run.interrupt()
+    assert run.wait() == 130
+    assert time.monotonic() - pressed < 5
+    assert "run the same command again" in run.screen
+    names = [path.name for path in (folder / "docs").rglob("*")]
+    assert not [name for name in names if name.endswith(".tmp")]
+    plain = {name for name in names if re.fullmatch(r"f\d+", name)}
+    sealed = {name.removesuffix(".sealed") for name in names if name.endswith(".sealed")}
+    assert len(plain | (sealed & {f"f{index}" for index in range(3000)})) == 3000
+    assert start(terminals, folder, "seal", "docs").wait() == 0
+    assert start(terminals, folder, "status", "docs").wait() == 0
+
+
+def test_binary_bytes_do_not_reach_a_terminal(terminals: list[Terminal], folder: Path) -> None:
+    (folder / "pw").write_text("secret")
+    (folder / "binary").write_bytes(b"\0\1\2")
+    (folder / "escape").write_bytes(b"\x1b[2Jevil")
+    start(terminals, folder, "seal", "binary", "escape", "--password-file", "pw").wait()
+    for name in ("binary", "escape"):
+        run = start(terminals, folder, "cat", f"{name}.sealed", "--password-file", "pw")
+        assert run.wait() == 2
+        assert "do not belong on a terminal" in run.screen
+        assert "\x1b[2J" not in run.screen
+    run = start(terminals, folder, "seal", "-", "--password-file", "pw")
+    assert run.wait() == 2
