@@ -268,6 +268,52 @@ def _whole_pieces(held: bytearray, data: Buffer, size: int) -> list[Buffer]:
     return pieces
 
 
+class ChunkWriter:
+    """Seals the chunks of one body in any order, from several threads if need be.
+
+    Args:
+        suite: the suite of the body.
+        key: the 32-byte input key.
+        context: the bytes that the body is bound to.
+
+    Attributes:
+        prefix: the first 56 bytes of the body.
+    """
+
+    def __init__(self, suite: Suite, key: Buffer, context: bytes) -> None:
+        salt = os.urandom(SALT_SIZE)
+        self._cipher, base_nonce, commitment = key_schedule(suite, key, salt, context)
+        self._counter = _ChunkCounter(base_nonce)
+        self._begun: set[int] = set()
+        self.prefix = salt + commitment
+
+    def seal_into(self, first: int, plaintext: Buffer, out: memoryview, *, last: bool) -> int:
+        """Seal consecutive chunks.
+
+        Args:
+            first: index of the first of them. A nonce belongs to one chunk, so no index is ever
+                given twice.
+            plaintext: whole chunks, and after them the end of the body's plaintext if `last`.
+            out: room for all of them with their tags.
+            last: whether the body ends here, with a chunk that is shorter and may be empty.
+
+        Returns:
+            Bytes written.
+        """
+        view = memoryview(plaintext)
+        whole, rest = divmod(len(view), CHUNK_SIZE)
+        if first in self._begun or (rest and not last) or first + whole >= MAX_CHUNKS:
+            raise AssertionError("stream: each chunk is sealed once, and is whole unless the last")
+        self._begun.add(first)
+        at = 0
+        for index in range(whole + last):
+            chunk = view[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE]
+            end = at + len(chunk) + TAG_SIZE
+            self._cipher.seal_into(self._counter.nonce(first + index), chunk, out[at:end])
+            at = end
+        return at
+
+
 class ChunkReader:
     """Opens single chunks of a body in any order.
 
@@ -316,3 +362,33 @@ class ChunkReader:
             return self._cipher.open(self._counter.nonce(index), sealed)
         except NotAuthentic:
             raise NotAuthentic(index) from None
+
+    def open_into(self, first: int, sealed: Buffer, out: memoryview, *, last: bool) -> int:
+        """Open consecutive chunks.
+
+        Args:
+            first: index of the first of them.
+            sealed: the chunks with their tags.
+            out: room for their plaintext. It holds authentic bytes only after this returned.
+            last: whether the body ends here; see `open`.
+
+        Returns:
+            Bytes written.
+
+        Raises:
+            NotAuthentic: with the index of the chunk that is not.
+        """
+        view = memoryview(sealed)
+        whole, rest = divmod(len(view), SEALED_CHUNK_SIZE)
+        if last == (rest < TAG_SIZE) or first + whole >= MAX_CHUNKS:
+            raise NotAuthentic(first + whole)
+        at = 0
+        for index in range(whole + last):
+            chunk = view[index * SEALED_CHUNK_SIZE : (index + 1) * SEALED_CHUNK_SIZE]
+            end = at + len(chunk) - TAG_SIZE
+            try:
+                self._cipher.open_into(self._counter.nonce(first + index), chunk, out[at:end])
+            except NotAuthentic:
+                raise NotAuthentic(first + index) from None
+            at = end
+        return at

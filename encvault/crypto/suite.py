@@ -62,6 +62,12 @@ class ChunkCipher(Protocol):
     def open(self, nonce: bytes, sealed: Buffer) -> bytes:
         """Plaintext, or `NotAuthentic`."""
 
+    def seal_into(self, nonce: bytes, plaintext: Buffer, out: memoryview) -> None:
+        """Like `seal`, into a buffer of exactly the result's size."""
+
+    def open_into(self, nonce: bytes, sealed: Buffer, out: memoryview) -> None:
+        """Like `open`, into a buffer of exactly the result's size."""
+
 
 class AesChunkCipher:
     """AES-256-GCM by pyca's one-shot class."""
@@ -79,6 +85,17 @@ class AesChunkCipher:
         """See `ChunkCipher`."""
         try:
             return self._aead.decrypt(nonce, sealed, None)
+        except InvalidTag:
+            raise NotAuthentic from None
+
+    def seal_into(self, nonce: bytes, plaintext: Buffer, out: memoryview) -> None:
+        """See `ChunkCipher`."""
+        self._aead.encrypt_into(nonce, plaintext, None, out)
+
+    def open_into(self, nonce: bytes, sealed: Buffer, out: memoryview) -> None:
+        """See `ChunkCipher`."""
+        try:
+            self._aead.decrypt_into(nonce, sealed, None, out)
         except InvalidTag:
             raise NotAuthentic from None
 
@@ -112,6 +129,14 @@ class Sm4ChunkCipher:
             return held + decryptor.finalize()
         except InvalidTag:
             raise NotAuthentic from None
+
+    def seal_into(self, nonce: bytes, plaintext: Buffer, out: memoryview) -> None:
+        """See `ChunkCipher`."""
+        out[:] = self.seal(nonce, plaintext)
+
+    def open_into(self, nonce: bytes, sealed: Buffer, out: memoryview) -> None:
+        """See `ChunkCipher`."""
+        out[:] = self.open(nonce, sealed)
 
 
 _LABELS = {

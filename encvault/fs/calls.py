@@ -83,6 +83,27 @@ def read(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill `buffer` from a place in the file as far as the file goes; return the count."""
+    _probe("read_at", fd)
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(fd, [buffer[done:]], offset + done)
+        if not count:
+            break
+        done += count
+    return done
+
+
+def write_at(fd: int, data: Buffer, offset: int) -> None:
+    """Write all of `data` at a place in the file."""
+    _probe("write_at", fd)
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done:], offset + done)
+
+
 def write(fd: int, data: Buffer) -> None:
     """Write all of `data`."""
     _probe("write", fd)

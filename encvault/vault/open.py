@@ -148,6 +148,7 @@ class _OpenRun:
             hidden=self.vault.hidden,
             force=self.options.force,
             check=self.drops_sealed,
+            threads=self.options.jobs or default_jobs(),
         )
 
         def work(tasks: list[OpenTask], tick: Tick) -> list[OpenOutcome]:

@@ -6,10 +6,12 @@ temporary file removed, and the final names are given by `encvault.vault.open` a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from encvault.crypto import NotAuthentic
 from encvault.envelope import VaultKeyInfo
 from encvault.errors import (
     Conflict,
@@ -33,14 +35,13 @@ from encvault.vault.layout import (
     sealed_name,
 )
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
+from encvault.vault.stripes import CutShort, Striped, write_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from encvault.envelope import Header, Record
     from encvault.fs.tree import Stamp, Tree
-
-_HOLE = 65_536  # runs of zeros of this size become holes again in files that had holes
 
 
 @dataclass(slots=True)
@@ -113,6 +114,7 @@ class OpenContext:
         force: replace a different file at the final name.
         check: whether to sync, read back and compare before the batch is returned: always,
             unless the sealed file stays where it is.
+        threads: how many may share the work on a large file.
         tick: told of the bytes of large files as they are done.
     """
 
@@ -123,8 +125,14 @@ class OpenContext:
     in_vault: bool = True
     force: bool = False
     check: bool = True
+    threads: int = 1
     tick: Callable[[int], None] = lambda _size: None
     buffers: Buffers = field(default_factory=Buffers)
+
+    @property
+    def share(self) -> int:
+        """With a check every byte is handled twice, and each time counts half."""
+        return 2 if self.check else 1
 
 
 def is_ticked(size: int) -> bool:
@@ -139,16 +147,20 @@ def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]
     attributes, and with ``context.check`` it is durable and equal to the sealed content.
     """
     outcomes = []
+    written = []
     for task in tasks:
         outcome = OpenOutcome()
+        bodies: list[Striped] = []
         try:
-            _open_task(context, task, outcome)
+            bodies = _open_task(context, task, outcome)
         except (EncvaultError, OSError) as error:
             outcome.error = _named(error, context, task)
             discard_task(context.target, task)
         outcomes.append(outcome)
-    if context.check:
-        _prove_all(context, tasks, outcomes)
+        if outcome.error is None and not outcome.same:
+            written.append((task, outcome, bodies))
+    if context.check and written:
+        _prove_all(context, written)
     return outcomes
 
 
@@ -177,7 +189,7 @@ def open_sealed(tree: Tree, path: str) -> int:
         raise storage_error(error, tree.show(path), reading=True) from None
 
 
-def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> None:
+def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> list[Striped]:
     fd = open_sealed(context.tree, task.path)
     try:
         shown = context.tree.show(task.path)
@@ -193,10 +205,23 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> No
             outcome.size = reader.content_size if record.size is None else record.size
             if not outcome.same:
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
-            return
+            return []
+        if record.type == "file" and record.size is not None and is_ticked(record.size):
+            if not reader.holds(_part_size(record, 0)):
+                _refuse(pieces)
+            outcome.size = record.size
+            return _write_large(context, task, reader, record, outcome)
         outcome.size = _write(context, task, record, content, outcome)
     finally:
         os.close(fd)
+    return []
+
+
+def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
+    """Read a body whose size is wrong to its end, which names what is wrong with it."""
+    for _piece in pieces:
+        pass
+    raise AssertionError("opening: a body of the wrong size was read without an error")
 
 
 def place(context: OpenContext, task: OpenTask, header: Header, record: Record) -> tuple[str, bool]:
@@ -250,18 +275,9 @@ def _all_parts(
     context: OpenContext, task: OpenTask, record: Record, first: Iterator[memoryview]
 ) -> Iterator[memoryview]:
     """The content of a file and of its further parts, checked to be whole."""
-    size = 0
-    for piece in first:
-        size += len(piece)
-        yield piece
+    yield from first
     for index, file_id in enumerate(record.parts, start=1):
-        for piece in read_part(context.tree, context.keyring, record, task.file, index, file_id):
-            size += len(piece)
-            yield piece
-    if record.parts and size != record.size:
-        raise MalformedRecord(
-            path=context.tree.show(task.path), reason=_("its parts do not add up to its size")
-        )
+        yield from read_part(context.tree, context.keyring, record, task.file, index, file_id)
 
 
 def read_part(
@@ -270,7 +286,29 @@ def read_part(
     """The content of one further part of a large file.
 
     Raises:
-        MissingPart: it is not there, or is another file's or another position's.
+        MissingPart: see `open_part`.
+    """
+    with open_part(tree, keyring, record, first, index, file_id) as (_reader, _part, pieces):
+        yield from pieces
+
+
+@contextlib.contextmanager
+def open_part(
+    tree: Tree, keyring: Keyring, record: Record, first: str | None, index: int, file_id: str
+) -> Iterator[tuple[SealedReader, Record, Iterator[memoryview]]]:
+    """One further part of a large file, and its record and content.
+
+    Args:
+        tree: the vault's.
+        keyring: its keys.
+        record: of the file.
+        first: file id of the first object.
+        index: position of this part, from 1.
+        file_id: of this part.
+
+    Raises:
+        MissingPart: it is not there, or is another file's, another position's, or not as large
+            as this position asks for.
     """
     path = object_path(file_id)
     missing = MissingPart(path=tree.show(object_path(first or "")), part=file_id)
@@ -283,11 +321,20 @@ def read_part(
         part, pieces = reader.open(keyring)
         if part.part_of != (first, index) or reader.header.key_info.file != file_id:
             raise missing
-        if index < len(record.parts) and part.size != record.part_size:
+        if part.size != _part_size(record, index):
             raise missing
-        yield from pieces
+        yield reader, part, pieces
     finally:
         os.close(fd)
+
+
+def _part_size(record: Record, index: int) -> int:
+    """Bytes of content that one object of a file holds."""
+    if record.size is None:
+        raise AssertionError("opening: a file in parts has a size")
+    if not record.parts:
+        return record.size
+    return min(record.part_size, record.size - index * record.part_size)
 
 
 def _holds_same(folder: int, name: str, record: Record, content: Iterator[memoryview]) -> bool:
@@ -339,51 +386,78 @@ def _write(
 def _write_content(
     context: OpenContext, fd: int, record: Record, content: Iterator[memoryview]
 ) -> int:
-    ticks = record.size is None or is_ticked(record.size)
-    share = 2 if context.check else 1
     size = 0
     for piece in content:
         if record.sparse:
-            write_sparse(fd, piece)
+            write_sparse(fd, piece, size)
         else:
             calls.write(fd, piece)
         size += len(piece)
-        if ticks:
-            context.tick(len(piece) // share)
+        if record.size is None:
+            context.tick(len(piece) // context.share)
     if record.sparse:
         calls.truncate(fd, size)
     return size
 
 
-def write_sparse(fd: int, piece: memoryview) -> None:
-    """Write a piece, leaving holes for long runs of zeros."""
-    zeros = bytes(_HOLE)
-    for start in range(0, len(piece), _HOLE):
-        block = bytes(piece[start : start + _HOLE])
-        if block == zeros[: len(block)]:
-            os.lseek(fd, len(block), os.SEEK_CUR)
-        else:
-            calls.write(fd, block)
+def _write_large(
+    context: OpenContext, task: OpenTask, first: SealedReader, record: Record, outcome: OpenOutcome
+) -> list[Striped]:
+    """Open a large file by several threads; the bodies are returned for `_proves_large`."""
+    folder, temporary = task.temporary
+    fd = calls.create(context.target.folder(folder), temporary)
+    try:
+        bodies = [_open_body(context, first, record, record, fd, 0)]
+        for index, file_id in enumerate(record.parts, start=1):
+            with open_part(context.tree, context.keyring, record, task.file, index, file_id) as (
+                reader,
+                part,
+                pieces,
+            ):
+                if not reader.holds(_part_size(record, index)):
+                    _refuse(pieces)
+                bodies.append(_open_body(context, reader, record, part, fd, index))
+        if record.sparse:
+            calls.truncate(fd, outcome.size)
+        outcome.lost += attributes.restore(fd, record, own=context.in_vault)
+    finally:
+        os.close(fd)
+    return bodies
 
 
-def _prove_all(context: OpenContext, tasks: list[OpenTask], outcomes: list[OpenOutcome]) -> None:
-    pending = [
-        (task, outcome)
-        for task, outcome in zip(tasks, outcomes, strict=True)
-        if outcome.error is None and not outcome.same
-    ]
-    if not pending:
-        return
+def _open_body(
+    context: OpenContext, reader: SealedReader, record: Record, own: Record, plain: int, index: int
+) -> Striped:
+    body = Striped(
+        sealed=reader.fd,
+        body_offset=len(reader.header_bytes),
+        head=own.encode(),
+        plain=plain,
+        plain_offset=index * record.part_size,
+        size=_part_size(record, index),
+        threads=context.threads,
+        tick=lambda size: context.tick(size // context.share),
+    )
+    try:
+        body.open(reader.chunks(context.keyring), sparse=record.sparse)
+    except (NotAuthentic, CutShort):
+        raise reader.fault(context.keyring) from None
+    return body
+
+
+def _prove_all(
+    context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, list[Striped]]]
+) -> None:
     failure: OSError | None = None
     try:
-        context.target.sync_files([task.temporary for task, _outcome in pending])
+        context.target.sync_files([task.temporary for task, _outcome, _bodies in written])
     except OSError as error:
         failure = error
-    for task, outcome in pending:
+    for task, outcome, bodies in written:
         try:
             if failure is not None:
                 raise failure
-            if not _proves(context, task):
+            if not (_proves_large if bodies else _proves_small)(context, task, bodies):
                 shown = context.target.show(join(task.target_dir, outcome.name))
                 raise VerificationFailed(path=shown)
         except (EncvaultError, OSError) as error:
@@ -391,25 +465,37 @@ def _prove_all(context: OpenContext, tasks: list[OpenTask], outcomes: list[OpenO
             discard_task(context.target, task)
 
 
-def _proves(context: OpenContext, task: OpenTask) -> bool:
+def _proves_large(context: OpenContext, task: OpenTask, bodies: list[Striped]) -> bool:
+    """Whether the temporary file, read back, is what was opened."""
+    folder, temporary = task.temporary
+    fd = calls.open_read(context.target.folder(folder), temporary)
+    try:
+        for body in bodies:
+            body.plain = fd
+        size = sum(body.size for body in bodies)
+        return os.fstat(fd).st_size == size and all(body.matches_plain() for body in bodies)
+    finally:
+        os.close(fd)
+
+
+def _proves_small(context: OpenContext, task: OpenTask, _bodies: list[Striped]) -> bool:
     """Whether the temporary file, read back, is what the sealed file opens to."""
     fd = open_sealed(context.tree, task.path)
     try:
         reader = SealedReader(fd, context.tree.show(task.path), context.buffers)
         record, pieces = reader.open(context.keyring)
-        content = _all_parts(context, task, record, pieces)
-        above, temporary = task.temporary
-        folder = context.target.folder(above)
-        ticks = record.size is None or is_ticked(record.size)
-        return _holds_same(folder, temporary, record, _counted(context, content, ticks=ticks))
+        folder, temporary = task.temporary
+        return _holds_same(
+            context.target.folder(folder), temporary, record, _counted(context, record, pieces)
+        )
     finally:
         os.close(fd)
 
 
 def _counted(
-    context: OpenContext, content: Iterator[memoryview], *, ticks: bool
+    context: OpenContext, record: Record, content: Iterator[memoryview]
 ) -> Iterator[memoryview]:
     for piece in content:
         yield piece
-        if ticks:
-            context.tick(len(piece) // 2)
+        if record.size is None:
+            context.tick(len(piece) // context.share)

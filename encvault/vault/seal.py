@@ -153,6 +153,7 @@ class _SealRun:
                 vault=self.vault.record.id,
                 key_id=key_id,
                 check=self.drops_source,
+                threads=self.options.jobs or default_jobs(),
             )
 
             def work(tasks: list[SealTask], tick: Tick) -> list[SealOutcome]:

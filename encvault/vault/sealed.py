@@ -92,16 +92,6 @@ def encode_sealed(suite: Suite, key: Secret, header: bytes, record: bytes, conte
     return header + stream.seal(suite, key.reveal(), header, record + content)
 
 
-def read_pieces(fd: int, size: int, buffers: Buffers) -> Iterator[memoryview]:
-    """`size` bytes of a file from where it stands, in pieces that are valid until the next."""
-    while size:
-        count = calls.read_into(fd, buffers.input[: min(size, PIECE_SIZE)])
-        if not count:
-            return
-        size -= count
-        yield buffers.input[:count]
-
-
 class SealedReader:
     """A sealed file, read once from the front.
 
@@ -115,7 +105,7 @@ class SealedReader:
     """
 
     def __init__(self, fd: int, path: str, buffers: Buffers) -> None:
-        self._fd = fd
+        self.fd = fd
         self.path = path
         self._buffers = buffers
         count = calls.read_into(fd, buffers.input)
@@ -153,6 +143,24 @@ class SealedReader:
         record = decode_record(bytes(held), self.path)
         return record, self._content(record, rest, plaintext)
 
+    def chunks(self, keyring: Keyring) -> stream.ChunkReader:
+        """Random access to the body.
+
+        Raises:
+            HeaderTampered: the key commitment does not match.
+        """
+        key = keyring.key_for(self.header, self.path)
+        prefix = os.pread(self.fd, stream.PREFIX_SIZE, len(self.header_bytes))
+        try:
+            return stream.ChunkReader(self.header.suite, key.reveal(), self.header_bytes, prefix)
+        except NotAuthentic:
+            raise HeaderTampered(path=self.path) from None
+
+    def holds(self, content_size: int) -> bool:
+        """Whether the size of the file is that of a body with so much content."""
+        size = stream.body_size(self.header.metadata_size + content_size)
+        return os.fstat(self.fd).st_size == len(self.header_bytes) + size
+
     def _content(
         self, record: Record, rest: memoryview, plaintext: Iterator[memoryview]
     ) -> Iterator[memoryview]:
@@ -174,19 +182,21 @@ class SealedReader:
             if count:
                 yield output[:count]
             while not self._at_end:
-                size = calls.read_into(self._fd, self._buffers.input)
+                size = calls.read_into(self.fd, self._buffers.input)
                 self._at_end = size < PIECE_SIZE
                 count = decryptor.update_into(self._buffers.input[:size], output)
                 if count:
                     yield output[:count]
             last = decryptor.finalize()
         except NotAuthentic:
-            raise self._fault(key) from None
+            raise locate_fault(self.fd, self.path, self.header, self.header_bytes, key) from None
         if last:
             yield memoryview(last)
 
-    def _fault(self, key: Secret) -> EncvaultError:
-        return locate_fault(self._fd, self.path, self.header, self.header_bytes, key)
+    def fault(self, keyring: Keyring) -> EncvaultError:
+        """The named error for a body of which a chunk did not open."""
+        key = keyring.key_for(self.header, self.path)
+        return locate_fault(self.fd, self.path, self.header, self.header_bytes, key)
 
 
 def locate_fault(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from encvault.crypto import NotAuthentic, stream
@@ -20,17 +20,11 @@ from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join
 from encvault.vault import attributes
-from encvault.vault.sealed import (
-    PIECE_SIZE,
-    Buffers,
-    SealedReader,
-    SealWriter,
-    encode_sealed,
-    read_pieces,
-)
+from encvault.vault.sealed import PIECE_SIZE, encode_sealed
+from encvault.vault.stripes import CutShort, Striped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import KeyInfo
@@ -122,6 +116,7 @@ class SealContext:
         tick: told of the bytes of large files as they are done.
         check: whether to sync, read back and compare before the batch is returned. Always, unless
             the source stays where it is.
+        threads: how many may share the work on a large file.
     """
 
     source: Tree
@@ -132,18 +127,14 @@ class SealContext:
     key_id: str = ""
     slots: tuple[Slot, ...] = ()
     check: bool = True
+    threads: int = 1
     tick: Callable[[int], None] = lambda _size: None
-    buffers: Buffers = field(default_factory=Buffers)
 
     def key_info(self, file_id: str) -> KeyInfo:
         """The key-info of a file sealed here."""
         if self.slots:
             return InlineKeyInfo(file_id, self.slots)
         return VaultKeyInfo(file_id, self.key_id, self.vault)
-
-    def key_for(self, header: Header, path: str) -> Secret:  # noqa: ARG002 - the Keyring protocol
-        """The one key of this run, to read back what was just written."""
-        return self.key
 
 
 @dataclass(slots=True)
@@ -154,9 +145,9 @@ class _Written:
     temporary: str
     header: bytes
     record: bytes
-    offset: int
     size: int
-    content: bytes | None  # kept for small files, else read again from the source
+    content: bytes | None = None  # of a small file
+    striped: Striped | None = None  # of a large one, its tags; the descriptors in it are closed
 
 
 def is_ticked(task: SealTask) -> bool:
@@ -330,7 +321,7 @@ def _write_small(
             attributes.keep_access(fd, status)
     finally:
         os.close(fd)
-    return _Written(folder, temporary, header, record, 0, len(content), content)
+    return _Written(folder, temporary, header, record, len(content), content=content)
 
 
 def _write_large(
@@ -346,31 +337,37 @@ def _write_large(
     header = _header(context, task.ids[index], record)
     folder, temporary, fd = _create(context, task, index)
     try:
-        os.lseek(source, offset, os.SEEK_SET)
-        pieces = _ticking(context, read_pieces(source, size, context.buffers))
-        writer = SealWriter(fd, context.suite, context.key, header, record, context.buffers)
-        for piece in pieces:
-            writer.write(piece)
-        writer.finish()
+        calls.write(fd, header)
+        striped = Striped(
+            sealed=fd,
+            body_offset=len(header),
+            head=record,
+            plain=source,
+            plain_offset=offset,
+            size=size,
+            threads=context.threads,
+            tick=_share(context),
+        )
+        striped.seal(stream.ChunkWriter(context.suite, context.key.reveal(), header))
         attributes.keep_access(fd, status)
+    except CutShort:
+        raise SourceChanged(path=context.source.show(task.source_path)) from None
     finally:
         os.close(fd)
-    if writer.content_size != size:
-        raise SourceChanged(path=context.source.show(task.source_path))
-    return _Written(folder, temporary, header, record, offset, size, None)
+    return _Written(folder, temporary, header, record, size, striped=striped)
 
 
 def _prove(context: SealContext, task: SealTask, written: list[_Written]) -> None:
-    """Read the sealed copies back, authenticate them and compare them with the source."""
+    """Read the sealed copies back, authenticate them and compare them with what was read."""
     for piece in written:
         fd = calls.open_read(context.target.folder(piece.folder), piece.temporary)
         try:
             same = (
-                _reads_back_large(context, task, piece, fd)
-                if piece.content is None
-                else _reads_back_small(context, piece, piece.content, fd)
+                _reads_back_small(context, piece, piece.content, fd)
+                if piece.striped is None
+                else _reads_back_large(context, piece, piece.striped, fd)
             )
-        except (NotAuthentic, EncvaultError):
+        except (NotAuthentic, CutShort):
             same = False
         finally:
             os.close(fd)
@@ -378,42 +375,33 @@ def _prove(context: SealContext, task: SealTask, written: list[_Written]) -> Non
             raise VerificationFailed(path=context.source.show(task.source_path))
 
 
-def _reads_back_small(context: SealContext, piece: _Written, content: bytes, fd: int) -> bool:
+def _reads_back_small(
+    context: SealContext, piece: _Written, content: bytes | None, fd: int
+) -> bool:
     size = len(piece.header) + stream.body_size(len(piece.record) + piece.size)
     data = calls.read(fd, size + 1)
     if not data.startswith(piece.header):
         return False
     body = memoryview(data)[len(piece.header) :]
     plaintext = stream.open(context.suite, context.key.reveal(), piece.header, body)
-    return plaintext == piece.record + content
+    return plaintext == piece.record + (content or b"")
 
 
-def _reads_back_large(context: SealContext, task: SealTask, piece: _Written, fd: int) -> bool:
-    reader = SealedReader(fd, "", context.buffers)
-    if reader.header_bytes != piece.header:
+def _reads_back_large(context: SealContext, piece: _Written, striped: Striped, fd: int) -> bool:
+    start = calls.read(fd, len(piece.header) + stream.PREFIX_SIZE)
+    size = len(piece.header) + stream.body_size(len(piece.record) + piece.size)
+    if not start.startswith(piece.header) or os.fstat(fd).st_size != size:
         return False
-    record, pieces = reader.open(context)
-    if record.encode() != piece.record:
-        return False
-    source = calls.open_read(context.source.folder(task.dir), task.name)
-    try:
-        os.lseek(source, piece.offset, os.SEEK_SET)
-        return _same_content(source, _ticking(context, pieces))
-    finally:
-        os.close(source)
+    prefix = start[len(piece.header) :]
+    reader = stream.ChunkReader(context.suite, context.key.reveal(), piece.header, prefix)
+    striped.sealed, striped.tick = fd, _share(context)
+    return striped.matches_sealed(reader)
 
 
-def _ticking(context: SealContext, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+def _share(context: SealContext) -> Callable[[int], None]:
     # with a check every byte is handled twice, and each time counts half
     share = 2 if context.check else 1
-    for piece in pieces:
-        yield piece
-        context.tick(len(piece) // share)
-
-
-def _same_content(source: int, pieces: Iterator[memoryview]) -> bool:
-    # bytes compare by memcmp; memoryviews compare item by item, fifty times slower
-    return all(calls.read(source, len(piece)) == bytes(piece) for piece in pieces)
+    return lambda size: context.tick(size // share)
 
 
 def _check_unchanged(context: SealContext, task: SealTask) -> None:

@@ -31,6 +31,7 @@ from encvault.secret import Secret
 from encvault.vault.layout import sealed_name
 from encvault.vault.manifest import new_id
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
+from encvault.vault.pool import default_jobs
 from encvault.vault.report import Event, Observer
 from encvault.vault.sealed import Buffers, SealedReader, SealWriter
 from encvault.vault.sealing import SealContext, SealTask, seal_batch
@@ -134,7 +135,13 @@ def seal_file(
             linked=status.st_nlink > 1,
         )
         context = SealContext(
-            source=source, target=target, suite=suite, key=key, slots=slots, check=not keep
+            source=source,
+            target=target,
+            suite=suite,
+            key=key,
+            slots=slots,
+            check=not keep,
+            threads=default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
@@ -190,6 +197,7 @@ def open_file(
             in_vault=False,
             force=force,
             check=drops,
+            threads=default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         stamp = Stamp.of(status)
