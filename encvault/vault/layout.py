@@ -70,6 +70,20 @@ def object_path(file_id: str) -> str:
     return join(object_folder(file_id), file_id)
 
 
+def object_exists(tree: Tree, file_id: str) -> bool:
+    """Whether the vault has this object.
+
+    Asked for every file of a mirror at every run: one call, where opening each of a thousand
+    folders would be four. Nothing is opened, so a link in place of a folder gains nobody anything.
+    """
+    try:
+        path = f"{file_id[:2]}/{file_id}"
+        os.stat(path, dir_fd=tree.folder(OBJECTS_FOLDER), follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def is_object(name: str) -> bool:
     """Whether a name in the objects folder is an object's."""
     return is_id(name)

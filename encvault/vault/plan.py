@@ -19,8 +19,8 @@ from encvault.i18n import _, system_reason
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
+    object_exists,
     object_folder,
-    object_path,
     peek,
     sealed_name,
 )
@@ -167,7 +167,7 @@ class Planner:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
         mode = stat.S_IMODE(status.st_mode)
-        known = row is not None and self._vault.tree.exists(object_path(row.object))
+        known = row is not None and object_exists(self._vault.tree, row.object)
         if row is not None and known:
             self.folder_rows[path] = row
             if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns):
@@ -300,7 +300,7 @@ class Planner:
 
     def _known_objects(self, known: Known | None) -> tuple[tuple[str, str], ...]:
         if known is None or not all(
-            self._vault.tree.exists(object_path(file_id)) for file_id in known.ids
+            object_exists(self._vault.tree, file_id) for file_id in known.ids
         ):
             return ()
         return tuple((object_folder(file_id), file_id) for file_id in known.ids)
