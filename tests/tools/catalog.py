@@ -12,6 +12,7 @@ the messages.
 from __future__ import annotations
 
 import io
+import os
 import re
 import string
 import sys
@@ -126,13 +127,15 @@ def merge(old: Catalog, wanted: Mapping[Id, Sequence[str]]) -> ChineseCatalog:
     new = ChineseCatalog()
     for message, places in wanted.items():
         known = old.get(message)
-        new.add(
+        added = new.add(
             message,
             known.string if known else "",
             locations=[(place, 0) for place in places],
             flags={"fuzzy"} if known and known.fuzzy else (),
             user_comments=known.user_comments if known else (),
         )
+        # babel's guesses, which change with its version; `faults` looks closer
+        added.flags -= {"python-format", "python-brace-format"}
     return new
 
 
@@ -259,7 +262,7 @@ def main(arguments: Sequence[str], po: Path = PO) -> int:
     for fault in found:
         print(fault, file=sys.stderr)
     if found:
-        print(f"mend these in {po.relative_to(ROOT)}, then run: {RENEW}", file=sys.stderr)
+        print(f"mend these in {os.path.relpath(po)}, then run: {RENEW}", file=sys.stderr)
     return 1 if found else 0
 
 
