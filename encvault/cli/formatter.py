@@ -13,8 +13,8 @@ from encvault.i18n import _
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_CLOSING = "，。；：！？、）”》"  # noqa: RUF001 - Chinese punctuation is what is meant
-_OPENING = "（“《"  # noqa: RUF001 - likewise
+_CLOSING = "，。；：！？、）”》"
+_OPENING = "（“《"
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60"
 # what may not be torn apart: a word or one Chinese character, with the punctuation that clings
 _PIECE = re.compile(
