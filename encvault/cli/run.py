@@ -129,9 +129,6 @@ def _invoke(arguments: list[str]) -> Any:
 
 
 def _usage(error: click.UsageError) -> int:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
     # click ends its sentences; in Chinese the full stop has its own room
     ui.message(error.format_message().rstrip(".。").replace("。 ", "。"))
     if error.ctx is not None:

@@ -161,8 +161,9 @@ def _show_plan(screen: ui.Screen, report: Report, *, as_json: bool) -> int:
         plan = [{"action": verb, "path": path} for verb, path in screen.steps]
         ui.show_json({"plan": plan, **ui.report_json(report)})
     else:
+        width = max(ui.cells(_(verb)) for verb in _VERBS.values()) + 2
         for verb, path in screen.steps:
-            ui.result(f"{ui.column(_(_VERBS[verb]), 10)}{path}")
+            ui.result(f"{ui.column(_(_VERBS[verb]), width)}{path}")
     outcome = report.outcome()
     return outcome.exit_code if outcome else 0
 

