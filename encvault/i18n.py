@@ -11,7 +11,7 @@ from __future__ import annotations
 import gettext
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,40 @@ def activate(languages: Sequence[str]) -> None:
     _active = gettext.translation(DOMAIN, str(LOCALE_DIR), languages=languages, fallback=True)
 
 
-def _(message: str) -> str:
+class Text(str):
+    """A message in the active language that remembers its English, for JSON and logs.
+
+    Attributes:
+        english: the same message untranslated.
+    """
+
+    __slots__ = ("english",)
+    english: str
+
+    def __new__(cls, text: str, english: str = "") -> Self:
+        """A translation and what was translated."""
+        self = super().__new__(cls, text)
+        self.english = english
+        return self
+
+    def format(self, *args: object, **kwargs: object) -> Text:
+        """Fill in both languages."""
+        return Text(
+            super().format(*args, **kwargs),
+            self.english.format(
+                *map(english, args), **{name: english(value) for name, value in kwargs.items()}
+            ),
+        )
+
+
+def english(value: object) -> object:
+    """A message as it would be in English; any other value as it is."""
+    return value.english if isinstance(value, Text) else value
+
+
+def _(message: str) -> Text:
     """Translate `message`."""
-    return _active.gettext(message)
+    return Text(_active.gettext(message) if message else "", message)
 
 
 def N_(message: str) -> str:  # noqa: N802 - the name gettext extractors know
@@ -63,6 +94,7 @@ _SYSTEM_REASONS = (
 )
 
 
-def ngettext(singular: str, plural: str, count: int) -> str:
+def ngettext(singular: str, plural: str, count: int) -> Text:
     """Translate the form of a message that fits `count`."""
-    return _active.ngettext(singular, plural, count)
+    plain = singular if count == 1 else plural
+    return Text(_active.ngettext(singular, plural, count), plain)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from encvault import __version__, i18n
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
     from types import FrameType
 
 EXIT_INTERRUPTED = 130
@@ -53,23 +53,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, previous)
 
 
-def speak(environ: Mapping[str, str]) -> None:
+def speak(environ: MutableMapping[str, str]) -> None:
     """Choose the language of messages and help, as GNU gettext would."""
-    i18n.activate(languages(environ))
-    # click translates its own few words through the process's default domain
-    gettext.bindtextdomain(i18n.DOMAIN, str(i18n.LOCALE_DIR))
-    gettext.textdomain(i18n.DOMAIN)
+    chosen = languages(environ)
+    i18n.activate(chosen)
+    # click translates its own few words through the process's default domain, for which gettext
+    # reads the environment in its own way: it must come to the same language
+    domain, folder = i18n.DOMAIN, str(i18n.LOCALE_DIR)
+    catalog = gettext.find(domain, folder, chosen)
+    gettext.bindtextdomain(domain, folder)
+    gettext.textdomain(domain if catalog else "messages")
+    if catalog and gettext.find(domain, folder) != catalog:
+        environ["LANGUAGE"] = ":".join(chosen)
 
 
 def languages(environ: Mapping[str, str]) -> list[str]:
-    """The languages that the environment asks for, best first."""
+    """The languages that the environment asks for, best first; none after English.
+
+    A reader of traditional Chinese gets English, unless LANGUAGE names ``zh_CN`` as well.
+    """
     locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
     if locale.partition(".")[0] in ("", "C", "POSIX"):
         return []
     asked = [*filter(None, environ.get("LANGUAGE", "").split(":")), locale]
-    # simplified Chinese goes by several names
-    plain = [name.partition(".")[0].partition("@")[0] for name in asked]
-    return ["zh_CN" if name in ("zh", "zh_Hans", "zh_SG") else name for name in plain]
+    found = []
+    for name in asked:
+        plain = name.partition(".")[0].partition("@")[0]
+        if plain.partition("_")[0] in ("en", "C", "POSIX"):
+            break  # what needs no catalog
+        # simplified Chinese goes by several names
+        simplified = plain in ("zh", "zh_SG", "zh_MY") or plain.startswith("zh_Hans")
+        found.append("zh_CN" if simplified else plain)
+    return found
 
 
 def _is_main_thread() -> bool:

@@ -63,7 +63,7 @@ def _show_status(status: VaultStatus) -> None:
     for title, paths in groups:
         if not paths:
             continue
-        ui.result(f"{title}: {len(paths)}")
+        ui.result(_("{title}: {count}").format(title=title, count=len(paths)))
         for path in paths[:_LISTED_PATHS]:
             ui.result(f"  {path}")
         if len(paths) > _LISTED_PATHS:
@@ -152,7 +152,17 @@ def _line(item: Listed) -> str:
     if item.mtime_ns is not None:
         moment = datetime.fromtimestamp(item.mtime_ns / 1e9, UTC).astimezone()
         when = moment.strftime("%Y-%m-%d %H:%M")
-    return f"{item.type:8} {size:>14} {when:16} {item.path}"
+    kind = ui.column(_(_TYPES[item.type]), 8)
+    return f"{kind} {size:>14} {when:16} {item.path}"
+
+
+_TYPES = {
+    "file": N_("file"),
+    "dir": N_("dir"),
+    "symlink": N_("symlink"),
+    "archive": N_("archive"),
+    "sealed": N_("sealed"),
+}
 
 
 @click.command(
@@ -173,7 +183,8 @@ def info_command(path: str, *, as_json: bool) -> int:
         if name == "slots":
             facts += [(_("keyslot"), _slot_line(slot)) for slot in value]
         else:
-            facts.append((_(_LABELS[name]), value))
+            shown = _(_LAYOUTS[value]) if name == "layout" else value
+            facts.append((_(_LABELS[name]), shown))
     ui.result_table(facts)
     return 0
 
@@ -195,9 +206,10 @@ _LABELS = {
 }
 
 
+_LAYOUTS = {"visible": N_("visible"), "hidden": N_("hidden")}
 _SLOT_KINDS = {"password": N_("password"), "recipient": N_("recipient")}
 
 
 def _slot_line(slot: dict[str, Any]) -> str:
-    kind = _(_SLOT_KINDS[slot["kind"]])
+    kind = ui.column(_(_SLOT_KINDS[slot["kind"]]), 9)
     return f"{slot['id']}  {kind}  {slot['created_at']}  {slot['label']}"

@@ -84,7 +84,7 @@ def _secret_options(*, recipients: bool, identities: bool) -> list[Callable[[Any
         ),
         click.option(
             "--password-fd",
-            type=click.IntRange(min=0),
+            type=whole_number(),
             metavar="N",
             help=_("Take the password from file descriptor N."),
         ),
@@ -99,6 +99,13 @@ def _secret_options(*, recipients: bool, identities: bool) -> list[Callable[[Any
             help=_("Never ask. Without a terminal this is always so."),
         ),
     ]
+
+
+def whole_number(*, high: int | None = None) -> click.IntRange:
+    """The type of a number from 0 on, by a name that fits into click's messages."""
+    number = click.IntRange(min=0, max=high)
+    number.name = _("whole number")
+    return number
 
 
 def json_option(function: Function) -> Function:
@@ -117,7 +124,7 @@ def jobs_option(function: Function) -> Function:
     """``--jobs``."""
     return click.option(
         "--jobs",
-        type=click.IntRange(min=0, max=64),
+        type=whole_number(high=64),
         default=0,
         metavar="N",
         help=_("Use N worker processes; 0 is one per processor."),

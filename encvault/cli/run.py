@@ -13,6 +13,7 @@ import click
 
 from encvault import __version__
 from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, ui
+from encvault.cli.formatter import Formatter
 from encvault.errors import EncvaultError
 from encvault.i18n import _
 
@@ -50,6 +51,7 @@ class LazyGroup(click.Group):
 
 def root() -> click.Group:
     """The ``encvault`` command, in the language that is active now."""
+    click.Context.formatter_class = Formatter
     return LazyGroup(
         name="encvault",
         help=_(
@@ -127,7 +129,8 @@ def _invoke(arguments: list[str]) -> Any:
 
 
 def _usage(error: click.UsageError) -> int:
-    ui.message(error.format_message().rstrip("."))
+    # click ends its sentences; in Chinese the full stop has its own room
+    ui.message(error.format_message().rstrip(".。").replace("。 ", "。"))
     if error.ctx is not None:
         ui.hint(_("see: {command} --help").format(command=error.ctx.command_path))
     return error.exit_code

@@ -19,7 +19,7 @@ from encvault.cli.options import (
     yes_option,
 )
 from encvault.errors import InvalidRequest
-from encvault.i18n import _
+from encvault.i18n import N_, _
 from encvault.vault.report import Report
 
 if TYPE_CHECKING:
@@ -161,14 +161,18 @@ def _show_plan(screen: ui.Screen, report: Report, *, as_json: bool) -> int:
         plan = [{"action": verb, "path": path} for verb, path in screen.steps]
         ui.show_json({"plan": plan, **ui.report_json(report)})
     else:
+        width = max(ui.cells(_(verb)) for verb in _VERBS.values()) + 2
         for verb, path in screen.steps:
-            ui.result(f"{verb:8}{path}")
+            ui.result(f"{ui.column(_(_VERBS[verb]), width)}{path}")
     outcome = report.outcome()
     return outcome.exit_code if outcome else 0
 
 
+_VERBS = {"seal": N_("seal"), "reseal": N_("reseal"), "remove": N_("remove")}
+
+
 def _summary(report: Report) -> str:
-    text = _("sealed {files}, {size}").format(
+    text: str = _("sealed {files}, {size}").format(
         files=ui.count_text(report.files), size=ui.size_text(report.size)
     )
     if report.unchanged:

@@ -103,7 +103,7 @@ class CommandLinePrompter:
             return True
         if not self.may_ask():
             raise ConfirmationNeeded(question=question)
-        answer = _ask(f"{question} [y/N] ")
+        answer = _ask(_("{question} [y/N] ").format(question=question))
         return answer.strip().lower() in ("y", "yes", "是")
 
     def may_ask(self) -> bool:

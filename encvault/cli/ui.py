@@ -18,7 +18,7 @@ import time
 import unicodedata
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from encvault.i18n import _, ngettext
+from encvault.i18n import _, english, ngettext
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -58,14 +58,19 @@ def result(text: str) -> None:
 
 def result_table(rows: Sequence[tuple[str, Any]]) -> None:
     """Named facts on stdout, one a line, the values below each other."""
-    width = max(_cells(label) for label, _value in rows) + 2
+    width = max(cells(label) for label, _value in rows) + 2
     for label, value in rows:
-        result(f"{label}{' ' * (width - _cells(label))}{value}")
+        result(f"{column(label, width)}{value}")
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Columns on a terminal; a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def column(text: str, width: int) -> str:
+    """`text` filled up with spaces to so many columns."""
+    return text + " " * (width - cells(text))
 
 
 def show_json(value: Any) -> None:
@@ -80,13 +85,16 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def error_json(error: EncvaultError) -> dict[str, Any]:
-    """An error as JSON: class name, code, fields and the message in the user's language."""
+    """An error as JSON: class name, code, fields and the message in the user's language.
+
+    Only ``message`` and ``hint`` are; a reason among the fields stays English.
+    """
     return {
         "error": type(error).__name__,
         "exit_code": error.exit_code,
         "message": str(error),
         "hint": error.hint,
-        **error.fields(),
+        **{name: english(value) for name, value in error.fields().items()},
     }
 
 
@@ -221,7 +229,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "unchanged": report.unchanged,
         "removed": report.removed,
         "problems": [error_json(problem) for problem in report.problems],
-        "notes": report.notes,
+        "notes": [english(note) for note in report.notes],
     }
 
 

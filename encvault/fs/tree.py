@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from encvault.fs import calls
+from encvault.i18n import N_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,16 +85,16 @@ _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
     stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFBLK: "block device",
-    stat.S_IFCHR: "character device",
+    stat.S_IFIFO: N_("fifo"),
+    stat.S_IFSOCK: N_("socket"),
+    stat.S_IFBLK: N_("block device"),
+    stat.S_IFCHR: N_("character device"),
 }
 
 
 def file_kind(mode: int) -> str:
     """The word for a file's type bits."""
-    return _KINDS.get(stat.S_IFMT(mode), "special file")
+    return _KINDS.get(stat.S_IFMT(mode), N_("special file"))
 
 
 def join(folder: str, name: str) -> str:

@@ -177,7 +177,7 @@ class _Packer:
             finally:
                 os.close(fd)
         else:
-            self._problem(SpecialFile(path=shown, kind=entry.kind))
+            self._problem(SpecialFile(path=shown, kind=_(entry.kind)))
             return
         self._report.files += 1
         self._report.size += entry.status.st_size
@@ -332,7 +332,7 @@ class _Unpacker:
             finally:
                 os.close(fd)
         else:
-            error = SpecialFile(path=path, kind="special file")
+            error = SpecialFile(path=path, kind=_("special file"))
             self._report.problems.append(error)
             self._observer.problem(error)
             return

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from encvault.envelope import MAX_XATTRS_SIZE
+from encvault.i18n import N_
 
 if TYPE_CHECKING:
     from encvault.envelope import Record
@@ -70,7 +71,7 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
         try:
             os.fchown(fd, *record.owner)
         except OSError:
-            lost.append("owner")
+            lost.append(N_("owner"))
             mode = None if mode is None else mode & 0o777  # never set-uid for another owner
     for name, value in record.xattrs:
         try:
@@ -81,14 +82,14 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
         try:
             os.fchmod(fd, mode)
             if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
-                lost.append("mode")
+                lost.append(N_("mode"))
         except OSError:
-            lost.append("mode")
+            lost.append(N_("mode"))
     if record.mtime_ns is not None:
         try:
             os.utime(fd, ns=(record.mtime_ns, record.mtime_ns))
         except OSError:
-            lost.append("mtime")
+            lost.append(N_("mtime"))
     return lost
 
 
@@ -99,11 +100,11 @@ def restore_symlink(folder: int, name: str, record: Record, *, own: bool = True)
         try:
             os.chown(name, *record.owner, dir_fd=folder, follow_symlinks=False)
         except OSError:
-            lost.append("owner")
+            lost.append(N_("owner"))
     if record.mtime_ns is not None:
         try:
             times = (record.mtime_ns, record.mtime_ns)
             os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
         except OSError:
-            lost.append("mtime")
+            lost.append(N_("mtime"))
     return lost

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from encvault.errors import StateUnavailable
-from encvault.i18n import _
+from encvault.i18n import N_, _, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +36,17 @@ CREATE TABLE IF NOT EXISTS folders (
   PRIMARY KEY (root, dir)
 ) WITHOUT ROWID;
 """
+
+# what SQLite says when it cannot begin, here so that the catalog has it
+_SQLITE_REASONS = (
+    N_("attempt to write a readonly database"),
+    N_("database disk image is malformed"),
+    N_("database is locked"),
+    N_("database or disk is full"),
+    N_("disk I/O error"),
+    N_("file is not a database"),
+    N_("unable to open database file"),
+)
 
 # A change within the clock's granularity after the stamp was taken would go unseen, as git's
 # "racy" entries would: such a file is not remembered, and so is sealed again next time.
@@ -125,7 +136,9 @@ class Ledger:
             except BaseException:
                 self._db.close()
                 raise
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            raise StateUnavailable(path=folder, reason=system_reason(error)) from None
+        except sqlite3.Error as error:
             raise StateUnavailable(path=folder, reason=_(str(error))) from None
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
-from encvault.i18n import ngettext, system_reason
+from encvault.i18n import _, ngettext, system_reason
 from encvault.vault import attributes
 from encvault.vault.catalog import Catalog, read_catalog
 from encvault.vault.layout import SUFFIX, object_folder, plain_name
@@ -392,7 +392,7 @@ class _OpenRun:
                     "the {what} of {count} file could not be restored here",
                     "the {what} of {count} files could not be restored here",
                     count,
-                ).format(what=what, count=count)
+                ).format(what=_(what), count=count)
             )
         self.target.sync_names(self._touched)
 

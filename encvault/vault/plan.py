@@ -220,7 +220,7 @@ class Planner:
         if entry.kind == "dir" or not self._is_candidate(where):
             return False
         if entry.kind not in ("file", "symlink"):
-            self.problem(SpecialFile(path=self._source.show(where), kind=entry.kind))
+            self.problem(SpecialFile(path=self._source.show(where), kind=_(entry.kind)))
             return False
         if self.in_place and is_temporary(entry.name):
             return False

@@ -359,7 +359,7 @@ def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
     except OSError as error:
         raise storage_error(error, path) from None
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-        raise SpecialFile(path=path, kind=file_kind(status.st_mode))
+        raise SpecialFile(path=path, kind=_(file_kind(status.st_mode)))
     return status
 
 

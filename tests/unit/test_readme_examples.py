@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PROMPT = re.compile(r"^(new password for|the same password again|password for).*: ?$")
+PROMPT = re.compile(
+    r"(new password for|the same password again|password for).*: ?"
+    r"|为 .* 设置密码：|再输入一次密码：|.* 的密码："
+)
+LANGUAGES = {"README.md": "C", "README.zh-CN.md": "zh_CN.UTF-8"}
 ASKING = {"seal", "open", "cat", "verify"}
 
 
@@ -26,16 +30,18 @@ def steps(text: str) -> list[tuple[str, list[str]]]:
     for line in match[1].splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif not PROMPT.match(line):
+        elif not PROMPT.fullmatch(line):
             found[-1][1].append(line)
     return found
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("page", LANGUAGES)
 def test_the_example_works(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LC_ALL")
+    monkeypatch.setenv("LANG", LANGUAGES[page])
     password = tmp_path / "password.txt"
     password.write_text("a long sentence that nobody guesses\n", encoding="utf-8")
     done = steps((ROOT / page).read_text(encoding="utf-8"))
