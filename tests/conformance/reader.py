@@ -1,7 +1,7 @@
 """A reader of encvault's formats, written from docs/format.md alone.
 
 It shares no line with encvault, so that a mistake made there is not made here. It is slow, keeps
-whole files in memory and has one purpose: to say what the page says. Section numbers are the page's.
+whole files in memory and has one purpose: to say what the page says. The numbers are its sections.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def is_slot_id(value: Any) -> bool:
 
 
 def is_time(value: Any) -> bool:
-    if type(value) is not str or not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.A):
+    if type(value) is not str or not re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.ASCII
+    ):
         return False
     try:
         datetime.fromisoformat(value)
@@ -262,7 +264,7 @@ def chunk_nonce(base: bytes, index: int) -> bytes:
 
 def open_body(suite: Suite, input_key: bytes, context: bytes, body: bytes) -> Iterator[bytes]:
     """The chunks' plaintext, each after its tag was checked."""
-    if len(body) < 56:  # noqa: PLR2004 - salt and commitment
+    if len(body) < 56:
         raise Truncated
     key, base, commitment = schedule(suite, input_key, body[:24], context)
     if not hmac.compare_digest(commitment, body[24:56]):
@@ -325,8 +327,11 @@ PASSWORD["kdf"] = lambda value: type(value) is dict
 RECIPIENT = SLOT | {"kind": one_of("recipient"), "recipient": is_fingerprint}
 RECIPIENT["wrapped"] = is_base64(1168)
 KDF: dict[str, Check] = {
-    **{"lanes": integer(1), "memory_kib": integer(1), "passes": integer(1)},
-    **{"name": one_of("argon2id"), "salt": is_base64(16)},
+    "lanes": integer(1),
+    "memory_kib": integer(1),
+    "passes": integer(1),
+    "name": one_of("argon2id"),
+    "salt": is_base64(16),
 }
 
 
@@ -337,18 +342,18 @@ def check_slot(slot: Any, fault: type[Fault]) -> None:
     members(slot, fault, PASSWORD, {})
     kdf = slot["kdf"]
     members(kdf, fault, KDF, {})
-    if kdf["memory_kib"] > 2_097_152 or kdf["passes"] > 16 or kdf["lanes"] > 16:  # noqa: PLR2004 - the caps
+    if kdf["memory_kib"] > 2_097_152 or kdf["passes"] > 16 or kdf["lanes"] > 16:
         raise WorkFactorTooLarge
     if kdf["memory_kib"] < 8 * kdf["lanes"]:
         raise fault("memory_kib")
 
 
 def check_slots(slots: Any, fault: type[Fault]) -> None:
-    if type(slots) is not list or not 1 <= len(slots) <= 64:  # noqa: PLR2004 - section 9
+    if type(slots) is not list or not 1 <= len(slots) <= 64:
         raise fault("slots")
     for slot in slots:
         check_slot(slot, fault)
-    if sum(slot["kind"] == "password" for slot in slots) > 8:  # noqa: PLR2004 - section 9
+    if sum(slot["kind"] == "password" for slot in slots) > 8:
         raise fault("passwords")
     if len({slot["id"] for slot in slots}) != len(slots):
         raise fault("two slots with one id")
@@ -423,7 +428,7 @@ def identity_seed(raw: bytes, password: str = "") -> bytes:
             raise WrongIdentityPassword from None
     else:
         seed = b64(value["seed"])
-    if len(seed) != 32 or recipient_line(Pair(seed).public) != value["recipient"]:  # noqa: PLR2004 - a seed
+    if len(seed) != 32 or recipient_line(Pair(seed).public) != value["recipient"]:
         raise MalformedIdentity
     return seed
 
@@ -440,7 +445,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    if len(data) < 20 or data[:8] != b"encvault":  # noqa: PLR2004 - the fixed part
+    if len(data) < 20 or data[:8] != b"encvault":
         raise NotSealed
     if data[8] != 1:
         raise UnsupportedVersion
@@ -449,9 +454,9 @@ def read_header(data: bytes) -> Header:
     if data[10:12] != b"\0\0":
         raise UnknownFlags
     metadata_size, size = int.from_bytes(data[12:16]), int.from_bytes(data[16:20])
-    if metadata_size % 256 or not 256 <= metadata_size <= 1 << 20:  # noqa: PLR2004 - section 2
+    if metadata_size % 256 or not 256 <= metadata_size <= 1 << 20:
         raise MalformedHeader("metadata_size")
-    if not 2 <= size <= 1 << 18 or len(data) < 20 + size:  # noqa: PLR2004 - section 2
+    if not 2 <= size <= 1 << 18 or len(data) < 20 + size:
         raise MalformedHeader("key_info_size")
     info = decode(data[20 : 20 + size], MalformedHeader)
     if "slots" in info:
@@ -492,7 +497,7 @@ OF_TYPE: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
 
 
 def check_name(name: bytes) -> None:
-    if name in {b"", b".", b".."} or b"\0" in name or b"/" in name or len(name) > 255:  # noqa: PLR2004 - section 9
+    if name in {b"", b".", b".."} or b"\0" in name or b"/" in name or len(name) > 255:
         raise UnsafePath(name)
 
 
@@ -615,13 +620,22 @@ def check_archive(content: bytes) -> dict[bytes, tarfile.TarInfo]:
 # -- sections 6 and 7: vaults ------------------------------------------------------------------
 
 VAULT: dict[str, Check] = {
-    **{"encvault": one_of(1), "id": is_id, "created_at": is_time, "generation": integer(1)},
-    **{"suite": one_of(*SUITE_NAMES), "layout": one_of("visible", "hidden")},
-    **{"hpke_public": is_base64(1216), "sign_public": is_base64(32)},
-    **{"slots": lambda _: True, "signature": is_base64(64)},
+    "encvault": one_of(1),
+    "id": is_id,
+    "created_at": is_time,
+    "generation": integer(1),
+    "suite": one_of(*SUITE_NAMES),
+    "layout": one_of("visible", "hidden"),
+    "hpke_public": is_base64(1216),
+    "sign_public": is_base64(32),
+    "slots": lambda _: True,
+    "signature": is_base64(64),
 }
 DATA_KEY: dict[str, Check] = {
-    **{"created_at": is_time, "id": is_id, "suite": one_of(*SUITE_NAMES), "vault": is_id},
+    "created_at": is_time,
+    "id": is_id,
+    "suite": one_of(*SUITE_NAMES),
+    "vault": is_id,
     "wrapped": is_base64(1168),
 }
 
@@ -647,10 +661,10 @@ def read_vault_record(path: Path) -> dict[str, Any]:
 
 def sealed_name(name: bytes) -> bytes:
     """Where the visible layout keeps the file `name`."""
-    if len(name) + 7 <= 255:  # noqa: PLR2004 - section 6.1
+    if len(name) + 7 <= 255:
         return name + b".sealed"
     prefix = name.decode("utf-8", "surrogateescape")
-    while len(prefix.encode("utf-8", "surrogateescape")) > 200:  # noqa: PLR2004 - section 6.1
+    while len(prefix.encode("utf-8", "surrogateescape")) > 200:
         prefix = prefix[:-1]
     digest = b32(hashlib.sha256(name).digest())[:20]
     return prefix.encode("utf-8", "surrogateescape") + f"~{digest}.sealed".encode()
@@ -701,7 +715,7 @@ class Vault:
         if (value["id"], value["vault"]) != (name, self.record["id"]):
             raise UnknownDataKey
         secret = self._pair.open(b64(value["wrapped"]), binding(value, b"encvault/data-key@v1\0"))
-        if secret is None or len(secret) != 32:  # noqa: PLR2004 - section 7
+        if secret is None or len(secret) != 32:
             raise UnknownDataKey
         if value["suite"] != suite.name:
             raise HeaderTampered
