@@ -94,6 +94,9 @@ class SwappedFile(Fault): ...
 class MissingPart(Fault): ...
 
 
+class SpecialFile(Fault): ...
+
+
 class MalformedIdentity(Fault): ...
 
 
@@ -342,10 +345,11 @@ def check_slot(slot: Any, fault: type[Fault]) -> None:
     members(slot, fault, PASSWORD, {})
     kdf = slot["kdf"]
     members(kdf, fault, KDF, {})
-    if kdf["memory_kib"] > 2_097_152 or kdf["passes"] > 16 or kdf["lanes"] > 16:
+    if (
+        not 8 * kdf["lanes"] <= kdf["memory_kib"] <= 2_097_152
+        or max(kdf["passes"], kdf["lanes"]) > 16
+    ):
         raise WorkFactorTooLarge
-    if kdf["memory_kib"] < 8 * kdf["lanes"]:
-        raise fault("memory_kib")
 
 
 def check_slots(slots: Any, fault: type[Fault]) -> None:
@@ -469,30 +473,29 @@ def read_header(data: bytes) -> Header:
 
 ALWAYS: dict[str, Check] = {
     "type": one_of("file", "dir", "symlink", "part", "archive"),
-    "sealed_at_ns": integer(),
+    "sealed_at_ns": integer(0),
 }
-SOMETIMES: dict[str, Check] = {
-    "mode": integer(0, 0o7777),
-    "mtime_ns": integer(),
-    "uid": integer(0),
-    "gid": integer(0),
-    "sparse": one_of(True),  # noqa: FBT003 - the value in the file
+TIMES: dict[str, Check] = {"mtime_ns": integer()}
+OWNER: dict[str, Check] = {"uid": integer(0), "gid": integer(0)}
+MODE: dict[str, Check] = TIMES | OWNER | {"mode": integer(0, 0o7777)}
+XATTRS: dict[str, Check] = {
     "xattrs": lambda value: (
-        type(value) is dict and value != {} and all(map(is_base64(), value.values()))
-    ),
+        type(value) is dict and bool(value) and all(map(is_base64(), value.values()))
+    )
 }
-SIZE = {"size": integer(0)}
+SIZE: dict[str, Check] = {"size": integer(0)}
 PATH: dict[str, Check] = {"path": text(), "path_bytes": is_base64()}
 PARTS: dict[str, Check] = {
     "part_size": integer(1),
     "parts": lambda value: type(value) is list and value != [] and all(map(is_id, value)),
 }
+SPARSE: dict[str, Check] = {"sparse": lambda value: value is True}
 OF_TYPE: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
-    "file": ({}, SIZE | PATH | PARTS),
-    "dir": ({"folder": is_id, "size": one_of(0)}, PATH),
-    "symlink": (SIZE, PATH),
+    "file": ({}, SIZE | PATH | PARTS | MODE | XATTRS | SPARSE),
+    "dir": ({"folder": is_id, "size": one_of(0)}, PATH | MODE | XATTRS),
+    "symlink": (SIZE, PATH | MODE),
     "part": (SIZE | {"of": is_id, "index": integer(1)}, {}),
-    "archive": ({}, PATH),
+    "archive": ({}, PATH | TIMES | OWNER),
 }
 
 
@@ -514,30 +517,29 @@ def read_record(block: bytes, layout: str | None) -> Record:
     """The record of a file in a vault of that layout, or of one on its own."""
     raw = block.rstrip(b"\0")
     value = decode(raw, MalformedRecord)
+    if len(block) - len(raw) > 255:
+        raise MalformedRecord("more padding than needed")
     kind = value.get("type")
     if not ALWAYS["type"](kind):
         raise MalformedRecord("type")
     need, may = OF_TYPE[kind]
     if layout == "hidden" and kind != "part":
         need = need | {"parent": lambda parent: parent == "" or is_id(parent)}
-    members(value, MalformedRecord, ALWAYS | need, SOMETIMES | may)
+    members(value, MalformedRecord, ALWAYS | need, may)
     if ("uid" in value) != ("gid" in value):
         raise MalformedRecord("uid and gid")
     xattrs = value.get("xattrs", {})
-    if sum(len(name.encode()) + len(b64(xattrs[name])) for name in xattrs) > 1 << 16:
+    if sum(len(b64(value)) for value in xattrs.values()) > 1 << 16:
         raise MalformedRecord("xattrs")
     check_parts(value, layout)
     return Record(value, read_path(value, layout) if kind != "part" else b"")
 
 
 def check_parts(value: dict[str, Any], layout: str | None) -> None:
-    if value["type"] == "part" and layout != "hidden":
-        raise MalformedRecord("part")
+    if value["type"] in ("part", "dir") and layout != "hidden":
+        raise MalformedRecord("type")
     if "parts" in value or "part_size" in value:
         if layout != "hidden" or not {"parts", "part_size", "size"} <= value.keys():
-            raise MalformedRecord("parts")
-        first, count = value["part_size"], len(value["parts"])
-        if not first * count < value["size"] <= first * (count + 1):
             raise MalformedRecord("parts")
 
 
@@ -611,8 +613,14 @@ def check_archive(content: bytes) -> dict[bytes, tarfile.TarInfo]:
         raise MalformedRecord from None
     for info in infos:
         path = os.fsencode(info.name)
-        for name in path.split(b"/"):
+        names = path.split(b"/")
+        for depth, name in enumerate(names):
             check_name(name)
+            above = found.get(b"/".join(names[:depth]))
+            if above is not None and not above.isdir():
+                raise UnsafePath(path)
+        if not (info.isreg() or info.isdir() or info.issym()):
+            raise SpecialFile(path)
         found[path] = info
     return found
 
@@ -663,11 +671,9 @@ def sealed_name(name: bytes) -> bytes:
     """Where the visible layout keeps the file `name`."""
     if len(name) + 7 <= 255:
         return name + b".sealed"
-    prefix = name.decode("utf-8", "surrogateescape")
-    while len(prefix.encode("utf-8", "surrogateescape")) > 200:
-        prefix = prefix[:-1]
+    prefix = name[:200].decode(errors="ignore")  # leaves out a character that was cut
     digest = b32(hashlib.sha256(name).digest())[:20]
-    return prefix.encode("utf-8", "surrogateescape") + f"~{digest}.sealed".encode()
+    return f"{prefix}~{digest}.sealed".encode()
 
 
 @dataclass
@@ -765,9 +771,10 @@ class Visible:
         if os.path.lexists(there) and not self._same_id(there, opened):
             raise SwappedFile
         folder, found = os.path.split(place)
-        return os.path.join(
-            folder, name if found == sealed_name(name) else found[: -len(".sealed")]
-        )
+        if found != sealed_name(name):
+            name = found.removesuffix(b".sealed")
+            check_name(name)
+        return os.path.join(folder, name)
 
     @staticmethod
     def _same_id(path: bytes, opened: Opened) -> bool:
@@ -814,14 +821,15 @@ class Hidden:
         parent, seen = opened.record["parent"], set()
         while parent:
             if parent in seen or parent not in self._folders:
-                return b"lost+found/" + opened.record.path
+                names.append(b"lost+found")
+                break
             seen.add(parent)
             names.append(self._folders[parent].record.path)
             parent = self._folders[parent].record["parent"]
         return b"/".join(reversed(names))
 
     def _place(self) -> None:
-        for file_id, opened in sorted(self._objects.items(), key=lambda item: self._age(item[1])):
+        for opened in sorted(self._objects.values(), key=self._age):
             if opened.record["type"] == "part":
                 continue
             path = self._path(opened)
@@ -829,7 +837,6 @@ class Hidden:
             if before is not None:
                 self.contents.superseded.append(before.header.key_info["file"])
             self.contents.files[path] = opened
-            del file_id
         for path, opened in list(self.contents.files.items()):
             try:
                 self._join(opened)
@@ -848,7 +855,7 @@ class Hidden:
             if (part.record["of"], part.record["index"]) != (first.header.key_info["file"], index):
                 raise MissingPart
             if index < len(ids) and len(part.content) != record["part_size"]:
-                raise MalformedRecord("part_size")
+                raise MissingPart
             pieces.append(part.content)
         first.content = b"".join(pieces)
         if ids and len(first.content) != record["size"]:
