@@ -538,9 +538,9 @@ def read_record(block: bytes, layout: str | None) -> Record:
 def check_parts(value: dict[str, Any], layout: str | None) -> None:
     if value["type"] in ("part", "dir") and layout != "hidden":
         raise MalformedRecord("type")
-    if "parts" in value or "part_size" in value:
-        if layout != "hidden" or not {"parts", "part_size", "size"} <= value.keys():
-            raise MalformedRecord("parts")
+    whole = layout == "hidden" and {"parts", "part_size", "size"} <= value.keys()
+    if value.keys() & {"parts", "part_size"} and not whole:
+        raise MalformedRecord("parts")
 
 
 def read_path(value: dict[str, Any], layout: str | None) -> bytes:
