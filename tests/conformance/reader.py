@@ -15,7 +15,6 @@ import re
 import tarfile
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import datetime
 from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +158,9 @@ def b64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
 def is_id(value: Any) -> bool:
     return type(value) is str and bool(re.fullmatch("[a-z2-7]{25}[aeimquy4]", value))
 
@@ -168,15 +170,7 @@ def is_slot_id(value: Any) -> bool:
 
 
 def is_time(value: Any) -> bool:
-    if type(value) is not str or not re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.ASCII
-    ):
-        return False
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
+    return type(value) is str and bool(re.fullmatch(TIME, value, re.ASCII))
 
 
 def is_fingerprint(value: Any) -> bool:
@@ -432,7 +426,7 @@ def identity_seed(raw: bytes, password: str = "") -> bytes:
             raise WrongIdentityPassword from None
     else:
         seed = b64(value["seed"])
-    if len(seed) != 32 or recipient_line(Pair(seed).public) != value["recipient"]:
+    if Pair(seed).public != recipient_key(value["recipient"]):
         raise MalformedIdentity
     return seed
 
@@ -786,6 +780,10 @@ class Visible:
         return bool(there.key_info["file"] == opened.header.key_info["file"])
 
 
+def object_path(file_id: str) -> str:
+    return f".encvault/objects/{file_id[:2]}/{file_id}"
+
+
 class Hidden:
     """Section 6.2."""
 
@@ -851,7 +849,7 @@ class Hidden:
         for index, part_id in enumerate(ids, 1):
             part = self._objects.get(part_id)
             if part is None:
-                raise MissingPart
+                raise self.contents.faults.get(os.fsencode(object_path(part_id)), MissingPart())
             if (part.record["of"], part.record["index"]) != (first.header.key_info["file"], index):
                 raise MissingPart
             if index < len(ids) and len(part.content) != record["part_size"]:

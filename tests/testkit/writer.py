@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import reader
-from conformance.reader import Aes, Sm4, Suite, b32, canonical
+from conformance.reader import Aes, Suite, b32, canonical, object_path
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -302,10 +302,6 @@ class VaultWriter:
         return folder
 
 
-def object_path(file_id: str) -> str:
-    return f".encvault/objects/{file_id[:2]}/{file_id}"
-
-
 def visible(suite: Suite = Aes) -> VaultWriter:
     """A good vault of two files."""
     return VaultWriter("visible", suite).put("a.txt", b"alpha\n").put("sub/b.txt", b"bravo\n")
@@ -339,6 +335,3 @@ def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     # tarfile fills up to 10 KiB; two blocks of zeros are the end
     content = out.getvalue().rstrip(b"\0")
     return content + bytes(-len(content) % 512 + 1024)
-
-
-__all__ = ["Aes", "Sm4"]
