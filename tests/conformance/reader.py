@@ -96,6 +96,9 @@ class MissingPart(Fault): ...
 class SpecialFile(Fault): ...
 
 
+class SealedAlone(Fault): ...
+
+
 class MalformedIdentity(Fault): ...
 
 
@@ -724,6 +727,8 @@ class Vault:
     def open(self, data: bytes, sink: Sink = nowhere) -> Opened:
         """Open one sealed file of this vault, wherever it is."""
         header = read_header(data)
+        if "slots" in header.key_info and self.record["layout"] == "visible":
+            raise SealedAlone
         if header.key_info.get("vault") != self.record["id"]:
             raise ForeignFile
         key = self.data_key(header.key_info["key"], header.suite)
