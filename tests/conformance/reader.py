@@ -516,7 +516,7 @@ def read_record(block: bytes, layout: str | None) -> Record:
     value = decode(raw, MalformedRecord)
     if len(block) - len(raw) > 255:
         raise MalformedRecord("more padding than needed")
-    kind = value.get("type")
+    kind = value.get("type", "")
     if not ALWAYS["type"](kind):
         raise MalformedRecord("type")
     need, may = OF_TYPE[kind]
@@ -537,6 +537,8 @@ def check_parts(value: dict[str, Any], layout: str | None) -> None:
         raise MalformedRecord("type")
     whole = layout == "hidden" and {"parts", "part_size", "size"} <= value.keys()
     if value.keys() & {"parts", "part_size"} and not whole:
+        raise MalformedRecord("parts")
+    if "parts" in value and len(value["parts"]) != -(-value["size"] // value["part_size"]) - 1:
         raise MalformedRecord("parts")
 
 
@@ -857,9 +859,8 @@ class Hidden:
                 raise self.contents.faults.get(os.fsencode(object_path(part_id)), MissingPart())
             if (part.record["of"], part.record["index"]) != (first.header.key_info["file"], index):
                 raise MissingPart
-            if index < len(ids) and len(part.content) != record["part_size"]:
+            rest = record["size"] - index * record["part_size"]
+            if part.record["size"] != min(record["part_size"], rest):
                 raise MissingPart
             pieces.append(part.content)
         first.content = b"".join(pieces)
-        if ids and len(first.content) != record["size"]:
-            raise MalformedRecord("content of another size")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conformance import reader
-from conformance.reader import CHUNK, Aes, Sm4, canonical
+from conformance.reader import CHUNK, Aes, Sm4, canonical, object_path
 from testkit import writer
 from testkit.writer import (
     FILE_KEY,
@@ -36,7 +36,6 @@ from testkit.writer import (
     identifier,
     inline,
     kdf,
-    object_path,
     pad,
     password_slot,
     random,
@@ -209,7 +208,10 @@ def key_info_members() -> Iterator[Case]:
 
 def _dummy(index: int) -> Changes:
     """A slot for somebody else; short work, as nobody opens it."""
-    members = {"id": reader.b32(random(f"dummy {index}", 8)), "recipient": "-".join(["aaaa"] * 8)}
+    members: Changes = {
+        "id": reader.b32(random(f"dummy {index}", 8)),
+        "recipient": "-".join(["aaaa"] * 8),
+    }
     return recipient_slot(b"", **members, wrapped=b64(bytes(1168)))
 
 
@@ -225,14 +227,19 @@ def _passwords(count: int) -> list[Changes]:
 # -- section 5: keyslots -----------------------------------------------------------------------
 
 
+def one(name: str, value: Any) -> Changes:
+    """One member to change."""
+    return {name: value}
+
+
 def slots() -> Iterator[Case]:
     def case(name: str, fault: str, slot: Changes, error: str = "MalformedHeader") -> Case:
         data = alone(key_info=inline(slot))
         return Case(f"slot-{name}", "5", f"slot: {fault}", error, data)
 
     for name in ("id", "kind", "label", "created_at", "kdf", "wrapped"):
-        yield case(f"without-{name}", f"no {name}", password_slot(FILE_KEY, **{name: None}))
-        yield case(f"{name}-a-number", "a number", password_slot(FILE_KEY, **{name: 7}))
+        yield case(f"without-{name}", f"no {name}", password_slot(FILE_KEY, **one(name, None)))
+        yield case(f"{name}-a-number", "a number", password_slot(FILE_KEY, **one(name, 7)))
     for name in ("id", "label", "created_at", "recipient", "wrapped"):
         slot = recipient_slot(FILE_KEY) | {"wrapped": b64(bytes(1168))}
         slot.pop(name)
@@ -728,12 +735,12 @@ def vault_records() -> Iterator[Case]:
             fault = f"{name} is {str(value)[:20]!r}"
             yield case(f"record-{name}-wrong-{index}", fault, vault)
     signature = reader.b64(good["signature"])
-    for name, value in (
+    for name, raw_signature in (
         ("changed", signature[:-1] + bytes([signature[-1] ^ 1])),
         ("short", signature[:-1]),
         ("zero", bytes(64)),
     ):
-        data = canonical(good | {"signature": b64(value)}) + b"\n"
+        data = canonical(good | {"signature": b64(raw_signature)}) + b"\n"
         yield case(f"signature-{name}", "signature", visible().write_records(data))
     data = canonical(good | {"generation": 2}) + b"\n"
     yield case("record-changed", "generation changed after signing", visible().write_records(data))
@@ -792,8 +799,8 @@ def data_keys() -> Iterator[Case]:
     yield case(
         "sealed-to-another-vault", "wrapped is another vault's", key(wrapped=wrapped["wrapped"])
     )
-    value = vault.key_object() | {"created_at": "2026-01-02T03:04:06Z"}
-    yield case("changed", "created_at changed after sealing", key(raw=canonical(value) + b"\n"))
+    later = vault.key_object() | {"created_at": "2026-01-02T03:04:06Z"}
+    yield case("changed", "created_at changed after sealing", key(raw=canonical(later) + b"\n"))
     vault = VaultWriter().put("a.txt", ALPHA)
     vault.write_key(suite="sm4-gcm")
     fault = "the key is for the other suite"
@@ -801,6 +808,8 @@ def data_keys() -> Iterator[Case]:
 
 
 def visible_vaults() -> Iterator[Case]:
+    changes: Changes
+
     def case(
         name: str, fault: str, error: str, data: VaultWriter, opens: dict[str, bytes] | None = None
     ) -> Case:
@@ -880,6 +889,8 @@ def _short(name: str) -> str:
 
 
 def hidden_vaults() -> Iterator[Case]:
+    changes: Changes
+
     def case(
         name: str, fault: str, error: str, data: VaultWriter, opens: dict[str, bytes] | None = None
     ) -> Case:
@@ -957,6 +968,7 @@ def hidden_vaults() -> Iterator[Case]:
 
 def hidden_parts(case: Callable[..., Case]) -> Iterator[Case]:
     content = random("parts", 25)
+    changes: Changes
 
     def in_parts(**changes: Any) -> tuple[VaultWriter, list[str]]:
         """25 bytes in parts of 10."""
@@ -965,14 +977,20 @@ def hidden_parts(case: Callable[..., Case]) -> Iterator[Case]:
         ids = []
         for index in (1, 2):
             piece = content[10 * index : 10 * index + 10]
-            members = {"type": "part", "of": big, "index": index, "path": None, "parent": None}
+            members: Changes = {
+                "type": "part",
+                "of": big,
+                "index": index,
+                "path": None,
+                "parent": None,
+            }
             ids.append(vault.put_object(f"part {index}", piece, **members))
         members = {"size": 25, "part_size": 10, "parts": ids} | changes
         vault.put_object("big", content[:10], **members)
         return vault, ids
 
     def put_part(vault: VaultWriter, index: int, piece: bytes, /, **changes: Any) -> None:
-        members = {"type": "part", "of": identifier("big"), "index": index}
+        members: Changes = {"type": "part", "of": identifier("big"), "index": index}
         vault.put_object(
             f"part {index}", piece, **members | {"path": None, "parent": None} | changes
         )
@@ -999,12 +1017,14 @@ def hidden_parts(case: Callable[..., Case]) -> Iterator[Case]:
     malformed = "MalformedRecord"
     vault, _ = in_parts()
     put_part(vault, 2, content[20:24])
-    yield case("last-part-short", "together one byte less than size", malformed, vault)
+    yield case("last-part-short", "together one byte less than size", missing, vault)
     vault, _ = in_parts()
     put_part(vault, 2, content[20:] + b"x")
-    yield case("last-part-long", "together one byte more than size", malformed, vault)
+    yield case("last-part-long", "together one byte more than size", missing, vault)
     vault, _ = in_parts(parts=ids[:1])
     yield case("parts-too-few", "one part for two", malformed, vault)
+    vault, _ = in_parts(parts=[*ids, identifier("part 3")])
+    yield case("parts-too-many", "three parts for two", malformed, vault)
     vault, _ = in_parts(part_size=9)
     yield case("first-part-long", "10 bytes where part_size is 9", malformed, vault)
     for name, changes in (

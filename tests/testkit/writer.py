@@ -121,12 +121,13 @@ def kdf(**changes: Any) -> Changes:
 def is_modest(work: Changes) -> bool:
     """Whether the work can be done: absurd work is to be refused, not begun."""
     numbers = (work["lanes"], work["passes"])
-    return 8 * work["lanes"] <= work["memory_kib"] <= 1024 and 0 < min(numbers) <= max(numbers) < 99
+    modest = 8 * work["lanes"] <= work["memory_kib"] <= 1024
+    return bool(modest and 0 < min(numbers) <= max(numbers) < 99)
 
 
 def password_slot(secret: bytes, password: str = PASSWORD, **changes: Any) -> Changes:
     """A password slot. Where Argon2 cannot do the work, the secret is wrapped for other work."""
-    slot = {"created_at": TIME, "kdf": kdf(), "kind": "password", "label": "kit"}
+    slot: Changes = {"created_at": TIME, "kdf": kdf(), "kind": "password", "label": "kit"}
     slot = changed(slot | {"id": b32(random("slot", 8))}, changes)
     if "wrapped" in changes:
         return slot
