@@ -985,8 +985,8 @@ def hidden_parts(case: Callable[..., Case]) -> Iterator[Case]:
                 "parent": None,
             }
             ids.append(vault.put_object(f"part {index}", piece, **members))
-        members = {"size": 25, "part_size": 10, "parts": ids} | changes
-        vault.put_object("big", content[:10], **members)
+        whole: Changes = {"size": 25, "part_size": 10, "parts": ids} | changes
+        vault.put_object("big", content[:10], **whole)
         return vault, ids
 
     def put_part(vault: VaultWriter, index: int, piece: bytes, /, **changes: Any) -> None:
