@@ -45,6 +45,7 @@ _encode_json = json.JSONEncoder(
 ).encode
 
 RecordType = Literal["file", "dir", "symlink", "part", "archive"]
+Layout = Literal["alone", "visible", "hidden"]
 
 
 # -- canonical JSON -------------------------------------------------------------------------
@@ -70,9 +71,9 @@ def decode_json(data: bytes) -> Any:
     try:
         if encode_json(value) != data:
             raise ValueError(N_("not canonical"))
+        _check_json(value)
     except RecursionError:
         raise ValueError(N_("nested too deeply")) from None
-    _check_json(value)
     return value
 
 
@@ -365,6 +366,36 @@ def check_path(name: str, path: str) -> None:
             raise UnsafePath(path=path, name=name)
 
 
+def check_layout(record: Record, layout: Layout, path: str) -> None:
+    """Refuse a record that does not belong where it was found (docs/format.md section 3).
+
+    Args:
+        record: as decoded.
+        layout: of the vault, or ``alone`` for a file with its own keyslots.
+        path: the sealed file, for the message.
+
+    Raises:
+        MalformedRecord: a type, a parent or parts that this place does not have.
+        UnsafePath: a path where a single name belongs.
+    """
+    hidden = layout == "hidden"
+    fits = (
+        record.type in _TYPES[layout]
+        and (record.parent is not None) == (hidden and record.type != "part")
+        and (hidden or not record.parts)
+        and not (record.type == "dir" and record.size)
+    )
+    if not fits:
+        raise MalformedRecord(path=path, reason=_("of a type that does not belong here"))
+    if layout != "visible" and "/" in record.path:
+        raise UnsafePath(path=path, name=record.path)
+
+
+_TYPES: dict[Layout, set[RecordType]] = {
+    "alone": {"file", "symlink", "archive"},
+    "visible": {"file", "symlink"},
+    "hidden": {"file", "symlink", "dir", "part"},
+}
 _MEMBERS = {
     "file": {"size", "mode", "mtime_ns", "sparse", "xattrs", "part_size", "parts"},
     "dir": {"size", "mode", "mtime_ns", "xattrs", "folder"},
@@ -386,7 +417,7 @@ def _decode_record(value: dict[str, Any]) -> Record:
             size=_integer(value, "size"),
             part_of=(value["of"], _integer(value, "index", low=1)),
         )
-    if kind not in _MEMBERS:
+    if not isinstance(kind, str) or kind not in _MEMBERS:
         raise ValueError(N_("type"))
     allowed = _MEMBERS[kind] | {"type", "sealed_at_ns", "path", "path_bytes", "parent"}
     if "uid" in value or "gid" in value:
@@ -454,4 +485,7 @@ def _decode_parts(value: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     parts = value["parts"]
     if not isinstance(parts, list) or not parts or not all(map(is_id, parts)):
         raise ValueError(N_("parts"))
-    return _integer(value, "part_size", low=1), tuple(parts)
+    part_size = _integer(value, "part_size", low=1)
+    if "size" not in value or len(parts) != -(-_integer(value, "size") // part_size) - 1:
+        raise ValueError(N_("parts that do not make up its size"))
+    return part_size, tuple(parts)

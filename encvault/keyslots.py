@@ -49,8 +49,8 @@ MAX_IDENTITY_FILE_SIZE = 16_384
 MAX_RECIPIENT_FILE_SIZE = 1 << 20
 
 _SLOT_BINDING = b"encvault/keyslot@v1\0"
-_SLOT_ID = re.compile(r"[a-z2-7]{13}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_SLOT_ID = re.compile(r"[a-z2-7]{12}[acegikmoqsuwy246]")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _FINGERPRINT = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){7}")
 _RECIPIENT_PREFIX = "encvault1-"
 _WRAPPED_SIZE = {
@@ -463,8 +463,11 @@ class IdentityFile:
             WorkFactorTooLarge: its password slot asks for too much work.
         """
         try:
-            value = decode_json(data.removesuffix(b"\n"))
-            if not isinstance(value, dict) or value.get("encvault_identity") != 1:
+            if not data.endswith(b"\n") or len(data) > MAX_IDENTITY_FILE_SIZE:
+                raise ValueError(N_("cut off or too large"))  # noqa: TRY301 - see below
+            value = decode_json(data[:-1])
+            version = value.get("encvault_identity") if isinstance(value, dict) else None
+            if type(version) is not int or version != 1:
                 raise ValueError(N_("not an encvault identity"))  # noqa: TRY301 - see below
             secret_member = "slot" if "slot" in value else "seed"
             members = {"encvault_identity", "name", "created_at", "recipient", secret_member}

@@ -94,6 +94,8 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
         ui.message(error.format_message())
         return 1
     except (click.Abort, KeyboardInterrupt, EOFError):
+        if sys.stderr.isatty():
+            click.echo(err=True)  # the terminal's ^C, or a question, stands in this line
         ui.message(_("interrupted"))
         ui.hint(_("run the same command again: it goes on where it stopped"))
         return EXIT_INTERRUPTED

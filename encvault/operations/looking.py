@@ -20,9 +20,7 @@ from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vau
 from encvault.vault.layout import sealed_path
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader
-from encvault.vault.single import (
-    SlotKeyring,
-)
+from encvault.vault.single import SlotKeyring, inline_slots
 from encvault.vault.vault import Vault, find_vault
 
 if TYPE_CHECKING:
@@ -167,6 +165,6 @@ def _file_info(path: str) -> Info:
         "metadata_size": header.metadata_size,
     }
     if isinstance(header.key_info, InlineKeyInfo):
-        return Info(N_("sealed file"), members | {"slots": describe(header.key_info.slots)})
+        return Info(N_("sealed file"), members | {"slots": describe(inline_slots(header, path))})
     members |= {"vault": header.key_info.vault, "key": header.key_info.key}
     return Info(N_("sealed file in a vault"), members)

@@ -19,7 +19,7 @@ from encvault.i18n import _
 from encvault.operations.places import each, header_of, is_alone, ledger_of, storage, unlocked
 from encvault.vault.archive import extract_archive
 from encvault.vault.catalog import read_catalog
-from encvault.vault.layout import SUFFIX, object_path, sealed_path
+from encvault.vault.layout import SUFFIX, object_path, opened_place, sealed_path
 from encvault.vault.open import OpenOptions, open_tree
 from encvault.vault.opening import open_sealed, read_part
 from encvault.vault.report import Event, Observer, Report
@@ -208,36 +208,38 @@ def cat(
 def _cat_in_vault(
     vault: Vault, inside: str, path: str, watcher: Observer
 ) -> Iterator[memoryview | bytes]:
-    sealed, first = _sealed_path(vault, inside, path)
+    sealed = _sealed_path(vault, inside, path)
     fd = open_sealed(vault.tree, sealed)
     try:
         reader = SealedReader(fd, vault.tree.show(sealed), Buffers())
         record, pieces = reader.open(vault)
-        if first is not None and reader.header.key_info.file != first:
-            raise NotSealed(path=path)
+        opened_place(vault.tree, sealed, reader.header, record, vault.layout)
+        if record.type in ("dir", "part"):
+            raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
         event = Event("cat", inside, reader.header.key_info.file, record.size)
         watcher.before_release([event])
         yield from pieces
     finally:
         os.close(fd)
     for index, file_id in enumerate(record.parts, start=1):
-        yield from read_part(vault.tree, vault, record, first, index, file_id)
+        file = reader.header.key_info.file
+        yield from read_part(vault.tree, vault, record, file, index, file_id)
 
 
-def _sealed_path(vault: Vault, inside: str, path: str) -> tuple[str, str | None]:
+def _sealed_path(vault: Vault, inside: str, path: str) -> str:
     if os.path.isdir(path):
         raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
     if vault.hidden:
         found = read_catalog(vault).files.get(inside)
         if found is None:
             raise SourceMissing(path=path)
-        return object_path(found.file), found.file
+        return object_path(found.file)
     if inside.endswith(SUFFIX) and vault.tree.exists(inside):
-        return inside, None
+        return inside
     sealed = sealed_path(inside)
     if not vault.tree.exists(sealed):
         raise SourceMissing(path=path)
-    return sealed, None
+    return sealed
 
 
 def open_from_stream(

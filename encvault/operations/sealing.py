@@ -42,7 +42,7 @@ from encvault.vault.vault import Vault, find_vault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from encvault.vault.manifest import Layout, VaultRecord
+    from encvault.vault.manifest import VaultLayout, VaultRecord
 
 
 DEFAULT_SUITE = Suite.AES_256_GCM
@@ -72,7 +72,7 @@ def init_vault(
                 path=path, vault=outer
             ),
         )
-    layout: Layout = "hidden" if hide_names else "visible"
+    layout: VaultLayout = "hidden" if hide_names else "visible"
     recipients = prompter.recipients(path)
     with storage(path):
         os.makedirs(path, exist_ok=True)
@@ -310,7 +310,7 @@ def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> I
     try:
         vault = Vault.load(path)
     except (NotAVault, SourceMissing):
-        layout: Layout = "hidden" if request.hide_names else "visible"
+        layout: VaultLayout = "hidden" if request.hide_names else "visible"
         suite = request.suite or DEFAULT_SUITE
         if request.dry_run:
             with tempfile.TemporaryDirectory() as empty:

@@ -7,8 +7,10 @@ name leave the folder.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import stat
 import tarfile
 import time
@@ -23,11 +25,12 @@ from encvault.errors import (
     MalformedRecord,
     SpecialFile,
     Unreadable,
+    UnsafePath,
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
-from encvault.i18n import _, system_reason
+from encvault.i18n import N_, _, system_reason
 from encvault.vault import attributes
 from encvault.vault.layout import archive_name, plain_name
 from encvault.vault.manifest import new_id
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
 _XATTR = "SCHILY.xattr."  # the key that GNU tar, bsdtar and star use
 _NS = 1_000_000_000
+_TIME = re.compile(r"(-?)(\d{1,18})(?:\.(\d*))?", re.ASCII)
 
 
 def seal_archive(
@@ -201,9 +205,8 @@ class _Packer:
         member.type = kind
         member.mode = stat.S_IMODE(status.st_mode)
         member.uid, member.gid = status.st_uid, status.st_gid
-        seconds, rest = divmod(status.st_mtime_ns, _NS)
         # a float would lose nanoseconds
-        member.pax_headers = {"mtime": f"{seconds}.{rest:09d}"}
+        member.pax_headers = {"mtime": _encode_time(status.st_mtime_ns)}
         return member
 
 
@@ -281,7 +284,7 @@ def extract_archive(
             calls.fsync(target.fd)
     except OSError as error:
         raise storage_error(error, target.path) from None
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:
         raise MalformedRecord(path=shown, reason=_(str(error))) from None
     finally:
         durable.discard_tree(target.fd, temporary)
@@ -313,10 +316,10 @@ class _Unpacker:
         record = _record_of(member, path)
         folder, name = split(path)
         if member.isdir():
-            self._inside.make_folders(path)
+            self._folder(path, path)
             self._folders.append((path, record))
             return
-        above = self._inside.make_folders(folder)
+        above = self._folder(folder, path)
         if member.issym():
             calls.symlink(os.fsencode(member.linkname), above, name)
             attributes.restore_symlink(above, name, record, own=False)
@@ -340,21 +343,46 @@ class _Unpacker:
         self._report.size += member.size
         self._observer.progress(1, member.size)
 
+    def _folder(self, folder: str, path: str) -> int:
+        try:
+            return self._inside.make_folders(folder)
+        except OSError as error:
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:  # a link or a file stands in its way
+                raise UnsafePath(path=self._shown, name=path) from None
+            raise
+
 
 def _path_of(pair: tuple[str, Record]) -> str:
     return pair[0]
 
 
+def _encode_time(time_ns: int) -> str:
+    """A time as pax spells it: decimal seconds, the sign before all of it."""
+    seconds, rest = divmod(abs(time_ns), _NS)
+    return f"{'-' if time_ns < 0 else ''}{seconds}.{rest:09d}"
+
+
+def _decode_time(text: str) -> int:
+    """Nanoseconds from what pax spells; digits beyond them are cut off.
+
+    Raises:
+        ValueError: not a decimal number.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(N_("a time that is none"))
+    sign, seconds, rest = found.groups()
+    value = int(seconds) * _NS + int((rest or "")[:9].ljust(9, "0"))
+    return -value if sign else value
+
+
 def _record_of(member: tarfile.TarInfo, path: str) -> Record:
-    text = member.pax_headers.get("mtime", str(member.mtime))
-    seconds, _dot, rest = text.partition(".")
-    mtime_ns = int(seconds) * _NS + int(rest[:9].ljust(9, "0") or 0)
     return Record(
         type="file",
         path=path,
         sealed_at_ns=0,
         mode=member.mode & 0o7777,
-        mtime_ns=mtime_ns,
+        mtime_ns=_decode_time(member.pax_headers.get("mtime") or str(int(member.mtime))),
         owner=(member.uid, member.gid),
         xattrs=tuple(
             (key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))

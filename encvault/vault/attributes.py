@@ -73,11 +73,7 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
         except OSError:
             lost.append(N_("owner"))
             mode = None if mode is None else mode & 0o777  # never set-uid for another owner
-    for name, value in record.xattrs:
-        try:
-            os.setxattr(fd, name, value)
-        except (OSError, AttributeError):
-            lost.append("xattr " + name)
+    lost += _restore_xattrs(fd, record, _KEPT_NAMESPACES if own else ("user.",))
     if mode is not None:
         try:
             os.fchmod(fd, mode)
@@ -90,6 +86,18 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
             os.utime(fd, ns=(record.mtime_ns, record.mtime_ns))
         except OSError:
             lost.append(N_("mtime"))
+    return lost
+
+
+def _restore_xattrs(fd: int, record: Record, namespaces: tuple[str, ...]) -> list[str]:
+    lost = []
+    for name, value in record.xattrs:
+        try:
+            if not name.startswith(namespaces):
+                raise PermissionError(name)
+            os.setxattr(fd, name, value)
+        except (OSError, AttributeError):
+            lost.append("xattr " + name)
     return lost
 
 

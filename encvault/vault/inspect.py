@@ -14,7 +14,6 @@ from encvault.errors import (
     EncvaultError,
     InvalidRequest,
     MalformedVault,
-    SwappedFile,
     Unreadable,
 )
 from encvault.fs import durable
@@ -27,11 +26,12 @@ from encvault.vault.layout import (
     belongs_to,
     object_path,
     opened_name,
+    opened_place,
     peek,
     plain_name,
 )
 from encvault.vault.manifest import FOLDER, MAX_RECORD_SIZE, RECORD_FILES, VaultRecord
-from encvault.vault.opening import check_moved, open_sealed, read_part
+from encvault.vault.opening import open_sealed, read_part
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, read_record
@@ -39,7 +39,6 @@ from encvault.vault.sealed import Buffers, SealedReader, read_record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.envelope import Record
     from encvault.fs.tree import Entry, Folder
     from encvault.vault.vault import Vault
 
@@ -243,6 +242,8 @@ def _verify_records(vault: Vault, problem: Problem) -> None:
                 raise MalformedVault(path=shown, reason=_("differs from its other copy"))
         except EncvaultError as error:
             problem(error)
+        except FileNotFoundError:
+            problem(MalformedVault(path=shown, reason=_("missing")))
         except OSError as error:
             problem(storage_error(error, shown))
 
@@ -299,29 +300,19 @@ def _verify_file(vault: Vault, target: _Target, buffers: Buffers) -> _Verified:
             reader = SealedReader(fd, shown, buffers)
             record, pieces = reader.open(vault)
             size = sum(len(piece) for piece in pieces)
-            moved = _check_place(vault, target, reader, record)
+            _name, moved = opened_place(
+                vault.tree, target.path, reader.header, record, vault.layout
+            )
         finally:
             os.close(fd)
         for index, file_id in enumerate(record.parts, start=1):
-            part = read_part(vault.tree, vault, record, target.file, index, file_id)
+            part = read_part(vault.tree, vault, record, target.file or "", index, file_id)
             size += sum(len(piece) for piece in part)
     except EncvaultError as error:
         return _Verified(error=error)
     except OSError as error:
         return _Verified(error=storage_error(error, shown, reading=True))
     return _Verified(size=size, moved=moved)
-
-
-def _check_place(vault: Vault, target: _Target, reader: SealedReader, record: Record) -> bool:
-    if target.file is not None:
-        if reader.header.key_info.file != target.file:
-            raise SwappedFile(path=reader.path, sealed_as=reader.header.key_info.file)
-        return False
-    folder, name = split(target.path)
-    if join(folder, opened_name(name, record.name)) == record.path:
-        return False
-    check_moved(vault.tree, folder, name, reader.header, record)
-    return True
 
 
 # -- list -----------------------------------------------------------------------------------

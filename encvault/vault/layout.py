@@ -6,15 +6,15 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, encode_base32, is_id
-from encvault.errors import FormatError
+from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, check_path, encode_base32, is_id
+from encvault.errors import FormatError, SwappedFile
 from encvault.fs import calls
 from encvault.fs.tree import join, split
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
-    from encvault.envelope import Header
+    from encvault.envelope import Header, Layout, Record
     from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
@@ -58,6 +58,49 @@ def opened_name(name: str, sealed_as: str) -> str:
     if sealed_name(sealed_as) == name or not name.endswith(SUFFIX):
         return sealed_as
     return plain_name(name)
+
+
+def opened_place(
+    tree: Tree, path: str, header: Header, record: Record, layout: Layout
+) -> tuple[str, bool]:
+    """The name to open a sealed file under, and whether it was moved since it was sealed.
+
+    Args:
+        tree: the vault's, or the folder of a file on its own.
+        path: of the sealed file in it.
+        header: of the sealed file.
+        record: of the sealed file.
+        layout: of the vault, or ``alone``.
+
+    Raises:
+        SwappedFile: it stands where another file belongs (docs/format.md section 6).
+        UnsafePath: its own name, without the ending, is none.
+    """
+    name = split(path)[1]
+    if layout == "hidden":
+        if header.key_info.file != name:
+            raise SwappedFile(path=tree.show(path), sealed_as=header.key_info.file)
+        return record.name, False
+    opened = opened_name(name, record.name)
+    if record.type == "archive":
+        opened = archive_name(opened)
+    check_path(opened, tree.show(path))
+    home = sealed_path(record.path)
+    if layout == "alone" or path == home:
+        return opened, False
+    try:
+        there = tree.exists(home)
+    except OSError:
+        there = False
+    if there:
+        other = peek(tree, *split(home))
+        if (
+            other is None
+            or not isinstance(other.key_info, VaultKeyInfo)
+            or other.key_info.file != header.key_info.file
+        ):
+            raise SwappedFile(path=tree.show(path), sealed_as=record.path)
+    return opened, True
 
 
 def object_folder(file_id: str) -> str:

@@ -23,7 +23,7 @@ from encvault.envelope import (
     encode_json,
     is_id,
 )
-from encvault.errors import MalformedVault, UnknownDataKey
+from encvault.errors import MalformedVault, UnknownDataKey, UnsupportedVersion
 from encvault.fs import calls, durable
 from encvault.i18n import N_, _
 from encvault.keyslots import Slot, check_slots, group, is_time, now_text
@@ -40,7 +40,7 @@ LOCK_FILE = f"{FOLDER}/lock"
 MAX_RECORD_SIZE = 1 << 20
 MAX_KEY_SIZE = 16_384
 
-Layout = Literal["visible", "hidden"]
+VaultLayout = Literal["visible", "hidden"]
 
 _KEY_FILE = re.compile(r"[a-z2-7]{26}\.json")
 _SIGNED = b"encvault/vault@v1\n"
@@ -75,7 +75,7 @@ class VaultRecord:
     created_at: str
     generation: int
     suite: Suite
-    layout: Layout
+    layout: VaultLayout
     hpke_public: bytes
     sign_public: bytes
     slots: tuple[Slot, ...] = field(hash=False)
@@ -116,6 +116,7 @@ class VaultRecord:
         """Read a vault record and check its signature.
 
         Raises:
+            UnsupportedVersion: made by a newer encvault.
             MalformedVault: a rule of docs/format.md section 6 is broken.
             WorkFactorTooLarge: a slot asks for too much work.
         """
@@ -125,12 +126,17 @@ class VaultRecord:
             value = decode_json(data[:-1])
             if not isinstance(value, dict):
                 raise ValueError(N_("not an object"))  # noqa: TRY004, TRY301 - as above
+            version = value["encvault"]
+            if type(version) is not int or version < 1:
+                raise ValueError(N_("version"))  # noqa: TRY301 - as above
+            if version > 1:
+                raise UnsupportedVersion(path=path, version=version)
             record = cls(
                 id=value["id"],
                 created_at=value["created_at"],
                 generation=value["generation"],
                 suite=Suite.from_label(value["suite"]),
-                layout=cast("Layout", value["layout"]),
+                layout=cast("VaultLayout", value["layout"]),
                 hpke_public=decode_base64(value["hpke_public"]),
                 sign_public=decode_base64(value["sign_public"]),
                 slots=check_slots(value["slots"], path),
@@ -147,7 +153,7 @@ class VaultRecord:
         return record
 
     def _check(self, value: dict[str, Any]) -> None:
-        if value.keys() != self._members().keys() | {"signature"} or value["encvault"] != 1:
+        if value.keys() != self._members().keys() | {"signature"}:
             raise ValueError(N_("wrong members"))
         if not is_id(self.id) or not is_time(self.created_at):
             raise ValueError(N_("id or time"))
@@ -279,11 +285,13 @@ def load_data_key(
     """
     try:
         data = durable.read_file(tree, f"{KEYS_FOLDER}/{key_id}.json", MAX_KEY_SIZE)
-        value = decode_json(data.removesuffix(b"\n"))
+        if not data.endswith(b"\n") or len(data) > MAX_KEY_SIZE:
+            raise ValueError(N_("cut off or too large"))  # noqa: TRY301 - as below
+        value = decode_json(data[:-1])
         wrapped = decode_base64(value.pop("wrapped"))
         if value.keys() != {"id", "vault", "suite", "created_at"}:
             raise ValueError(N_("members"))  # noqa: TRY301 - one way out for all that can be wrong
-        if (value["id"], value["vault"]) != (key_id, record.id):
+        if (value["id"], value["vault"]) != (key_id, record.id) or not is_time(value["created_at"]):
             raise ValueError(N_("id"))  # noqa: TRY301 - as above
         key = hpke.open(keys.hpke_seed.reveal(), wrapped, _KEY_BINDING + encode_json(value))
         suite = Suite.from_label(value["suite"])

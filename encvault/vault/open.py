@@ -145,7 +145,6 @@ class _OpenRun:
             tree=self.tree,
             keyring=self.vault,
             target=self.target,
-            hidden=self.vault.hidden,
             force=self.options.force,
             check=self.drops_sealed,
             threads=self.options.jobs or default_jobs(),
@@ -224,7 +223,6 @@ class _OpenRun:
                     target_dir=self.options.below_base(folder),
                     target_name=name,
                     temporary_id=new_id(),
-                    file=found.file,
                 )
 
     def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from encvault.crypto import NotAuthentic
-from encvault.envelope import VaultKeyInfo
 from encvault.errors import (
     Conflict,
     EncvaultError,
     MalformedRecord,
     MissingPart,
-    SwappedFile,
+    Truncated,
     VerificationFailed,
 )
 from encvault.fs import calls, durable
@@ -26,21 +25,14 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import (
-    archive_name,
-    object_folder,
-    object_path,
-    opened_name,
-    peek,
-    sealed_name,
-)
+from encvault.vault.layout import object_folder, object_path, opened_place
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from encvault.envelope import Header, Record
+    from encvault.envelope import Record
     from encvault.fs.tree import Stamp, Tree
 
 
@@ -54,7 +46,6 @@ class OpenTask:
         target_dir: folder in the target tree.
         target_name: final name, or None if it follows from the record.
         temporary_id: for the temporary name.
-        file: hidden layout: the file id that the header must have.
     """
 
     dir: str
@@ -63,7 +54,6 @@ class OpenTask:
     target_dir: str
     target_name: str | None
     temporary_id: str
-    file: str | None = None
 
     @property
     def path(self) -> str:
@@ -109,8 +99,6 @@ class OpenContext:
         tree: the vault's, or the folder of a file on its own.
         keyring: its keys.
         target: where to; in place the same tree.
-        hidden: layout.
-        in_vault: False for files on their own, whose place means nothing.
         force: replace a different file at the final name.
         check: whether to sync, read back and compare before the batch is returned: always,
             unless the sealed file stays where it is.
@@ -121,13 +109,16 @@ class OpenContext:
     tree: Tree
     keyring: Keyring
     target: Tree
-    hidden: bool = False
-    in_vault: bool = True
     force: bool = False
     check: bool = True
     threads: int = 1
     tick: Callable[[int], None] = lambda _size: None
     buffers: Buffers = field(default_factory=Buffers)
+
+    @property
+    def own(self) -> bool:
+        """Whether the files come from a vault; see `attributes.restore`."""
+        return self.keyring.layout != "alone"
 
     @property
     def share(self) -> int:
@@ -197,24 +188,35 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         record, pieces = reader.open(context.keyring)
         outcome.file = reader.header.key_info.file
         outcome.ids = (outcome.file, *record.parts)
-        outcome.name, outcome.moved = place(context, task, reader.header, record)
-        content = _all_parts(context, task, record, pieces)
+        layout = context.keyring.layout
+        own, outcome.moved = opened_place(context.tree, task.path, reader.header, record, layout)
+        outcome.name = task.target_name or own
+        if record.type in ("dir", "part"):
+            raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
+        content = _all_parts(context, outcome.file, record, pieces)
         folder = context.target.make_folders(task.target_dir)
         if not context.force and calls.exists(folder, outcome.name):
             outcome.same = _holds_same(folder, outcome.name, record, content)
-            outcome.size = reader.content_size if record.size is None else record.size
+            outcome.size = _content_size(folder, outcome.name, record)
             if not outcome.same:
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
             return []
-        if record.type == "file" and record.size is not None and is_ticked(record.size):
+        if record.parts or (record.type == "file" and is_ticked(record.size or 0)):
             if not reader.holds(_part_size(record, 0)):
                 _refuse(pieces)
-            outcome.size = record.size
+            outcome.size = record.size or 0
             return _write_large(context, task, reader, record, outcome)
         outcome.size = _write(context, task, record, content, outcome)
     finally:
         os.close(fd)
     return []
+
+
+def _content_size(folder: int, name: str, record: Record) -> int:
+    """Bytes of content, of which the file that is there already has the same."""
+    if record.size is not None:
+        return record.size
+    return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
 
 
 def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
@@ -224,64 +226,17 @@ def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
     raise AssertionError("opening: a body of the wrong size was read without an error")
 
 
-def place(context: OpenContext, task: OpenTask, header: Header, record: Record) -> tuple[str, bool]:
-    """The final name of an opened file, and whether it was moved since it was sealed.
-
-    Raises:
-        SwappedFile: it stands where another file belongs (docs/format.md section 6.1).
-        MalformedRecord: a record of the wrong layout.
-    """
-    shown = context.tree.show(task.path)
-    if record.type in ("part", "dir") or (record.parent is not None) != context.hidden:
-        raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
-    if context.hidden:
-        if header.key_info.file != task.file:
-            raise SwappedFile(path=shown, sealed_as=header.key_info.file)
-        return task.target_name or record.name, False
-    if task.target_name is not None:
-        return task.target_name, False
-    name = opened_name(task.name, record.name)
-    if record.type == "archive":
-        name = archive_name(name)
-    if not context.in_vault or join(task.dir, name) == record.path:
-        return name, False
-    check_moved(context.tree, task.dir, task.name, header, record)
-    return name, True
-
-
-def check_moved(tree: Tree, folder: str, name: str, header: Header, record: Record) -> None:
-    """Tell a moved or copied file, which is fine, from a swapped one.
-
-    Raises:
-        SwappedFile: another file stands where this one was sealed.
-    """
-    home, own = split(record.path)
-    try:
-        there = tree.exists(join(home, sealed_name(own)))
-    except OSError:
-        there = False
-    if not there:
-        return
-    other = peek(tree, home, sealed_name(own))
-    if (
-        other is None
-        or not isinstance(other.key_info, VaultKeyInfo)
-        or other.key_info.file != header.key_info.file
-    ):
-        raise SwappedFile(path=tree.show(join(folder, name)), sealed_as=record.path)
-
-
 def _all_parts(
-    context: OpenContext, task: OpenTask, record: Record, first: Iterator[memoryview]
+    context: OpenContext, file: str, record: Record, first: Iterator[memoryview]
 ) -> Iterator[memoryview]:
     """The content of a file and of its further parts, checked to be whole."""
     yield from first
     for index, file_id in enumerate(record.parts, start=1):
-        yield from read_part(context.tree, context.keyring, record, task.file, index, file_id)
+        yield from read_part(context.tree, context.keyring, record, file, index, file_id)
 
 
 def read_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str | None, index: int, file_id: str
+    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
 ) -> Iterator[memoryview]:
     """The content of one further part of a large file.
 
@@ -294,7 +249,7 @@ def read_part(
 
 @contextlib.contextmanager
 def open_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str | None, index: int, file_id: str
+    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
 ) -> Iterator[tuple[SealedReader, Record, Iterator[memoryview]]]:
     """One further part of a large file, and its record and content.
 
@@ -311,7 +266,7 @@ def open_part(
             as this position asks for.
     """
     path = object_path(file_id)
-    missing = MissingPart(path=tree.show(object_path(first or "")), part=file_id)
+    missing = MissingPart(path=tree.show(object_path(first)), part=file_id)
     try:
         fd = calls.open_read(tree.folder(object_folder(file_id)), file_id)
     except FileNotFoundError:
@@ -372,12 +327,12 @@ def _write(
     if record.type == "symlink":
         target = b"".join(map(bytes, content))
         calls.symlink(target, folder, temporary)
-        outcome.lost += attributes.restore_symlink(folder, temporary, record, own=context.in_vault)
+        outcome.lost += attributes.restore_symlink(folder, temporary, record, own=context.own)
         return len(target)
     fd = calls.create(folder, temporary)
     try:
         size = _write_content(context, fd, record, content)
-        outcome.lost += attributes.restore(fd, record, own=context.in_vault)
+        outcome.lost += attributes.restore(fd, record, own=context.own)
     finally:
         os.close(fd)
     return size
@@ -409,7 +364,7 @@ def _write_large(
     try:
         bodies = [_open_body(context, first, record, record, fd, 0)]
         for index, file_id in enumerate(record.parts, start=1):
-            with open_part(context.tree, context.keyring, record, task.file, index, file_id) as (
+            with open_part(context.tree, context.keyring, record, outcome.file, index, file_id) as (
                 reader,
                 part,
                 pieces,
@@ -419,7 +374,7 @@ def _write_large(
                 bodies.append(_open_body(context, reader, record, part, fd, index))
         if record.sparse:
             calls.truncate(fd, outcome.size)
-        outcome.lost += attributes.restore(fd, record, own=context.in_vault)
+        outcome.lost += attributes.restore(fd, record, own=context.own)
     finally:
         os.close(fd)
     return bodies
@@ -440,8 +395,10 @@ def _open_body(
     )
     try:
         body.open(reader.chunks(context.keyring), sparse=record.sparse)
-    except (NotAuthentic, CutShort):
-        raise reader.fault(context.keyring) from None
+    except NotAuthentic as error:
+        raise reader.corrupt(error) from None
+    except CutShort:
+        raise Truncated(path=reader.path, size=os.fstat(reader.fd).st_size) from None
     return body
 
 

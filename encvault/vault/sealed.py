@@ -10,7 +10,16 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from encvault.crypto import NotAuthentic, stream
-from encvault.envelope import FIXED_SIZE, Header, Record, decode_header, decode_record, header_size
+from encvault.crypto.suite import TAG_SIZE
+from encvault.envelope import (
+    FIXED_SIZE,
+    Header,
+    Record,
+    check_layout,
+    decode_header,
+    decode_record,
+    header_size,
+)
 from encvault.errors import (
     ChunkCorrupt,
     EncvaultError,
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from encvault.crypto.suite import Suite
+    from encvault.envelope import Layout
     from encvault.secret import Buffer, Secret
 
 PIECE_SIZE = 512 * 1024  # bytes per read: large enough to amortise a call, small enough for L2
@@ -33,6 +43,10 @@ PIECE_SIZE = 512 * 1024  # bytes per read: large enough to amortise a call, smal
 
 class Keyring(Protocol):
     """Where a sealed file's key comes from."""
+
+    @property
+    def layout(self) -> Layout:
+        """What kinds of records its files may have."""
 
     def key_for(self, header: Header, path: str) -> Secret:
         """The 32-byte input key of this file's body, or a named error."""
@@ -43,7 +57,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self.input = memoryview(bytearray(PIECE_SIZE))
-        self.output = memoryview(bytearray(stream.output_size(PIECE_SIZE)))
+        self.output = memoryview(bytearray(stream.output_size(PIECE_SIZE)))  # the larger way
 
 
 class SealWriter:
@@ -93,12 +107,16 @@ def encode_sealed(suite: Suite, key: Secret, header: bytes, record: bytes, conte
 
 
 class SealedReader:
-    """A sealed file, read once from the front.
+    """A sealed file, read once from the front; a pipe will do.
 
     Args:
         fd: the file at its start; it stays the caller's.
         path: for messages.
         buffers: reused between files.
+
+    Attributes:
+        header: decoded.
+        header_bytes: as they stand in the file.
 
     Raises:
         NotSealed, UnsupportedVersion, UnknownSuite, UnknownFlags, MalformedHeader: no key needed.
@@ -107,15 +125,13 @@ class SealedReader:
     def __init__(self, fd: int, path: str, buffers: Buffers) -> None:
         self.fd = fd
         self.path = path
-        self._buffers = buffers
-        count = calls.read_into(fd, buffers.input)
-        start = bytes(buffers.input[: min(count, FIXED_SIZE)])
-        size = header_size(start, path)
-        self.header_bytes = bytes(buffers.input[: min(count, size)])
+        self._input, self._output = buffers.input, buffers.output
+        self._filled = calls.read_into(fd, self._input)
+        self._at_end = self._filled < len(self._input)
+        size = header_size(bytes(self._input[: min(self._filled, FIXED_SIZE)]), path)
+        self.header_bytes = bytes(self._input[: min(self._filled, size)])
         self.header: Header = decode_header(self.header_bytes, path)
-        self._first = buffers.input[size:count]
-        self._at_end = count < PIECE_SIZE
-        self.content_size = 0
+        self._prefix = bytes(self._input[size : min(self._filled, size + stream.PREFIX_SIZE)])
 
     def open(self, keyring: Keyring) -> tuple[Record, Iterator[memoryview]]:
         """The metadata record and the content.
@@ -127,8 +143,7 @@ class SealedReader:
             HeaderTampered, ChunkCorrupt, Truncated, MalformedRecord, UnsafePath: also while
                 iterating.
         """
-        key = keyring.key_for(self.header, self.path)
-        plaintext = self._plaintext(key)
+        plaintext = self._plaintext(self.chunks(keyring))
         size = self.header.metadata_size
         held = bytearray()
         rest = memoryview(b"")
@@ -141,6 +156,7 @@ class SealedReader:
         if len(held) < size:
             raise MalformedRecord(path=self.path, reason=_("shorter than the header says"))
         record = decode_record(bytes(held), self.path)
+        check_layout(record, keyring.layout, self.path)
         return record, self._content(record, rest, plaintext)
 
     def chunks(self, keyring: Keyring) -> stream.ChunkReader:
@@ -148,91 +164,76 @@ class SealedReader:
 
         Raises:
             HeaderTampered: the key commitment does not match.
+            Truncated: the file ends before its body.
         """
         key = keyring.key_for(self.header, self.path)
-        prefix = os.pread(self.fd, stream.PREFIX_SIZE, len(self.header_bytes))
-        try:
-            return stream.ChunkReader(self.header.suite, key.reveal(), self.header_bytes, prefix)
-        except NotAuthentic:
-            raise HeaderTampered(path=self.path) from None
+        return _chunk_reader(self.path, self.header, self.header_bytes, self._prefix, key)
 
     def holds(self, content_size: int) -> bool:
         """Whether the size of the file is that of a body with so much content."""
         size = stream.body_size(self.header.metadata_size + content_size)
         return os.fstat(self.fd).st_size == len(self.header_bytes) + size
 
+    def corrupt(self, error: NotAuthentic) -> EncvaultError:
+        """The named error for a chunk that does not open."""
+        return _corrupt(self.path, self.header_bytes, error)
+
     def _content(
         self, record: Record, rest: memoryview, plaintext: Iterator[memoryview]
     ) -> Iterator[memoryview]:
+        size = len(rest)
         if rest:
-            self.content_size += len(rest)
             yield rest
         for piece in plaintext:
-            self.content_size += len(piece)
+            size += len(piece)
             yield piece
         expected = record.part_size if record.parts else record.size
-        if expected is not None and expected != self.content_size:
+        if expected is not None and expected != size:
             raise MalformedRecord(path=self.path, reason=_("its content is not as long as it says"))
 
-    def _plaintext(self, key: Secret) -> Iterator[memoryview]:
-        decryptor = stream.decryptor(self.header.suite, key.reveal(), self.header_bytes)
-        output = self._buffers.output
+    def _plaintext(self, chunks: stream.ChunkReader) -> Iterator[memoryview]:
+        start, index = len(self.header_bytes) + stream.PREFIX_SIZE, 0
+        position = self._filled  # in the file
         try:
-            count = decryptor.update_into(self._first, output)
-            if count:
-                yield output[:count]
-            while not self._at_end:
-                size = calls.read_into(self.fd, self._buffers.input)
-                self._at_end = size < PIECE_SIZE
-                count = decryptor.update_into(self._buffers.input[:size], output)
-                if count:
-                    yield output[:count]
-            last = decryptor.finalize()
-        except NotAuthentic:
-            raise locate_fault(self.fd, self.path, self.header, self.header_bytes, key) from None
-        if last:
-            yield memoryview(last)
+            while True:
+                sealed = self._input[start : self._filled]
+                rest = len(sealed) % stream.SEALED_CHUNK_SIZE
+                last = self._at_end and rest >= TAG_SIZE
+                if not last:
+                    sealed = sealed[: len(sealed) - rest]
+                if count := chunks.open_into(index, sealed, self._output, last=last):
+                    yield self._output[:count]
+                if last:
+                    return
+                if self._at_end:
+                    raise Truncated(path=self.path, size=position)
+                index += len(sealed) // stream.SEALED_CHUNK_SIZE
+                self._input[:rest] = self._input[self._filled - rest : self._filled]
+                wanted = len(self._input) - rest
+                count = calls.read_into(self.fd, self._input[rest:])
+                position += count
+                self._at_end = count < wanted
+                start, self._filled = 0, rest + count
+        except NotAuthentic as error:
+            raise self.corrupt(error) from None
 
-    def fault(self, keyring: Keyring) -> EncvaultError:
-        """The named error for a body of which a chunk did not open."""
-        key = keyring.key_for(self.header, self.path)
-        return locate_fault(self.fd, self.path, self.header, self.header_bytes, key)
 
-
-def locate_fault(
-    fd: int, path: str, header: Header, header_bytes: bytes, key: Secret
-) -> EncvaultError:
-    """The named error for a body that did not open: where it is damaged."""
-    offset = len(header_bytes)
-    size = os.fstat(fd).st_size - offset
-    prefix = os.pread(fd, stream.PREFIX_SIZE, offset)
+def _chunk_reader(
+    path: str, header: Header, header_bytes: bytes, prefix: bytes, key: Secret
+) -> stream.ChunkReader:
+    if len(prefix) < stream.PREFIX_SIZE:
+        raise Truncated(path=path, size=len(header_bytes) + len(prefix))
     try:
-        reader = stream.ChunkReader(header.suite, key.reveal(), header_bytes, prefix)
+        return stream.ChunkReader(header.suite, key.reveal(), header_bytes, prefix)
     except NotAuthentic:
-        if len(prefix) < stream.PREFIX_SIZE:
-            return Truncated(path=path, size=offset + size)
-        return HeaderTampered(path=path)
-    try:
-        stream.plaintext_size(size)
-    except ValueError:
-        whole = False
-    else:
-        whole = True
-    index = 0
-    while True:
-        start, span = reader.span(index)
-        chunk = os.pread(fd, span, offset + start)
-        last = len(chunk) < span
-        if last and not whole:
-            return Truncated(path=path, size=offset + size)
-        try:
-            reader.open(index, chunk, last=last)
-        except NotAuthentic:
-            return ChunkCorrupt(path=path, index=index, offset=offset + start)
-        if last:
-            # the bytes open now: they changed between the two reads, or the memory is at fault
-            return ChunkCorrupt(path=path, index=index, offset=offset + start)
-        index += 1
+        raise HeaderTampered(path=path) from None
+
+
+def _corrupt(path: str, header_bytes: bytes, error: NotAuthentic) -> EncvaultError:
+    if error.chunk_index is None:
+        raise AssertionError("sealed: a chunk that does not open has an index")
+    offset = len(header_bytes) + stream.ChunkReader.span(error.chunk_index)[0]
+    return ChunkCorrupt(path=path, index=error.chunk_index, offset=offset)
 
 
 def read_header(fd: int, path: str) -> Header:
@@ -254,7 +255,7 @@ def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, i
     """A sealed file's header and record, by random access to its first chunks.
 
     Returns:
-        Header, record and the plaintext size that the file's size implies, not yet verified.
+        Header, record and the content size that the file's size implies, not yet verified.
 
     Raises:
         FormatError, IntegrityError: as `SealedReader.open`.
@@ -265,24 +266,25 @@ def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, i
         start = os.pread(fd, offset, 0)
     header_bytes = start[:offset]
     header = decode_header(header_bytes, path)
-    key = keyring.key_for(header, path)
-    body = os.fstat(fd).st_size - offset
+    prefix = os.pread(fd, stream.PREFIX_SIZE, offset)
+    chunks = _chunk_reader(path, header, header_bytes, prefix, keyring.key_for(header, path))
+    size = os.fstat(fd).st_size
     plaintext = bytearray()
+    index, last = 0, False
+    while len(plaintext) < header.metadata_size and not last:
+        at, span = chunks.span(index)
+        last = offset + at + span > size
+        try:
+            plaintext += chunks.open(index, os.pread(fd, span, offset + at), last=last)
+        except NotAuthentic as error:
+            raise _corrupt(path, header_bytes, error) from None
+        index += 1
     try:
-        total = stream.plaintext_size(body)
-        prefix = os.pread(fd, stream.PREFIX_SIZE, offset)
-        reader = stream.ChunkReader(header.suite, key.reveal(), header_bytes, prefix)
-        index = 0
-        while len(plaintext) < header.metadata_size:
-            at, span = reader.span(index)
-            last = at + span > body
-            plaintext += reader.open(index, os.pread(fd, span, offset + at), last=last)
-            if last:
-                break
-            index += 1
-    except (NotAuthentic, ValueError):
-        raise locate_fault(fd, path, header, header_bytes, key) from None
+        total = stream.plaintext_size(size - offset)
+    except ValueError:
+        raise Truncated(path=path, size=size) from None
     if len(plaintext) < header.metadata_size:
         raise MalformedRecord(path=path, reason=_("shorter than the header says"))
     record = decode_record(bytes(plaintext[: header.metadata_size]), path)
+    check_layout(record, keyring.layout, path)
     return header, record, total - header.metadata_size

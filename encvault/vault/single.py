@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from encvault.crypto.suite import Suite
+    from encvault.envelope import Layout
     from encvault.keyslots import Identity, Recipient, Slot
 
 STREAM_NAME = "stdin"
@@ -53,6 +54,8 @@ class SlotKeyring:
             identity is lazy (`encvault.cli.secrets`).
     """
 
+    layout: Layout = "alone"
+
     def __init__(self, identities: Sequence[Identity]) -> None:
         self._identities = identities
 
@@ -64,14 +67,23 @@ class SlotKeyring:
             MalformedHeader, WorkFactorTooLarge: its slots break a rule.
             NoMatchingKeyslot: no identity opens one.
         """
-        info = header.key_info
-        if not isinstance(info, InlineKeyInfo):
-            raise ForeignFile(path=path, vault=info.vault)
-        try:
-            slots = check_slots(info.slots, path)
-        except ValueError as error:
-            raise MalformedHeader(path=path, reason=_(str(error))) from None
-        return unwrap_any(slots, self._identities, path)
+        return unwrap_any(inline_slots(header, path), self._identities, path)
+
+
+def inline_slots(header: Header, path: str) -> tuple[Slot, ...]:
+    """The keyslots of a file on its own.
+
+    Raises:
+        ForeignFile: the file needs its vault.
+        MalformedHeader, WorkFactorTooLarge: the slots break a rule.
+    """
+    info = header.key_info
+    if not isinstance(info, InlineKeyInfo):
+        raise ForeignFile(path=path, vault=info.vault)
+    try:
+        return check_slots(info.slots, path)
+    except ValueError as error:
+        raise MalformedHeader(path=path, reason=_(str(error))) from None
 
 
 def make_key(recipients: Sequence[Recipient], what: str) -> tuple[Secret, tuple[Slot, ...]]:
@@ -194,7 +206,6 @@ def open_file(
             tree=source,
             keyring=_Remembering(SlotKeyring(identities)),
             target=target,
-            in_vault=False,
             force=force,
             check=drops,
             threads=default_jobs(),
@@ -219,6 +230,8 @@ def open_file(
 
 class _Remembering:
     """Unwraps a file's key once, though the file is read twice: Argon2 is slow on purpose."""
+
+    layout: Layout = "alone"
 
     def __init__(self, inner: SlotKeyring) -> None:
         self._inner = inner

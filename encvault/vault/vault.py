@@ -26,8 +26,8 @@ from encvault.vault.manifest import (
     KEYS_FOLDER,
     LOCK_FILE,
     RECORD_FILES,
-    Layout,
     VaultKeys,
+    VaultLayout,
     VaultRecord,
     load_data_key,
     load_record,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from encvault.crypto.suite import Suite
+    from encvault.envelope import Layout
     from encvault.keyslots import Identity, Recipient
 
 
@@ -96,7 +97,7 @@ class Vault:
 
     @classmethod
     def create(
-        cls, path: str, recipients: Sequence[Recipient], *, suite: Suite, layout: Layout
+        cls, path: str, recipients: Sequence[Recipient], *, suite: Suite, layout: VaultLayout
     ) -> Self:
         """Make a vault in an existing folder.
 
@@ -141,7 +142,7 @@ class Vault:
         return vault
 
     @classmethod
-    def imagine(cls, path: str, *, suite: Suite, layout: Layout) -> Self:
+    def imagine(cls, path: str, *, suite: Suite, layout: VaultLayout) -> Self:
         """A vault that does not exist yet, in an existing folder, to plan for."""
         record = VaultRecord(new_id(), now_text(), 1, suite, layout, b"", b"", ())
         return cls(Tree(path), record)
@@ -179,6 +180,11 @@ class Vault:
     def path(self) -> str:
         """The vault's folder."""
         return self.tree.path
+
+    @property
+    def layout(self) -> Layout:
+        """How names are kept."""
+        return self.record.layout
 
     @property
     def hidden(self) -> bool:

@@ -655,6 +655,8 @@ def read_vault_record(path: Path) -> dict[str, Any]:
     if len(raw) > 1 << 20 or raw[-1:] != b"\n":
         raise MalformedVault(path.name)
     value = decode(raw[:-1], MalformedVault)
+    if isinstance(value, dict) and type(value.get("encvault")) is int and value["encvault"] > 1:
+        raise UnsupportedVersion(path.name)
     members(value, MalformedVault, VAULT, {})
     check_slots(value["slots"], MalformedVault)
     signed = canonical({name: value[name] for name in value if name != "signature"})

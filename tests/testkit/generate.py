@@ -733,7 +733,9 @@ def vault_records() -> Iterator[Case]:
         for index, value in enumerate(values, 1):
             vault = visible().write_records(**{name: value})
             fault = f"{name} is {str(value)[:20]!r}"
-            yield case(f"record-{name}-wrong-{index}", fault, vault)
+            newer = name == "encvault" and value == 2
+            error = "UnsupportedVersion" if newer else "MalformedVault"
+            yield case(f"record-{name}-wrong-{index}", fault, vault, error)
     signature = reader.b64(good["signature"])
     for name, raw_signature in (
         ("changed", signature[:-1] + bytes([signature[-1] ^ 1])),
