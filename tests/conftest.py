@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,3 +65,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     """The command line, in this process, with a password hash that costs nothing."""
     monkeypatch.setattr("encvault.cli.secrets.kdf.DEFAULT", CHEAPEST)
     return Command(monkeypatch, capfd)
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A new folder that every user may enter and write to, unlike `tmp_path`."""
+    folder = Path(tempfile.mkdtemp(prefix="encvault-test-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)

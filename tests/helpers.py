@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from encvault import cli, operations
 from encvault.crypto import hpke
 from encvault.keyslots import KeyIdentity, PublicKeyRecipient
 from encvault.secret import Secret
+from encvault.vault import attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
 
     from encvault.vault.report import Observer, Report
 
+Result = TypeVar("Result")
+
 SEED = bytes(range(32))
+NOBODY = 65_534
 RECIPIENT = PublicKeyRecipient(hpke.public_key(SEED), label="test")
 
 
@@ -121,3 +127,53 @@ class Command:
             text.detach()
         captured = self._capfd.readouterr()
         return Ran(code, captured.out, captured.err)
+
+
+def in_child(function: Callable[[], Result], *, uid: int | None = None) -> Result:
+    """What the function returns or raises in a forked child, as another user if root may.
+
+    Without root the child stays who it is, which is an ordinary user as well.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        try:
+            if uid is not None and os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                attributes.IS_PRIVILEGED = False
+            answer = (True, function())
+        except BaseException as error:  # noqa: BLE001 - the parent raises it
+            answer = (False, error)
+        with os.fdopen(write, "wb") as pipe:
+            pickle.dump(answer, pipe)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    good, value = pickle.loads(data)
+    if not good:
+        raise value
+    return value  # type: ignore[no-any-return]  # what the function returned
+
+
+def everything(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Every byte, mode and time below a folder, the folder and vaults included."""
+    found = {}
+    for path in (root, *sorted(root.rglob("*"))):
+        status = path.lstat()
+        content = b""
+        if stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        elif stat.S_ISLNK(status.st_mode):
+            content = os.readlink(os.fsencode(path))
+        found[str(path.relative_to(root))] = (
+            status.st_ino,
+            status.st_mode,
+            status.st_mtime_ns,
+            content,
+        )
+    return found
