@@ -200,6 +200,11 @@ def test_a_reader_needs_no_lock_where_none_can_be_made(public_path: Path) -> Non
     assert in_child(look, uid=NOBODY) == []
 
 
+def test_reading_makes_no_lock_file(tree: Tree, tmp_path: Path) -> None:
+    durable.Lock(tree, "lock", reading=True).release()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unnamed_holder_is_still_an_error(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     other = os.open(tmp_path / "lock", os.O_RDWR)

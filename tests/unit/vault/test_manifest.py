@@ -1,0 +1,387 @@
+"""The vault's record, kept twice and signed, and its data keys (docs/format.md sections 6, 7)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from helpers import RECIPIENT, keys
+
+from encvault.crypto import hpke
+from encvault.crypto.suite import Suite
+from encvault.envelope import encode_base64, encode_json
+from encvault.errors import (
+    EncvaultError,
+    MalformedVault,
+    NotAVault,
+    UnknownDataKey,
+    WorkFactorTooLarge,
+)
+from encvault.secret import Secret
+from encvault.vault import manifest
+from encvault.vault.manifest import VaultKeys, VaultRecord
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+A, B = manifest.RECORD_FILES
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    with Vault.create(
+        str(tmp_path), [RECIPIENT], suite=Suite.AES_256_GCM, layout="visible"
+    ) as made:
+        yield made
+
+
+def vault_keys(vault: Vault) -> VaultKeys:
+    if vault._keys is None:
+        raise AssertionError("the fixture's vault is unlocked")
+    return vault._keys
+
+
+def next_generation(vault: Vault, **changes: Any) -> VaultRecord:
+    changed = replace(vault.record, generation=vault.record.generation + 1, **changes)
+    return changed.sign(vault_keys(vault))
+
+
+# -- the two copies -------------------------------------------------------------------------
+
+
+def test_the_record_is_written_twice_and_is_the_same(vault: Vault, tmp_path: Path) -> None:
+    one, two = (tmp_path / A).read_bytes(), (tmp_path / B).read_bytes()
+    assert one == two == vault.record.encode()
+    assert one.endswith(b"}\n")
+    assert manifest.load_record(vault.tree) == vault.record
+
+
+def tear(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "zeros":
+        path.write_bytes(bytes(len(data)))
+    elif how == "flipped":
+        path.write_bytes(data.replace(b'"visible"', b'"hidden"'))
+    else:
+        path.unlink()
+        path.symlink_to("elsewhere")
+
+
+TEARS = ["gone", "empty", "cut", "zeros", "flipped", "link"]
+
+
+@pytest.mark.parametrize("how", TEARS)
+@pytest.mark.parametrize("torn", [A, B])
+def test_one_torn_copy_costs_nothing(vault: Vault, tmp_path: Path, torn: str, how: str) -> None:
+    tear(tmp_path / torn, how)
+    assert manifest.load_record(vault.tree) == vault.record
+    with Vault.load(str(tmp_path)) as again:
+        again.unlock(keys().identities(""))
+        assert again.is_unlocked
+
+
+@pytest.mark.parametrize("how", [how for how in TEARS if how not in ("gone", "link")])
+def test_two_torn_copies_are_a_malformed_vault(vault: Vault, tmp_path: Path, how: str) -> None:
+    for name in (A, B):
+        tear(tmp_path / name, how)
+    with pytest.raises(MalformedVault) as caught:
+        Vault.load(str(tmp_path))
+    assert caught.value.exit_code == 65
+
+
+def test_one_gone_and_one_torn_is_malformed_and_not_missing(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / A).unlink()
+    tear(tmp_path / B, "cut")
+    with pytest.raises(MalformedVault) as caught:
+        Vault.load(str(tmp_path))
+    assert caught.value.path == str(tmp_path / B)
+
+
+def test_without_any_record_there_is_no_vault(vault: Vault, tmp_path: Path) -> None:
+    for name in (A, B):
+        (tmp_path / name).unlink()
+    with pytest.raises(NotAVault):
+        Vault.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("newer", [A, B])
+def test_the_higher_generation_counts(vault: Vault, tmp_path: Path, newer: str) -> None:
+    record = next_generation(vault)
+    (tmp_path / newer).write_bytes(record.encode())
+    assert manifest.load_record(vault.tree) == record
+    manifest.store_record(vault.tree, record)
+    assert (tmp_path / A).read_bytes() == (tmp_path / B).read_bytes() == record.encode()
+
+
+def test_a_higher_generation_that_is_not_signed_does_not_count(
+    vault: Vault, tmp_path: Path
+) -> None:
+    forged = replace(vault.record, generation=99)
+    (tmp_path / B).write_bytes(forged.encode())
+    assert manifest.load_record(vault.tree) == vault.record
+
+
+def test_a_crash_between_the_copies_leaves_a_whole_record(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = next_generation(vault)
+    real = manifest.durable.write_file
+    written: list[str] = []
+
+    def stop(tree: Any, folder: str, name: str, data: bytes, **options: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(name)
+        real(tree, folder, name, data, **options)
+
+    monkeypatch.setattr(manifest.durable, "write_file", stop)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.store_record(vault.tree, record)
+    assert written == ["vault.a.json"]
+    assert manifest.load_record(vault.tree) == record
+    assert VaultRecord.decode((tmp_path / B).read_bytes(), "b") == vault.record
+
+
+# -- the record's rules ---------------------------------------------------------------------
+
+
+def test_the_signature_and_the_keys_follow_from_the_secret_as_the_page_says(vault: Vault) -> None:
+    secret = bytes(vault_keys(vault).secret.reveal())
+
+    def expand(label: bytes) -> bytes:
+        return HKDFExpand(hashes.SHA256(), 32, label).derive(secret)
+
+    signer = Ed25519PrivateKey.from_private_bytes(expand(b"encvault/vault/sign@v1"))
+    members = json.loads(vault.record.encode())
+    signature = members.pop("signature")
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert encode_base64(signer.sign(b"encvault/vault@v1\n" + text.encode())) == signature
+    assert members["sign_public"] == encode_base64(signer.public_key().public_bytes_raw())
+    hpke_public = hpke.public_key(expand(b"encvault/vault/hpke@v1"))
+    assert members["hpke_public"] == encode_base64(hpke_public)
+
+
+def signed(vault: Vault, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The record after a change by someone who has the vault secret."""
+    members = json.loads(vault.record.encode())
+    del members["signature"]
+    change(members)
+    seed = bytes(vault_keys(vault).sign_seed.reveal())
+    mark = Ed25519PrivateKey.from_private_bytes(seed).sign(
+        b"encvault/vault@v1\n" + encode_json(members)
+    )
+    return encode_json(members | {"signature": encode_base64(mark)}) + b"\n"
+
+
+def test_a_signed_change_is_read(vault: Vault) -> None:
+    data = signed(vault, lambda members: members.update(generation=5))
+    assert VaultRecord.decode(data, "x").generation == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda members: members.update(encvault=2),
+        lambda members: members.update(more=1),
+        lambda members: members.pop("suite"),
+        lambda members: members.pop("id"),
+        lambda members: members.update(id="short"),
+        lambda members: members.update(id=5),
+        lambda members: members.update(created_at="yesterday"),
+        lambda members: members.update(generation=0),
+        lambda members: members.update(generation="1"),
+        lambda members: members.update(generation=True),
+        lambda members: members.update(suite="des"),
+        lambda members: members.update(suite=[]),
+        lambda members: members.update(layout="flat"),
+        lambda members: members.update(layout=[]),
+        lambda members: members.update(hpke_public="?"),
+        lambda members: members.update(hpke_public=encode_base64(bytes(31))),
+        lambda members: members.update(sign_public=encode_base64(bytes(5))),
+        lambda members: members.update(slots=[]),
+        lambda members: members.update(slots={}),
+    ],
+)
+def test_records_that_must_be_refused_even_when_signed(
+    vault: Vault, change: Callable[[dict[str, Any]], object]
+) -> None:
+    with pytest.raises(MalformedVault):
+        VaultRecord.decode(signed(vault, change), "x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}\n",
+        b"[]\n",
+        b"5\n",
+        b"\xff\n",
+        b"[" * 100_000 + b"\n",
+        b" " * (manifest.MAX_RECORD_SIZE + 1) + b"\n",
+    ],
+)
+def test_what_is_no_record(data: bytes) -> None:
+    with pytest.raises(MalformedVault):
+        VaultRecord.decode(data, "x")
+
+
+def test_the_last_byte_is_a_line_feed_and_the_text_canonical(vault: Vault) -> None:
+    data = vault.record.encode()
+    for wrong in (data[:-1], data + b"\n", data.replace(b",", b", ", 1), b" " + data):
+        with pytest.raises(MalformedVault):
+            VaultRecord.decode(wrong, "x")
+
+
+def test_each_flipped_byte_of_a_record_is_noticed(vault: Vault) -> None:
+    data = vault.record.encode()
+    for at in range(0, len(data), 41):
+        wrong = bytearray(data)
+        wrong[at] ^= 1
+        with pytest.raises(EncvaultError):
+            VaultRecord.decode(bytes(wrong), "x")
+
+
+def test_a_slot_that_would_exhaust_this_machine_is_refused(vault: Vault) -> None:
+    slot = {
+        "id": "a" * 13,
+        "kind": "password",
+        "label": "",
+        "created_at": "2026-01-01T00:00:00Z",
+        "kdf": {
+            "name": "argon2id",
+            "memory_kib": 1 << 30,
+            "passes": 1,
+            "lanes": 1,
+            "salt": encode_base64(bytes(16)),
+        },
+        "wrapped": encode_base64(bytes(104)),
+    }
+    with pytest.raises(WorkFactorTooLarge):
+        VaultRecord.decode(signed(vault, lambda members: members.update(slots=[slot])), "x")
+
+
+def test_exchanged_public_keys_are_noticed_by_who_can_open(vault: Vault, tmp_path: Path) -> None:
+    """A thief of future files puts in a key pair of his own, and signs with it."""
+    theirs = VaultKeys(Secret(os.urandom(32)))
+    hpke_public, sign_public = theirs.public
+    forged = replace(vault.record, generation=2, hpke_public=hpke_public, sign_public=sign_public)
+    manifest.store_record(vault.tree, forged.sign(theirs))
+    with Vault.load(str(tmp_path)) as again:
+        assert again.record.fingerprint != vault.record.fingerprint
+        with pytest.raises(MalformedVault, match="public keys"):
+            again.unlock(keys().identities(""))
+        assert not again.is_unlocked
+
+
+def test_fingerprints_depend_on_id_and_keys(vault: Vault) -> None:
+    fingerprint = vault.record.fingerprint
+    assert len(fingerprint) == 39
+    assert replace(vault.record, generation=9).fingerprint == fingerprint
+    assert replace(vault.record, id="b" * 25 + "a").fingerprint != fingerprint
+    assert replace(vault.record, sign_public=bytes(32)).fingerprint != fingerprint
+
+
+# -- data keys ------------------------------------------------------------------------------
+
+
+def load(vault: Vault, key_id: str) -> tuple[Suite, bytes]:
+    suite, key = manifest.load_data_key(vault.tree, vault.record, vault_keys(vault), key_id, "f")
+    return suite, bytes(key.reveal())
+
+
+def test_a_data_key_is_made_without_and_opened_with_the_secret(
+    vault: Vault, tmp_path: Path
+) -> None:
+    with Vault.load(str(tmp_path)) as locked:
+        key_id, key = locked.new_data_key()
+        other_id, other = locked.new_data_key()
+    assert load(vault, key_id) == (Suite.AES_256_GCM, bytes(key.reveal()))
+    assert load(vault, other_id)[1] == bytes(other.reveal()) != bytes(key.reveal())
+    names = sorted(path.name for path in (tmp_path / ".encvault/keys").iterdir())
+    assert names == sorted([f"{key_id}.json", f"{other_id}.json"])
+    assert all(manifest.is_key_file(name) for name in names)
+    for name in (key_id, f"{key_id}.json.bak", "x.json"):
+        assert not manifest.is_key_file(name)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _data: b"",
+        lambda _data: b"[]\n",
+        lambda _data: b"{}\n",
+        lambda data: data[:-9],
+        lambda data: data.replace(b"aes-256-gcm", b"sm4-gcm"),
+        lambda data: data.replace(b"aes-256-gcm", b"des"),
+        lambda data: data.replace(b'"created_at":"2', b'"created_at":"3'),
+        lambda data: data.replace(b'{"created_at"', b'{"a":1,"created_at"'),
+        lambda data: data.replace(b'"wrapped":"', b'"wrapped":"AAAA'),
+        lambda data: data + b" " * 20_000,
+    ],
+)
+def test_a_damaged_data_key_is_named(
+    vault: Vault, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    key_id, _key = vault.new_data_key()
+    path = tmp_path / f".encvault/keys/{key_id}.json"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UnknownDataKey) as caught:
+        load(vault, key_id)
+    assert caught.value.fields() == {"path": "f", "key": key_id}
+
+
+def test_a_data_key_of_another_name_vault_or_secret_is_refused(
+    vault: Vault, tmp_path: Path
+) -> None:
+    keys_folder = tmp_path / ".encvault/keys"
+    one, _key = vault.new_data_key()
+    two, _key = vault.new_data_key()
+    (keys_folder / f"{one}.json").write_bytes((keys_folder / f"{two}.json").read_bytes())
+    with pytest.raises(UnknownDataKey):
+        load(vault, one)
+    assert load(vault, two)
+    # who knows only the public key cannot give a key that this vault did not make another size
+    value = {
+        "id": one,
+        "vault": vault.record.id,
+        "suite": "aes-256-gcm",
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    binding = b"encvault/data-key@v1\0" + encode_json(value)
+    short = hpke.seal(vault.record.hpke_public, bytes(16), binding)
+    foreign = hpke.seal(hpke.public_key(bytes(32)), bytes(32), binding)
+    for wrapped in (short, foreign):
+        data = encode_json(value | {"wrapped": encode_base64(wrapped)}) + b"\n"
+        (keys_folder / f"{one}.json").write_bytes(data)
+        with pytest.raises(UnknownDataKey):
+            load(vault, one)
+
+
+def test_wiping_forgets_all_keys(vault: Vault) -> None:
+    held = vault_keys(vault)
+    vault.close()
+    assert not held.secret
+    assert not held.hpke_seed
+    assert not held.sign_seed
+    assert not vault.is_unlocked
+
+
+def test_ids_are_fresh_and_of_the_format() -> None:
+    made = {manifest.new_id() for _ in range(100)}
+    assert len(made) == 100
+    assert all(len(item) == 26 for item in made)
