@@ -1,0 +1,626 @@
+"""Sealed archives: what GNU tar makes of ours, and what we make of a hostile one."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import stat
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import NOBODY, SEED, in_child, keys, snapshot, unseal, write_tree
+
+from encvault import operations
+from encvault.errors import (
+    CannotCreate,
+    ChangedInArchive,
+    DestinationExists,
+    EncvaultError,
+    InvalidRequest,
+    MalformedRecord,
+    OutOfSpace,
+    SpecialFile,
+    Unreadable,
+    UnsafePath,
+    VaultBusy,
+)
+from encvault.fs import calls
+from encvault.fs.tree import Tree
+from encvault.keyslots import KeyIdentity
+from encvault.secret import Secret
+from encvault.vault import archive
+from encvault.vault.plan import SealOptions
+from encvault.vault.report import Event, Observer, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "docs"
+    write_tree(root, big=1_500_000)
+    os.setxattr(root / "empty", "user.note", b"\0\xff=\n")
+    with open(os.fsencode(root) + b"/latin-\xe9", "wb") as file:
+        file.write(b"content")
+    deep = root / "a-folder-name-of-forty-characters-exactly" / ("d" * 90)
+    deep.mkdir(parents=True)
+    (deep / ("f" * 120)).write_text("a path of more than 256 bytes")
+    (deep / "link").symlink_to("t" * 150)
+    for path in (*deep.iterdir(), deep, deep.parent, root / "empty"):
+        os.utime(path, ns=(10**18 + 7, 10**18 + 7), follow_symlinks=False)
+    return root
+
+
+def pack(output: Path, *sources: Path, observer: Observer | None = None, **options: Any) -> Report:
+    request = operations.SealRequest(paths=tuple(map(str, sources)), archive=str(output), **options)
+    return operations.seal(request, keys(), observer)
+
+
+def tar_of(path: Path) -> bytes:
+    return b"".join(map(bytes, operations.cat(str(path), keys())))
+
+
+def gnu_tar(*arguments: str, data: bytes) -> bytes:
+    done = subprocess.run(["tar", *arguments], input=data, capture_output=True, check=True)
+    return done.stdout
+
+
+# -- what others make of it -----------------------------------------------------------------
+
+
+def test_gnu_tar_extracts_the_same_tree(tree: Path, tmp_path: Path) -> None:
+    assert pack(tmp_path / "a.sealed", tree).problems == []
+    out = tmp_path / "out"
+    out.mkdir()
+    data = tar_of(tmp_path / "a.sealed")
+    gnu_tar("-x", "-p", "--xattrs", "-C", str(out), "-f", "-", data=data)
+    assert snapshot(out) == snapshot(tree)
+    assert os.getxattr(out / "empty", "user.note") == b"\0\xff=\n"
+
+
+def test_python_reads_the_same_members(tree: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "a.sealed", tree)
+    with tarfile.open(
+        fileobj=io.BytesIO(tar_of(tmp_path / "a.sealed")), errors="surrogateescape"
+    ) as tar:
+        members = {member.name: member for member in tar}
+        assert set(members) == set(snapshot(tree))
+        big = tar.extractfile("big")
+        assert big is not None
+        assert big.read() == (tree / "big").read_bytes()
+    assert members["src/link"].linkname == "../nowhere/at all"
+    assert members["src/run.sh"].mode == 0o755
+    assert members["hollow"].isdir()
+    assert not any(name.startswith(("/", ".")) for name in members)
+
+
+def test_an_opened_archive_is_a_tar_file(tree: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "a.tar.sealed", tree)
+    unseal(tmp_path / "a.tar.sealed")
+    assert tarfile.is_tarfile(tmp_path / "a.tar")
+    listed = gnu_tar("-t", "-f", "-", data=(tmp_path / "a.tar").read_bytes())
+    assert b"src/run.sh\n" in listed
+
+
+def test_we_read_what_gnu_tar_made(tree: Path, tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["tar", "-c", "--format=posix", "--xattrs", "-C", str(tree), *sorted(os.listdir(tree))],
+        capture_output=True,
+        check=True,
+    ).stdout
+    report = extract(tmp_path / "out", made)
+    assert report.problems == []
+    assert snapshot(tmp_path / "out") == snapshot(tree)
+
+
+def test_a_file_of_more_than_eight_gibibytes_has_a_pax_size(tmp_path: Path) -> None:
+    # the field of the old header ends at 8 GiB
+    (tmp_path / "big").touch()
+    os.truncate(tmp_path / "big", 9 << 30)
+    status = (tmp_path / "big").stat()
+    with Tree(str(tmp_path)) as tree, tarfile.open(fileobj=io.BytesIO(), mode="w") as made:
+        packer = archive._Packer(made, tree, "", SealOptions(), Report(), Observer())
+        info = packer._member("big", status, tarfile.REGTYPE)
+    info.size = status.st_size
+    header = info.tobuf(tarfile.PAX_FORMAT)
+    assert b"size=9663676416\n" in header
+    with tarfile.open(fileobj=io.BytesIO(header)) as listing:
+        listed = listing.next()
+    assert listed is not None
+    assert listed.size == 9 << 30
+
+
+# -- there and back -------------------------------------------------------------------------
+
+
+def test_there_and_back(tree: Path, tmp_path: Path) -> None:
+    before = snapshot(tree)
+    report = pack(tmp_path / "a.tar.sealed", tree)
+    assert (report.files, report.problems) == (12, [])
+    assert snapshot(tree) == before
+    report = unseal(tmp_path / "a.tar.sealed", to=str(tmp_path / "out"))
+    assert (report.files, report.problems) == (12, [])
+    assert snapshot(tmp_path / "out") == before
+    assert os.getxattr(tmp_path / "out" / "empty", "user.note") == b"\0\xff=\n"
+    assert (tmp_path / "a.tar.sealed").exists()
+
+
+def test_two_sources_keep_their_names(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "more"
+    write_tree(other)
+    pack(tmp_path / "a.sealed", tree, other)
+    unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["docs", "more"]
+    for source in (tree, other):
+        assert snapshot(tmp_path / "out" / source.name) == snapshot(source)
+
+
+def test_two_folders_of_one_name_do_not_fit(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "x" / "docs").mkdir(parents=True)
+    with pytest.raises(InvalidRequest, match="two folders of one name"):
+        pack(tmp_path / "a.sealed", tree, tmp_path / "x" / "docs")
+    assert not (tmp_path / "a.sealed").exists()
+
+
+def test_patterns_leave_names_out(tree: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "a.sealed", tree, exclude=("*.py", "src/run.sh", "hollow", "a-folder*"))
+    unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+    left_out = set(snapshot(tree)) - set(snapshot(tmp_path / "out"))
+    below = {path for path in snapshot(tree) if path.startswith("a-folder")}
+    assert left_out == {"src/deep/er/main.py", "src/run.sh", "hollow"} | below
+
+
+class Counter(Observer):
+    wants_total = True
+
+    def __init__(self) -> None:
+        self.totals: list[tuple[int, int]] = []
+        self.done = [0, 0]
+        self.released: list[Event] = []
+        self.problems: list[EncvaultError] = []
+
+    def total(self, files: int, size: int) -> None:
+        self.totals.append((files, size))
+
+    def progress(self, files: int, size: int) -> None:
+        self.done[0] += files
+        self.done[1] += size
+
+    def problem(self, error: EncvaultError) -> None:
+        self.problems.append(error)
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        self.released += events
+
+
+def test_progress_adds_up_to_the_total(tree: Path, tmp_path: Path) -> None:
+    watcher = Counter()
+    report = pack(tmp_path / "a.sealed", tree, observer=watcher, exclude=("big",))
+    assert watcher.totals == [tuple(watcher.done)] == [(report.files, report.size)]
+    (event,) = watcher.released
+    assert (event.action, event.path) == ("seal", str(tmp_path / "a.sealed"))
+    assert event.size == len(tar_of(tmp_path / "a.sealed"))
+    watcher = Counter()
+    report = unseal(tmp_path / "a.sealed", watcher, to=str(tmp_path / "out"))
+    assert watcher.done[0] == report.files
+    assert [event.action for event in watcher.released] == ["open"]
+
+
+def test_special_files_are_told_and_left_out(tree: Path, tmp_path: Path) -> None:
+    os.mkfifo(tree / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tree / "socket"))
+    report = pack(tmp_path / "a.sealed", tree)
+    assert {problem.fields()["kind"] for problem in report.problems} == {"fifo", "socket"}
+    assert all(isinstance(problem, SpecialFile) for problem in report.problems)
+    assert report.outcome().exit_code == 3  # type: ignore[union-attr]
+    names = gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert b"fifo" not in names
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_archived(public_path: Path) -> None:
+    def work() -> tuple[list[str], list[str]]:
+        root = public_path / "docs"
+        (root / "closed").mkdir(parents=True)
+        (root / "closed" / "inside").touch()
+        (root / "secret").touch()
+        (root / "open").write_text("x")
+        (root / "secret").chmod(0)
+        (root / "closed").chmod(0)
+        report = pack(public_path / "a.sealed", root)
+        (root / "closed").chmod(0o700)
+        with tarfile.open(fileobj=io.BytesIO(tar_of(public_path / "a.sealed"))) as tar:
+            return [type(problem).__name__ for problem in report.problems], tar.getnames()
+
+    problems, names = in_child(work, uid=NOBODY)
+    assert problems == [Unreadable.__name__] * 2
+    assert names == ["open"]
+
+
+def test_names_that_vanish_meanwhile_are_told(tree: Path, tmp_path: Path) -> None:
+    class Remover(Observer):
+        def progress(self, files: int, size: int) -> None:
+            (tree / "src" / "run.sh").unlink(missing_ok=True)
+            (tree / "src" / "link").unlink(missing_ok=True)
+
+    report = pack(tmp_path / "a.sealed", tree, observer=Remover())
+    # they were seen when their folder was listed, or not at all
+    assert all(problem.exit_code in (3, 66) for problem in report.problems)
+    names = gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert b"main.py" in names
+
+
+def test_names_that_vanish_after_the_listing_are_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Tree.walk
+
+    def late(self: Tree, *arguments: Any, **options: Any) -> Any:
+        for folder in real(self, *arguments, **options):
+            if folder.path == "src":
+                (tree / "src" / "run.sh").unlink()
+                (tree / "src" / "link").unlink()
+            yield folder
+
+    monkeypatch.setattr(Tree, "walk", late)
+    report = pack(tmp_path / "a.sealed", tree)
+    assert [problem.exit_code for problem in report.problems] == [66, 66]
+    assert b"big" in gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+
+
+@pytest.mark.parametrize("size", [0, 10, 700_000, 2_000_000])
+def test_a_file_that_changes_its_size_meanwhile_shifts_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    real = calls.read
+    changed = []
+
+    def meddle(fd: int, wanted: int) -> bytes:
+        data = real(fd, wanted)
+        if not changed and os.fstat(fd).st_ino == (tree / "big").stat().st_ino:
+            changed.append(size)
+            os.truncate(tree / "big", size)
+        return data
+
+    monkeypatch.setattr(calls, "read", meddle)
+    report = pack(tmp_path / "a.sealed", tree)
+    monkeypatch.undo()
+    assert [type(problem) for problem in report.problems] == [ChangedInArchive]
+    assert str(tree / "big") in str(report.problems[0])
+    out = tmp_path / "out"
+    out.mkdir()
+    gnu_tar("-x", "-p", "-C", str(out), "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert (out / "big").stat().st_size == 1_500_000
+    changed_tree, original = snapshot(out), snapshot(tree)
+    del changed_tree["big"], original["big"]
+    assert changed_tree == original
+
+
+def test_a_file_touched_meanwhile_is_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = calls.read
+
+    def meddle(fd: int, wanted: int) -> bytes:
+        if os.fstat(fd).st_ino == (tree / "big").stat().st_ino:
+            os.utime(tree / "big", ns=(5, 5))
+        return real(fd, wanted)
+
+    monkeypatch.setattr(calls, "read", meddle)
+    report = pack(tmp_path / "a.sealed", tree)
+    assert [type(problem) for problem in report.problems] == [ChangedInArchive]
+
+
+# -- the output -----------------------------------------------------------------------------
+
+
+def test_an_output_that_exists_is_replaced_only_by_force(tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.sealed"
+    output.write_text("precious")
+    with pytest.raises(DestinationExists):
+        pack(output, tree)
+    assert output.read_text() == "precious"
+    pack(output, tree, force=True)
+    assert tarfile.is_tarfile(io.BytesIO(tar_of(output)))
+
+
+def test_a_full_disk_leaves_no_archive(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def fill(name: str, _fd: int, _target: str) -> None:
+        if name == "write":
+            written.append(name)
+            if len(written) > 20:
+                raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(calls, "probe", fill)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutOfSpace):
+        pack(tmp_path / "a.sealed", tree)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+class Refuser(Observer):
+    def before_release(self, events: Sequence[Event]) -> None:
+        raise VaultBusy(path="log", holder="test")
+
+
+def test_nothing_appears_before_the_log(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(VaultBusy):
+        pack(tmp_path / "a.sealed", tree, observer=Refuser())
+    assert [path.name for path in tmp_path.iterdir()] == ["docs"]
+    pack(tmp_path / "a.sealed", tree)
+    with pytest.raises(VaultBusy):
+        unseal(tmp_path / "a.sealed", Refuser(), to=str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.999])
+def test_a_cut_archive_leaves_nothing(tree: Path, tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "a.sealed"
+    pack(path, tree)
+    os.truncate(path, int(path.stat().st_size * keep))
+    with pytest.raises(EncvaultError) as caught:
+        unseal(path, to=str(tmp_path / "out"))
+    assert caught.value.exit_code == 65
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_archive_cut_after_the_last_byte_of_tar_is_not_genuine(
+    tree: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.sealed"
+    pack(path, tree)
+    # tar ends with zeros that no reader needs: only the seal shows that the end is missing
+    os.truncate(path, path.stat().st_size - 16_400)
+    with pytest.raises(EncvaultError) as caught:
+        unseal(path, to=str(tmp_path / "out"))
+    assert caught.value.exit_code == 65
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# -- hostile and odd archives ---------------------------------------------------------------
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **more: Any) -> Any:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content)
+    for key, value in more.items():
+        setattr(info, key, value)
+    return info, content
+
+
+def tar(*members: Any) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as made:
+        for info, content in members:
+            made.addfile(info, io.BytesIO(content))
+    return held.getvalue()
+
+
+def extract(target: Path, data: bytes, **options: Any) -> Report:
+    target.mkdir(exist_ok=True)
+    pieces = (memoryview(data)[at : at + 1000] for at in range(0, len(data), 1000))
+    with Tree(str(target)) as pinned:
+        return archive.extract_archive(pieces, pinned, "a.tar.sealed", **options)
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Path:
+    """A place with a target and something precious beside it."""
+    (tmp_path / "arena").mkdir()
+    (tmp_path / "arena" / "victim").write_text("precious")
+    (tmp_path / "arena" / "out").mkdir()
+    return tmp_path / "arena"
+
+
+def assert_untouched(arena: Path) -> None:
+    assert sorted(path.name for path in arena.iterdir()) == ["out", "victim"]
+    assert (arena / "victim").read_text() == "precious"
+    assert list((arena / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../victim", "/victim", "a/../../victim", "..", "a/..", "./a", "a//b", ".", "", "x" * 256],
+)
+def test_names_that_would_leave_the_target(arena: Path, name: str) -> None:
+    data = tar(member("first", content=b"x"), member(name, content=b"evil"))
+    with pytest.raises(UnsafePath):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+@pytest.mark.parametrize("target", ["..", "../victim", "/", "/etc", "."])
+@pytest.mark.parametrize("name", ["link/victim", "link/new", "link/a/b"])
+def test_a_member_through_a_link_of_an_earlier_one_writes_nothing(
+    arena: Path, target: str, name: str
+) -> None:
+    data = tar(member("link", tarfile.SYMTYPE, linkname=target), member(name, content=b"evil"))
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+def test_a_file_through_a_link_to_a_file_writes_nothing(arena: Path) -> None:
+    data = tar(
+        member("link", tarfile.SYMTYPE, linkname="../../victim"), member("link", content=b"evil")
+    )
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+def test_a_folder_through_a_link_changes_no_mode_outside(arena: Path) -> None:
+    mode = arena.stat().st_mode
+    data = tar(
+        member("link", tarfile.SYMTYPE, linkname="../.."),
+        member("link", tarfile.DIRTYPE, mode=0o777),
+    )
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+    assert arena.stat().st_mode == mode
+
+
+def test_links_are_kept_as_links_wherever_they_point(arena: Path) -> None:
+    data = tar(member("link", tarfile.SYMTYPE, linkname="../victim", mtime=7))
+    extract(arena / "out", data)
+    assert os.readlink(arena / "out" / "link") == "../victim"
+    assert (arena / "out" / "link").lstat().st_mtime == 7
+    assert (arena / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+)
+def test_hard_links_and_devices_are_told_and_left_out(arena: Path, kind: bytes) -> None:
+    watcher = Counter()
+    data = tar(
+        member("bad", kind, linkname="../victim", devmajor=1, devminor=3),
+        member("good", content=b"x"),
+    )
+    report = extract(arena / "out", data, observer=watcher)
+    assert [type(problem) for problem in report.problems] == [SpecialFile]
+    assert watcher.problems == report.problems
+    assert [path.name for path in (arena / "out").iterdir()] == ["good"]
+    assert report.files == 1
+
+
+def test_a_name_twice_is_refused_and_leaves_nothing(arena: Path) -> None:
+    data = tar(member("a", content=b"one"), member("a", content=b"two"))
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+def test_a_folder_twice_is_one_folder(arena: Path) -> None:
+    data = tar(
+        member("a", tarfile.DIRTYPE, mode=0o755),
+        member("a/b", content=b"x"),
+        member("a/", tarfile.DIRTYPE, mode=0o755),
+        member("a/c", content=b"y"),
+    )
+    extract(arena / "out", data)
+    assert sorted(path.name for path in (arena / "out" / "a").iterdir()) == ["b", "c"]
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar at all" * 100, bytes(511), b"\xff" * 1024])
+def test_what_is_no_tar_is_named(arena: Path, data: bytes) -> None:
+    with pytest.raises(MalformedRecord) as caught:
+        extract(arena / "out", data)
+    assert caught.value.path == "a.tar.sealed"
+    assert_untouched(arena)
+
+
+def test_a_member_cut_off_is_named(arena: Path) -> None:
+    data = tar(member("a", content=bytes(5000)))
+    with pytest.raises(MalformedRecord):
+        extract(arena / "out", data[:2048])
+    assert_untouched(arena)
+
+
+def test_existing_names_are_kept_without_force(arena: Path) -> None:
+    (arena / "out" / "b").write_text("mine")
+    data = tar(member("a", content=b"x"), member("b", content=b"theirs"))
+    with pytest.raises(DestinationExists) as caught:
+        extract(arena / "out", data)
+    assert caught.value.path == str(arena / "out" / "b")
+    assert [path.name for path in (arena / "out").iterdir()] == ["b"]
+    assert (arena / "out" / "b").read_text() == "mine"
+    extract(arena / "out", data, force=True)
+    assert (arena / "out" / "a").read_text() == "x"
+    assert (arena / "out" / "b").read_text() == "theirs"
+
+
+def test_a_link_in_the_target_is_replaced_and_not_followed_by_force(arena: Path) -> None:
+    (arena / "out" / "a").symlink_to("../victim")
+    data = tar(member("a", content=b"theirs"))
+    with pytest.raises(DestinationExists):
+        extract(arena / "out", data)
+    extract(arena / "out", data, force=True)
+    assert (arena / "out" / "a").read_text() == "theirs"
+    assert not (arena / "out" / "a").is_symlink()
+    assert (arena / "victim").read_text() == "precious"
+
+
+def test_a_target_that_cannot_be_written_is_named(public_path: Path) -> None:
+    (public_path / "out").mkdir(mode=0o555)
+
+    def work() -> str:
+        with pytest.raises(CannotCreate) as caught:
+            extract(public_path / "out", tar(member("a", content=b"x")))
+        return caught.value.path
+
+    assert in_child(work, uid=NOBODY) == str(public_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("7", 7_000_000_000), ("7.5", 7_500_000_000), ("7.123456789012", 7_123_456_789)],
+)
+def test_times_are_read_with_all_their_digits(arena: Path, text: str, expected: int) -> None:
+    data = tar(member("a", content=b"x", pax_headers={"mtime": text}))
+    extract(arena / "out", data)
+    assert (arena / "out" / "a").stat().st_mtime_ns == expected
+
+
+def test_an_old_ustar_archive_without_pax_headers_is_read(arena: Path) -> None:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.USTAR_FORMAT) as made:
+        info, content = member("a/b", content=b"x", mtime=1234, mode=0o640)
+        made.addfile(info, io.BytesIO(content))
+    extract(arena / "out", held.getvalue())
+    status = (arena / "out" / "a" / "b").stat()
+    assert (status.st_mtime, status.st_mode & 0o777) == (1234, 0o640)
+
+
+def test_a_left_folder_of_a_killed_run_is_taken_away(arena: Path) -> None:
+    with Tree(str(arena / "out")) as pinned:
+        name = archive.durable.temporary_name(archive.durable.own_temporary(pinned, "a.tar.sealed"))
+    (arena / "out" / name / "half").mkdir(parents=True)
+    extract(arena / "out", tar(member("a", content=b"x")))
+    assert [path.name for path in (arena / "out").iterdir()] == ["a"]
+
+
+def test_read_only_folders_are_unpacked_by_an_ordinary_user(public_path: Path) -> None:
+    def work() -> list[tuple[str, int]]:
+        root = public_path / "out"
+        data = tar(
+            member("top", tarfile.DIRTYPE, mode=0o755),
+            member("top/locked", tarfile.DIRTYPE, mode=0o555),
+            member("top/locked/in", tarfile.DIRTYPE, mode=0o500),
+            member("top/locked/in/file", content=b"x", mode=0o400),
+        )
+        extract(root, data)
+        found = [
+            (str(path.relative_to(root)), stat.S_IMODE(path.lstat().st_mode))
+            for path in sorted(root.rglob("*"))
+        ]
+        for path in (root / "top/locked", root / "top/locked/in"):
+            path.chmod(0o700)
+        return found
+
+    assert in_child(work, uid=NOBODY) == [
+        ("top", 0o755),
+        ("top/locked", 0o555),
+        ("top/locked/in", 0o500),
+        ("top/locked/in/file", 0o400),
+    ]
+
+
+def test_another_key_unpacks_nothing(tree: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "a.sealed", tree)
+    stranger = operations.Answers(identities_given=(KeyIdentity(Secret(SEED[::-1])),))
+    request = operations.OpenRequest(paths=(str(tmp_path / "a.sealed"),), to=str(tmp_path / "out"))
+    with pytest.raises(EncvaultError) as caught:
+        operations.open_paths(request, stranger)
+    assert caught.value.exit_code == 77
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,183 @@
+"""A vault as an object: found, made, loaded, held, unlocked and closed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import NOBODY, RECIPIENT, SEED, in_child, keys, seal
+
+from encvault.crypto.suite import Suite
+from encvault.envelope import Header, InlineKeyInfo, VaultKeyInfo
+from encvault.errors import (
+    AlreadyAVault,
+    CannotCreate,
+    ForeignFile,
+    HeaderTampered,
+    InputOutputError,
+    KeyRequired,
+    NoMatchingKeyslot,
+    NotAVault,
+    SourceMissing,
+    UnknownDataKey,
+    VaultBusy,
+)
+from encvault.keyslots import KeyIdentity
+from encvault.secret import Secret
+from encvault.vault.vault import Vault, find_vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ID = "a" * 26
+STRANGER = KeyIdentity(Secret(bytes(32)))
+OWNER = KeyIdentity(Secret(SEED))
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    with Vault.create(str(tmp_path), [RECIPIENT], suite=Suite.AES_256_GCM, layout="hidden") as made:
+        yield made
+
+
+def test_a_vault_is_found_from_anywhere_inside(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for inside in ("", "a", "a/b", "a/b/not there"):
+        assert find_vault(str(tmp_path / inside)) == str(tmp_path)
+    assert find_vault(str(tmp_path.parent)) is None
+    (tmp_path / ".encvault/vault.a.json").unlink()
+    assert find_vault(str(tmp_path / "a")) == str(tmp_path)
+    (tmp_path / ".encvault/vault.b.json").unlink()
+    assert find_vault(str(tmp_path / "a")) is None
+
+
+def test_the_inner_vault_counts(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Vault.create(str(tmp_path / "a"), [RECIPIENT], suite=Suite.SM4_GCM, layout="visible").close()
+    assert find_vault(str(tmp_path / "a" / "b")) == str(tmp_path / "a")
+
+
+def test_a_new_vault_opens_with_its_recipients_key_only(vault: Vault, tmp_path: Path) -> None:
+    with Vault.load(str(tmp_path)) as again:
+        assert again.record == vault.record
+        assert again.hidden
+        assert again.path == str(tmp_path)
+        assert not again.is_unlocked
+        with pytest.raises(NoMatchingKeyslot):
+            again.unlock([STRANGER])
+        assert not again.is_unlocked
+        again.unlock([STRANGER, OWNER])
+        assert again.is_unlocked
+
+
+def test_a_vault_needs_a_recipient_and_a_folder_that_is_none_yet(
+    vault: Vault, tmp_path: Path
+) -> None:
+    options = {"suite": Suite.AES_256_GCM, "layout": "visible"}
+    before = (tmp_path / ".encvault/vault.a.json").read_bytes()
+    with pytest.raises(AlreadyAVault):
+        Vault.create(str(tmp_path), [RECIPIENT], **options)  # type: ignore[arg-type]
+    (tmp_path / ".encvault/vault.a.json").rename(tmp_path / "moved")
+    with pytest.raises(AlreadyAVault):
+        Vault.create(str(tmp_path), [RECIPIENT], **options)  # type: ignore[arg-type]
+    assert (tmp_path / "moved").read_bytes() == before
+    with pytest.raises(KeyRequired):
+        Vault.create(str(tmp_path), [], **options)  # type: ignore[arg-type]
+    with pytest.raises(SourceMissing):
+        Vault.create(str(tmp_path / "missing"), [RECIPIENT], **options)  # type: ignore[arg-type]
+
+
+def test_a_vault_that_cannot_be_made_or_loaded_is_a_named_error(public_path: Path) -> None:
+    def work() -> str:
+        with pytest.raises(CannotCreate) as caught:
+            Vault.create(str(public_path), [RECIPIENT], suite=Suite.AES_256_GCM, layout="visible")
+        return str(caught.value)
+
+    public_path.chmod(0o555)
+    assert "Permission denied" in in_child(work, uid=NOBODY)
+    assert list(public_path.iterdir()) == []
+
+
+def test_a_file_where_the_vaults_folder_should_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".encvault").write_text("precious")
+    with pytest.raises(InputOutputError):
+        Vault.create(str(tmp_path), [RECIPIENT], suite=Suite.AES_256_GCM, layout="visible")
+    assert (tmp_path / ".encvault").read_text() == "precious"
+    with pytest.raises(NotAVault):
+        Vault.load(str(tmp_path))
+
+
+def test_what_is_no_vault_is_told_from_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotAVault):
+        Vault.load(str(tmp_path))
+    with pytest.raises(SourceMissing):
+        Vault.load(str(tmp_path / "missing"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputOutputError):
+        Vault.load(str(tmp_path / "file"))
+
+
+def test_one_run_holds_a_vault_and_readers_share_it(vault: Vault, tmp_path: Path) -> None:
+    vault.hold()
+    vault.hold()  # again is nothing new
+    with Vault.load(str(tmp_path)) as other:
+        for reading in (True, False):
+            with pytest.raises(VaultBusy):
+                other.hold(reading=reading)
+        vault.close()
+        other.hold(reading=True)
+        with Vault.load(str(tmp_path)) as third:
+            third.hold(reading=True)
+            assert not third.was_interrupted
+
+
+def header(suite: Suite = Suite.AES_256_GCM, **changes: str) -> Header:
+    return Header(suite, 256, VaultKeyInfo(**{"file": ID, "key": ID, "vault": ID} | changes))
+
+
+def test_keys_are_given_for_files_of_this_vault_only(vault: Vault, tmp_path: Path) -> None:
+    key_id, key = vault.new_data_key()
+    own = {"vault": vault.record.id, "key": key_id}
+    assert vault.key_for(header(**own), "x") == key
+    assert vault.key_for(header(**own), "x") is vault.key_for(header(**own), "y")
+    with pytest.raises(ForeignFile) as caught:
+        vault.key_for(header(), "x")
+    assert caught.value.vault == ID
+    inline = Header(Suite.AES_256_GCM, 256, InlineKeyInfo(ID, ({"id": "x"},)))
+    with pytest.raises(ForeignFile):
+        vault.key_for(inline, "x")
+    with pytest.raises(UnknownDataKey):
+        vault.key_for(header(vault=vault.record.id), "x")
+    # a key serves one suite: a header that names the other one was exchanged
+    with pytest.raises(HeaderTampered):
+        vault.key_for(header(Suite.SM4_GCM, **own), "x")
+    with Vault.load(str(tmp_path)) as locked, pytest.raises(KeyRequired):
+        locked.key_for(header(**own), "x")
+
+
+def test_closing_wipes_every_key(vault: Vault) -> None:
+    key_id, _key = vault.new_data_key()
+    held = vault.key_for(header(vault=vault.record.id, key=key_id), "x")
+    assert held
+    vault.close()
+    assert not held
+
+
+def test_a_vault_to_plan_for_is_nowhere_on_disk(tmp_path: Path) -> None:
+    with Vault.imagine(str(tmp_path), suite=Suite.SM4_GCM, layout="visible") as imagined:
+        assert not imagined.hidden
+        assert not imagined.was_interrupted
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_moved_vault_is_the_same_vault(tmp_path: Path) -> None:
+    root = tmp_path / "one"
+    root.mkdir()
+    (root / "file").write_text("content")
+    seal(root)
+    os.rename(root, tmp_path / "two")
+    with Vault.load(str(tmp_path / "two")) as vault:
+        vault.unlock(keys().identities(""))
+        assert vault.is_unlocked
