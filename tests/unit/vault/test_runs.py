@@ -1,0 +1,399 @@
+"""Whole runs in many batches through forked workers: the result does not depend on either."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import keys, seal, snapshot, unseal, write_tree
+
+from encvault import operations
+from encvault.crypto.suite import Suite
+from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
+from encvault.fs import calls
+from encvault.vault import open as opening_run, opening, plan, seal as sealing_run, sealing
+from encvault.vault.report import Observer
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from encvault.vault.report import Event
+
+LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "docs"
+    write_tree(root, big=1_500_000)
+    for index in range(20):
+        (root / "src" / f"n{index:02}").write_bytes(os.urandom(index * 100))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sealing_run, opening_run):
+        monkeypatch.setattr(module, "BATCH_FILES", 3)
+        monkeypatch.setattr(module, "BATCH_SIZE", 2000)
+
+
+def leftovers(root: Path) -> list[Path]:
+    return list(root.rglob(".encvault-*.tmp"))
+
+
+class Log(Observer):
+    wants_total = True
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.done = [0, 0]
+        self.counted = (0, 0)
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        self.batches.append([event.path for event in events])
+
+    def progress(self, files: int, size: int) -> None:
+        self.done[0] += files
+        self.done[1] += size
+
+    def total(self, files: int, size: int) -> None:
+        self.counted = (files, size)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_there_and_back_in_many_batches(tree: Path, jobs: int, *, hidden: bool) -> None:
+    before = snapshot(tree)
+    size = sum(node.kind == "file" and len(node.content) for node in before.values())
+    log = Log()
+    report = seal(tree, log, hide_names=hidden, jobs=jobs)
+    assert (report.files, report.problems) == (29, [])
+    assert len(log.batches) > 8
+    assert sorted(path for batch in log.batches for path in batch) == sorted(
+        path for path, node in before.items() if node.kind != "dir"
+    )
+    assert log.counted == (28, size)  # without the link
+    assert log.done[0] == 29
+    assert abs(log.done[1] - size) < 100
+    assert leftovers(tree) == []
+    log = Log()
+    report = unseal(tree, log, jobs=jobs)
+    assert (report.files, report.problems, report.notes) == (29, [], [])
+    assert log.counted[0] == log.done[0] == 29
+    assert snapshot(tree) == before
+    assert leftovers(tree) == []
+
+
+@LAYOUTS
+def test_a_mirror_and_its_copy_in_many_batches(tree: Path, tmp_path: Path, *, hidden: bool) -> None:
+    before = snapshot(tree)
+    seal(tree, to=str(tmp_path / "mirror"), hide_names=hidden, jobs=3, suite=Suite.SM4_GCM)
+    assert snapshot(tree) == before
+    unseal(tmp_path / "mirror", to=str(tmp_path / "out"), jobs=3)
+    assert snapshot(tmp_path / "out") == before
+
+
+@LAYOUTS
+def test_keep_in_many_batches(tree: Path, *, hidden: bool) -> None:
+    before = snapshot(tree)
+    report = seal(tree, keep=True, hide_names=hidden, jobs=3)
+    assert (report.files, report.problems) == (29, [])
+    after = snapshot(tree)
+    assert {path: node for path, node in after.items() if path in before} == before
+
+
+class Interrupter(Log):
+    """Ctrl-C after some batches."""
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        super().before_release(events)
+        if len(self.batches) == 4:
+            raise KeyboardInterrupt
+
+
+@LAYOUTS
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_interrupted_run_leaves_each_file_whole_and_is_finished_by_the_next(
+    tree: Path, tmp_path: Path, jobs: int, *, hidden: bool
+) -> None:
+    state = str(tmp_path / "state")
+    before = snapshot(tree, times=False)
+    with pytest.raises(KeyboardInterrupt):
+        seal(tree, Interrupter(), hide_names=hidden, jobs=jobs, state_dir=state)
+    assert leftovers(tree) == []
+    for path, node in before.items():
+        if node.kind == "file" and (tree / path).exists():
+            assert (tree / path).read_bytes() == node.content
+    report = seal(tree, jobs=jobs, state_dir=state)
+    assert report.problems == []
+    assert operations.status(str(tree)).plain == []
+    with pytest.raises(KeyboardInterrupt):
+        unseal(tree, Interrupter(), jobs=jobs)
+    assert leftovers(tree) == []
+    assert unseal(tree, jobs=jobs).problems == []
+    assert snapshot(tree, times=False) == before
+
+
+@LAYOUTS
+def test_a_worker_that_is_killed_ends_the_run_and_loses_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    before = snapshot(tree, times=False)
+    parent = os.getpid()
+    real = sealing.seal_batch
+
+    def die(context: Any, tasks: Any) -> Any:
+        if os.getpid() != parent and any(task.name == "n10" for task in tasks):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(context, tasks)
+
+    monkeypatch.setattr(sealing_run, "seal_batch", die)
+    state = str(tmp_path / "state")
+    with pytest.raises(InputOutputError, match="worker"):
+        seal(tree, hide_names=hidden, jobs=2, state_dir=state)
+    monkeypatch.undo()
+    assert leftovers(tree) == []
+    assert seal(tree, state_dir=state).problems == []
+    unseal(tree)
+    assert snapshot(tree, times=False) == before
+
+
+# -- copies that are not what they should be -----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["src/n10", "big"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "header", "longer"])
+def test_a_sealed_copy_that_reads_back_differently_keeps_its_original(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    content = (tree / name).read_bytes()
+    real = sealing._prove
+
+    def disturb(context: Any, task: Any, written: Any) -> None:
+        if task.source_path == name:
+            path = tree / task.dir / task.temporaries[0]
+            data = bytearray(path.read_bytes())
+            if damage == "flipped":
+                data[-1] ^= 1
+            elif damage == "cut":
+                del data[-100:]
+            elif damage == "header":
+                data[30] ^= 1
+            else:
+                data += b"more"
+            path.write_bytes(data)
+        real(context, task, written)
+
+    monkeypatch.setattr(sealing, "_prove", disturb)
+    report = seal(tree, jobs=1)
+    assert [type(problem) for problem in report.problems] == [VerificationFailed]
+    assert report.files == 28
+    assert (tree / name).read_bytes() == content
+    assert not (tree / f"{name}.sealed").exists()
+    assert leftovers(tree) == []
+
+
+@pytest.mark.parametrize("name", ["src/n10", "big", "src/link"])
+def test_an_opened_copy_that_reads_back_differently_keeps_its_sealed_file(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seal(tree)
+    sealed = tree / f"{name}.sealed"
+    content = sealed.read_bytes()
+    real = opening._proves
+
+    def disturb(context: Any, task: Any) -> bool:
+        if task.path == f"{name}.sealed":
+            folder, temporary = task.temporary
+            path = tree / folder / temporary
+            if name == "src/link":
+                path.unlink()
+                path.symlink_to("elsewhere")
+            else:
+                path.write_bytes(path.read_bytes() + b"more")
+        return real(context, task)
+
+    monkeypatch.setattr(opening, "_proves", disturb)
+    report = unseal(tree, jobs=1)
+    assert [type(problem) for problem in report.problems] == [VerificationFailed]
+    assert sealed.read_bytes() == content
+    assert not os.path.lexists(tree / name)
+    assert leftovers(tree) == []
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "after it is read", "gone"])
+@pytest.mark.parametrize("name", ["src/n10", "big"])
+def test_a_source_that_changes_in_a_workers_hands_is_kept(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str
+) -> None:
+    real_write, real_check = sealing._write_file, sealing._check_unchanged
+
+    def change(context: Any, task: Any, *rest: Any) -> Any:
+        if task.source_path == name:
+            if when == "gone":
+                (tree / name).unlink()
+            else:
+                (tree / name).write_text("changed")
+        real = real_write if when == "before it is opened" else real_check
+        return real(context, task, *rest)
+
+    monkeypatch.setattr(
+        sealing,
+        "_write_file" if when == "before it is opened" else "_check_unchanged",
+        change,
+    )
+    report = seal(tree, jobs=1)
+    assert [type(problem) for problem in report.problems] == [SourceChanged]
+    assert report.files == 28
+    if when != "gone":
+        assert (tree / name).read_text() == "changed"
+    assert not (tree / f"{name}.sealed").exists()
+    assert leftovers(tree) == []
+
+
+@pytest.mark.parametrize("name", ["src/n10", "big"])
+def test_a_source_that_ends_early_is_kept(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    inode = (tree / name).stat().st_ino
+    real_read, real_into = calls.read, calls.read_into
+
+    def less(fd: int, size: int) -> bytes:
+        data = real_read(fd, size)
+        return data[:-1] if os.fstat(fd).st_ino == inode else data
+
+    def less_into(fd: int, buffer: memoryview) -> int:
+        count = real_into(fd, buffer)
+        return max(0, count - 1) if os.fstat(fd).st_ino == inode else count
+
+    monkeypatch.setattr(calls, "read", less)
+    monkeypatch.setattr(calls, "read_into", less_into)
+    report = seal(tree, jobs=1)
+    assert [type(problem) for problem in report.problems] == [SourceChanged]
+    monkeypatch.undo()
+    assert (tree / name).stat().st_ino == inode
+
+
+# -- a disk that fails ----------------------------------------------------------------------
+
+
+@LAYOUTS
+def test_a_sync_that_fails_keeps_every_file_of_the_batch(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    (tree / "hollow").rmdir()
+    before = snapshot(tree, times=False)
+
+    def fail(_tree: object, files: list[tuple[str, str]]) -> None:
+        if files:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+    report = seal(tree, hide_names=hidden, jobs=1)
+    assert report.files == 0
+    assert {type(problem) for problem in report.problems} == {InputOutputError}
+    assert report.outcome().exit_code == 74  # type: ignore[union-attr]
+    monkeypatch.undo()
+    after = snapshot(tree, times=False)
+    assert {path: node for path, node in after.items() if path in before} == before
+    assert leftovers(tree) == []
+    seal(tree)
+    monkeypatch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+    report = unseal(tree, jobs=1)
+    assert report.files == 0
+    assert {type(problem) for problem in report.problems} == {InputOutputError}
+    monkeypatch.undo()
+    assert leftovers(tree) == []
+    assert unseal(tree).problems == []
+    assert snapshot(tree, times=False) == before
+
+
+def made_before(tree: Path) -> Any:
+    """A data key that was made while the disk was still good."""
+    probe, calls.probe = calls.probe, None
+    with Vault.load(str(tree)) as vault:
+        key_id, key = vault.new_data_key()
+    calls.probe = probe
+    return lambda _vault: (key_id, key)
+
+
+@pytest.mark.parametrize("call", ["rename_new", "unlink", "create"])
+def test_a_call_that_fails_for_one_file_leaves_the_others(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    before = snapshot(tree, times=False)
+    failed: list[str] = []
+
+    def fail(name: str, _fd: int, target: str) -> None:
+        if name == call and len(failed) < 1 and not target.startswith("vault."):
+            failed.append(target)
+            raise OSError(5, "Input/output error")
+
+    operations.init_vault(str(tree), keys())
+    monkeypatch.setattr(calls, "probe", fail)
+    if call != "unlink":
+        # the first call of the run makes the data key: without one nothing is done at all
+        with pytest.raises(InputOutputError):
+            seal(tree, jobs=1)
+        assert snapshot(tree, times=False) == before
+        failed.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("encvault.vault.vault.Vault.new_data_key", made_before(tree))
+        report = seal(tree, jobs=1)
+    assert [problem.exit_code for problem in report.problems] == [74]
+    monkeypatch.setattr(calls, "probe", None)
+    assert leftovers(tree) == []
+    seal(tree, force=True)
+    failed.clear()
+    assert unseal(tree).problems == []
+    assert snapshot(tree, times=False) == before
+
+
+@LAYOUTS
+def test_opening_when_naming_or_removing_fails_once(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    before = snapshot(tree, times=False)
+    seal(tree, hide_names=hidden)
+    for call in ("rename_new", "unlink"):
+        failed: list[str] = []
+
+        def fail(name: str, _fd: int, target: str, call: str = call, failed: Any = failed) -> None:
+            if name == call and not failed:
+                failed.append(target)
+                raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(calls, "probe", fail)
+        report = unseal(tree, jobs=1)
+        assert [problem.exit_code for problem in report.problems] == [74]
+        assert leftovers(tree) == []
+        seal(tree, force=True) if call == "rename_new" else None
+    monkeypatch.setattr(calls, "probe", None)
+    assert unseal(tree).problems == []
+    assert snapshot(tree, times=False) == before
+
+
+def test_parts_are_removed_with_their_first_object_last(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan, sealing):
+        monkeypatch.setattr(module, "PART_SIZE", 400_000)
+    before = snapshot(tree)
+    seal(tree, hide_names=True, jobs=2)
+    removed: list[str] = []
+    monkeypatch.setattr(
+        calls, "probe", lambda name, _fd, what: removed.append(what) if name == "unlink" else None
+    )
+    with operations.opening.unlocked(str(tree), keys()) as (vault, _inside):
+        record = operations.opening.read_catalog(vault, 1).files["big"]
+    assert unseal(tree).problems == []
+    monkeypatch.setattr(calls, "probe", None)
+    order = [removed.index(file_id) for file_id in (*record.record.parts, record.file)]
+    assert len(order) == 4
+    assert order[-1] == max(order)
+    assert snapshot(tree) == before
