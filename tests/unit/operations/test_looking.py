@@ -80,7 +80,7 @@ def test_info_of_a_vault_is_its_record(tree: Path) -> None:
     assert everything(tree) == before
     record = json.loads((tree / ".encvault" / "vault.a.json").read_bytes())
     assert facts.kind == "vault"
-    assert facts.members["path"] == str(tree)
+    assert facts.members["path"] == str(tree / "src")
     for name in ("id", "suite", "layout", "created_at", "generation"):
         assert facts.members[name] == record[name]
     (slot,) = facts.members["slots"]

@@ -257,14 +257,23 @@ def test_a_folder_inside_a_vault_is_asked_about(tree: Path) -> None:
     assert not (tree / "src" / ".encvault").exists()
 
 
-def test_a_file_in_a_vault_is_sealed_into_it_unless_keys_are_given(tree: Path) -> None:
+def test_a_file_in_a_vault_is_sealed_into_it_unless_the_keys_are_for_others(tree: Path) -> None:
     seal(tree)
-    for name in ("one", "two"):
+    partner = operations.Answers(recipients_given=(STRANGER,))
+    both = operations.Answers(recipients_given=(RECIPIENT, STRANGER))
+    for name, answers, kind in (
+        ("one", Person(says=True), "sealed file in a vault"),
+        ("two", keys(), "sealed file in a vault"),
+        ("three", partner, "sealed file"),
+        ("four", both, "sealed file"),
+    ):
         (tree / "src" / name).write_text(name)
-    ask(tree / "src" / "one", Person(says=True))
-    assert operations.info(str(tree / "src" / "one.sealed")).kind == "sealed file in a vault"
-    seal(tree / "src" / "two")
-    assert operations.info(str(tree / "src" / "two.sealed")).kind == "sealed file"
+        ask(tree / "src" / name, answers)
+        assert operations.info(str(tree / "src" / f"{name}.sealed")).kind == kind
+    # what was sealed for others lies beside and is opened by them
+    stranger = operations.Answers(identities_given=(KeyIdentity(Secret(bytes(32))),))
+    sealed = str(tree / "src" / "three.sealed")
+    assert b"".join(map(bytes, operations.cat(sealed, stranger))) == b"three"
 
 
 # -- vaults that exist ----------------------------------------------------------------------

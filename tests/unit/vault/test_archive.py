@@ -582,6 +582,23 @@ def test_an_old_ustar_archive_without_pax_headers_is_read(arena: Path) -> None:
     assert (status.st_mtime, status.st_mode & 0o777) == (1234, 0o640)
 
 
+def test_padding_after_the_end_of_the_archive_is_read_and_ignored(arena: Path) -> None:
+    extract(arena / "out", tar(member("a", content=b"x")) + bytes(300_000))
+    assert (arena / "out" / "a").read_text() == "x"
+
+
+def test_a_target_that_fails_is_named(arena: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, _fd: int, _target: str) -> None:
+        if name == "mkdir":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(calls, "probe", fail)
+    with pytest.raises(OutOfSpace) as caught:
+        extract(arena / "out", tar(member("a", content=b"x")))
+    assert caught.value.path == str(arena / "out")
+    assert_untouched(arena)
+
+
 def test_a_left_folder_of_a_killed_run_is_taken_away(arena: Path) -> None:
     with Tree(str(arena / "out")) as pinned:
         name = archive.durable.temporary_name(archive.durable.own_temporary(pinned, "a.tar.sealed"))

@@ -34,15 +34,16 @@ REFUSED = CannotCreate(path="e", reason="denied")
     [
         ([], None),
         ([LEFT], 3),
-        ([SourceMissing(path="x")], 3),
-        ([NoMatchingKeyslot(path="x")], 3),
+        ([LEFT, SourceMissing(path="x")], 66),
+        ([SourceMissing(path="x"), NoMatchingKeyslot(path="x"), LEFT], 77),
+        ([NoMatchingKeyslot(path="x"), FULL], 73),
         ([LEFT, FULL], 73),
         ([REFUSED, FULL, LEFT], 73),
         ([LEFT, FULL, DISK], 74),
         ([DISK, FULL, DAMAGE, LEFT], 65),
     ],
 )
-def test_damage_outranks_storage_which_outranks_what_was_left(
+def test_damage_outranks_storage_which_outranks_keys_which_outrank_what_was_left(
     problems: list[EncvaultError], code: int | None
 ) -> None:
     outcome = Report(problems=problems).outcome()
@@ -50,9 +51,9 @@ def test_damage_outranks_storage_which_outranks_what_was_left(
 
 
 def test_sums_count_everything_and_single_errors_are_kept() -> None:
-    damaged = Report(problems=[DAMAGE, LEFT]).outcome()
+    damaged = Report(problems=[DAMAGE, LEFT, DAMAGE]).outcome()
     assert isinstance(damaged, DamagedFiles)
-    assert damaged.fields() == {"count": 2}
+    assert damaged.fields() == {"count": 2}  # what was left is not damaged
     left = Report(problems=[LEFT, LEFT, LEFT]).outcome()
     assert isinstance(left, Incomplete)
     assert left.fields() == {"count": 3}

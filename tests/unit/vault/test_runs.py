@@ -79,7 +79,7 @@ def test_there_and_back_in_many_batches(tree: Path, jobs: int, *, hidden: bool) 
     )
     assert log.counted == (28, size)  # without the link
     assert log.done[0] == 29
-    assert abs(log.done[1] - size) < 100
+    assert abs(log.done[1] - size) < 2 * 256 + 100  # two large files count with their records
     assert leftovers(tree) == []
     log = Log()
     report = unseal(tree, log, jobs=jobs)
@@ -198,27 +198,32 @@ def test_a_sealed_copy_that_reads_back_differently_keeps_its_original(
     assert leftovers(tree) == []
 
 
+@pytest.mark.parametrize("damage", ["longer", "flipped"])
 @pytest.mark.parametrize("name", ["src/n10", "big", "src/link"])
 def test_an_opened_copy_that_reads_back_differently_keeps_its_sealed_file(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:
     seal(tree)
     sealed = tree / f"{name}.sealed"
     content = sealed.read_bytes()
-    real = opening._proves
+    real = opening._prove_all
 
-    def disturb(context: Any, task: Any) -> bool:
-        if task.path == f"{name}.sealed":
-            folder, temporary = task.temporary
-            path = tree / folder / temporary
-            if name == "src/link":
-                path.unlink()
-                path.symlink_to("elsewhere")
-            else:
-                path.write_bytes(path.read_bytes() + b"more")
-        return real(context, task)
+    def disturb(context: Any, written: Any) -> None:
+        for task, _outcome, _bodies in written:
+            if task.path == f"{name}.sealed":
+                folder, temporary = task.temporary
+                path = tree / folder / temporary
+                if name == "src/link":
+                    path.unlink()
+                    path.symlink_to("elsewhere")
+                elif damage == "longer":
+                    path.write_bytes(path.read_bytes() + b"more")
+                else:
+                    data = path.read_bytes()
+                    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        real(context, written)
 
-    monkeypatch.setattr(opening, "_proves", disturb)
+    monkeypatch.setattr(opening, "_prove_all", disturb)
     report = unseal(tree, jobs=1)
     assert [type(problem) for problem in report.problems] == [VerificationFailed]
     assert sealed.read_bytes() == content
@@ -261,18 +266,18 @@ def test_a_source_that_ends_early_is_kept(
     tree: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     inode = (tree / name).stat().st_ino
-    real_read, real_into = calls.read, calls.read_into
+    real_read, real_at = calls.read, calls.read_at
 
     def less(fd: int, size: int) -> bytes:
         data = real_read(fd, size)
         return data[:-1] if os.fstat(fd).st_ino == inode else data
 
-    def less_into(fd: int, buffer: memoryview) -> int:
-        count = real_into(fd, buffer)
+    def less_at(fd: int, buffer: memoryview, offset: int) -> int:
+        count = real_at(fd, buffer, offset)
         return max(0, count - 1) if os.fstat(fd).st_ino == inode else count
 
     monkeypatch.setattr(calls, "read", less)
-    monkeypatch.setattr(calls, "read_into", less_into)
+    monkeypatch.setattr(calls, "read_at", less_at)
     report = seal(tree, jobs=1)
     assert [type(problem) for problem in report.problems] == [SourceChanged]
     monkeypatch.undo()

@@ -28,7 +28,6 @@ from encvault.vault.sealed import (
     SealWriter,
     encode_sealed,
     read_header,
-    read_pieces,
     read_record,
 )
 
@@ -305,11 +304,3 @@ def test_bytes_that_heal_between_two_reads_are_not_called_good(
     monkeypatch.setattr(stream.AesDecryptor, "finalize", fail)
     with pytest.raises(ChunkCorrupt):
         read(path)
-
-
-def test_pieces_end_with_the_file_even_if_more_was_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"0123456789")
-    with path.open("rb", buffering=0) as file:
-        assert [bytes(piece) for piece in read_pieces(file.fileno(), 6, Buffers())] == [b"012345"]
-        assert [bytes(piece) for piece in read_pieces(file.fileno(), 99, Buffers())] == [b"6789"]

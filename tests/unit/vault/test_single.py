@@ -403,7 +403,8 @@ def test_progress_and_events(tmp_path: Path) -> None:
     seal(path, observer=watcher)
     assert watcher.totals == [(1, 2_000_000)]
     assert watcher.done[0] == 1
-    assert abs(watcher.done[1] - 2_000_000) <= 16
+    # every stripe is rounded once, and the record of 256 bytes counts as well
+    assert abs(watcher.done[1] - 2_000_000) <= 256 + 16
     (event,) = watcher.events
     assert (event.action, event.path, event.size) == ("seal", str(path), 2_000_000)
     opening = Totals()

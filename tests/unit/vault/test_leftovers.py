@@ -1,0 +1,419 @@
+"""What killed runs, other programs and poor file systems leave in the way of a run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import keys, seal, snapshot, unseal, write_tree
+
+from encvault import operations
+from encvault.crypto.suite import Suite
+from encvault.envelope import Header, Record, VaultKeyInfo
+from encvault.errors import (
+    ChunkCorrupt,
+    Conflict,
+    MalformedRecord,
+    MissingPart,
+    NestedVault,
+    SourceChanged,
+    Unreadable,
+)
+from encvault.fs import calls
+from encvault.fs.tree import Tree
+from encvault.vault import plan, seal as sealing_run, sealing
+from encvault.vault.report import Observer
+from encvault.vault.sealed import encode_sealed
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from encvault.secret import Secret
+    from encvault.vault.report import Event, Report
+
+LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+LEFT = f".encvault-{'a' * 26}.tmp"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "docs"
+    write_tree(root)
+    return root
+
+
+def names(report: Report) -> list[str]:
+    return sorted(type(problem).__name__ for problem in report.problems)
+
+
+class Doing(Observer):
+    """Does something once, when the first batch is about to be released."""
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        if self._action is not None:
+            action, self._action = self._action, None
+            action()
+
+
+# -- temporary files ------------------------------------------------------------------------
+
+
+@LAYOUTS
+def test_temporary_files_of_a_killed_run_are_removed_and_never_sealed(
+    tree: Path, *, hidden: bool
+) -> None:
+    operations.init_vault(str(tree), keys(), hide_names=hidden)
+    places = [tree / LEFT, tree / "src" / LEFT]
+    if hidden:
+        (tree / ".encvault" / "objects" / "aa").mkdir(parents=True)
+        places.append(tree / ".encvault" / "objects" / "aa" / LEFT)
+    places.append(tree / ".encvault" / "keys" / LEFT)
+    for place in places:
+        place.write_text("half a sealed file")
+    (tree / ".encvault" / "lock").write_text("pid 1 on nowhere\n")  # as a killed run leaves it
+    assert len(operations.status(str(tree)).leftovers) == len(places)
+    report = seal(tree)
+    assert (report.files, report.problems) == (8, [])
+    assert operations.status(str(tree)).leftovers == []
+    assert not any(place.exists() for place in places)
+
+
+def test_opening_in_place_removes_them_too(tree: Path) -> None:
+    before = snapshot(tree)
+    seal(tree)
+    (tree / "src" / LEFT).write_text("half an opened file")
+    os.utime(tree / "src", ns=(before["src"].mtime_ns,) * 2)
+    assert unseal(tree).problems == []
+    assert not (tree / "src" / LEFT).exists()
+
+
+@LAYOUTS
+def test_a_target_is_cleaned_where_this_run_wrote_unless_another_is_at_work(
+    tree: Path, tmp_path: Path, *, hidden: bool
+) -> None:
+    seal(tree, hide_names=hidden)
+    out = tmp_path / "out"
+    for folder in (out / "src", out / "elsewhere"):
+        folder.mkdir(parents=True)
+        (folder / LEFT).write_text("half")
+    with Tree(str(out)) as other:
+        from encvault.fs import durable  # noqa: PLC0415 - to be another run
+
+        durable.claim(other)
+        unseal(tree, to=str(out))
+        assert (out / "src" / LEFT).exists()
+    unseal(tree, to=str(out))
+    assert not (out / "src" / LEFT).exists()
+    assert (out / "elsewhere" / LEFT).exists()  # no business of this run
+
+
+# -- folders that cannot be read, vaults inside ---------------------------------------------
+
+
+@LAYOUTS
+def test_a_folder_that_cannot_be_listed_stops_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    real = calls.open_folder
+
+    def refuse(name: str, folder: int | None = None) -> int:
+        if name == "deep":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(name, folder)
+
+    monkeypatch.setattr(calls, "open_folder", refuse)
+    report = seal(tree, hide_names=hidden, jobs=1)
+    (problem,) = report.problems
+    assert isinstance(problem, Unreadable)
+    assert problem.path == str(tree / "src" / "deep")
+    assert report.files == 7
+    assert (tree / "src" / "deep" / "er" / "main.py").exists()
+    assert operations.status(str(tree)).unreadable == ["src/deep"]
+    problems = operations.verify(str(tree), keys(), jobs=1).problems
+    assert [type(error) for error in problems] == ([] if hidden else [Unreadable])
+    request = operations.SealRequest(paths=(str(tree),), archive=str(tmp_path / "a.sealed"))
+    assert names(operations.seal(request, keys())) == ["Unreadable"]
+    report = unseal(tree, jobs=1)
+    assert names(report) == ([] if hidden else ["Unreadable"])
+    assert (tree / "src" / "run.sh").exists()
+
+
+def test_a_vault_inside_is_not_opened_with_the_outer_key(tree: Path) -> None:
+    seal(tree / "src")
+    report = seal(tree)
+    assert [type(problem) for problem in report.problems] == [NestedVault]
+    unseal(tree)
+    assert (tree / "src" / "run.sh.sealed").exists()
+    assert (tree / "empty").exists()
+
+
+# -- names taken at the last moment ---------------------------------------------------------
+
+
+@LAYOUTS
+def test_a_file_that_appears_while_opening_is_kept(tree: Path, *, hidden: bool) -> None:
+    seal(tree, hide_names=hidden)
+    report = unseal(tree, Doing(lambda: (tree / "empty").write_text("mine")))
+    assert [type(problem) for problem in report.problems] == [Conflict]
+    assert (tree / "empty").read_text() == "mine"
+    assert list(tree.rglob(".encvault-*.tmp")) == []
+    (tree / "empty").unlink()
+    assert unseal(tree).problems == []
+    assert (tree / "empty").read_text() == ""
+
+
+def test_a_sealed_name_that_is_taken_while_sealing_is_kept(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sealing_run._SealRun._name
+    taken = tree / "empty.sealed"
+
+    def late(self: Any, task: Any) -> bool:
+        if task.source_path == "empty":
+            taken.write_text("mine")
+        return real(self, task)
+
+    monkeypatch.setattr(sealing_run._SealRun, "_name", late)
+    report = seal(tree)
+    assert [type(problem) for problem in report.problems] == [Conflict]
+    assert taken.read_text() == "mine"
+    assert (tree / "empty").exists()
+    assert list(tree.rglob(".encvault-*.tmp")) == []
+
+
+def test_a_sealed_file_that_changes_while_it_is_opened_is_kept(tree: Path) -> None:
+    seal(tree)
+    sealed = tree / "empty.sealed"
+    report = unseal(tree, Doing(lambda: sealed.write_text("newer")))
+    assert [type(problem) for problem in report.problems] == [SourceChanged]
+    assert sealed.read_text() == "newer"
+    assert (tree / "empty").exists()
+
+
+def test_files_of_another_vault_called_sealed_are_sealed_as_plain_files(
+    tree: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    write_tree(other)
+    seal(other)
+    foreign = (other / "empty.sealed").read_bytes()
+    (tree / "foreign.sealed").write_bytes(foreign)
+    seal(tree)
+    assert (tree / "foreign.sealed.sealed").exists()
+    unseal(tree)
+    assert (tree / "foreign.sealed").read_bytes() == foreign
+
+
+# -- what a target cannot keep --------------------------------------------------------------
+
+
+def test_what_could_not_be_restored_is_counted_and_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(tree)
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EPERM, "no modes here")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    report = unseal(tree, to=str(tmp_path / "out"), jobs=1)
+    assert "the mode of 7 files could not be restored here" in report.notes
+
+
+@LAYOUTS
+def test_a_folder_that_cannot_be_made_in_the_target_is_told(
+    tree: Path, tmp_path: Path, *, hidden: bool
+) -> None:
+    seal(tree, hide_names=hidden)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "hollow").write_text("a file where a folder should be")
+    (out / "src").symlink_to(tmp_path)
+    report = unseal(tree, to=str(out))
+    assert (out / "hollow").read_text() == "a file where a folder should be"
+    told = {problem.fields()["path"] for problem in report.problems}
+    assert str(out / "hollow") in told
+    assert any(str(out / "src") in path for path in told)
+    assert report.files == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "out"]
+
+
+def test_a_damaged_object_is_told_when_opening(tree: Path) -> None:
+    seal(tree, hide_names=True)
+    path = next(path for path in (tree / ".encvault/objects").rglob("*") if path.is_file())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    report = unseal(tree)
+    assert [type(problem) for problem in report.problems] == [ChunkCorrupt]
+    assert path.read_bytes() == data
+
+
+# -- records that do not belong where they are ----------------------------------------------
+
+
+def put(vault: Vault, key_id: str, key: Secret, record: Record, content: bytes, name: str) -> None:
+    """Seal a file by hand, as someone with the vault's public key may."""
+    from pathlib import Path  # noqa: PLC0415 - only here at run time
+
+    info = VaultKeyInfo(name, key_id, vault.record.id)
+    encoded = record.encode()
+    header = Header(Suite.AES_256_GCM, len(encoded), info).encode()
+    folder = Path(vault.path)
+    place = folder / f"{name}.sealed"
+    if vault.hidden:
+        place = folder / ".encvault" / "objects" / name[:2] / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(encode_sealed(Suite.AES_256_GCM, key, header, encoded, content))
+
+
+def ident(letter: str) -> str:
+    return letter * 25 + "a"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("dir", "x", 1, parent="", folder=ident("f"), size=0),
+        Record("file", "x", 1, parent="", size=0),
+        Record("part", "", 1, size=0, part_of=(ident("b"), 1)),
+    ],
+    ids=["folder", "hidden file", "part"],
+)
+def test_a_record_of_the_other_layout_is_refused(tree: Path, record: Record) -> None:
+    operations.init_vault(str(tree), keys())
+    with Vault.load(str(tree)) as vault:
+        key_id, key = vault.new_data_key()
+        put(vault, key_id, key, record, b"", ident("z"))
+    report = unseal(tree)
+    assert [type(problem) for problem in report.problems] == [MalformedRecord]
+    assert (tree / f"{ident('z')}.sealed").exists()
+
+
+def parted(root: Path, sizes: list[int], *, size: int, part_size: int) -> list[str]:
+    """A hidden vault with one file whose parts have these sizes, whatever its record says."""
+    operations.init_vault(str(root), keys(), hide_names=True)
+    file_ids = [ident(letter) for letter in "bcdefg"[: len(sizes)]]
+    with Vault.load(str(root)) as vault:
+        key_id, key = vault.new_data_key()
+        first = Record(
+            "file", "big", 1, parent="", size=size, part_size=part_size, parts=tuple(file_ids[1:])
+        )
+        put(vault, key_id, key, first, bytes(sizes[0]), file_ids[0])
+        for index, part in enumerate(sizes[1:], start=1):
+            record = Record("part", "", 1, size=part, part_of=(file_ids[0], index))
+            put(vault, key_id, key, record, bytes(part), file_ids[index])
+    return file_ids
+
+
+def test_parts_made_by_hand_open(tmp_path: Path) -> None:
+    parted(tmp_path / "v", [400_000, 400_000, 50], size=800_050, part_size=400_000)
+    assert operations.verify(str(tmp_path / "v"), keys()).problems == []
+    assert unseal(tmp_path / "v").problems == []
+    assert (tmp_path / "v" / "big").read_bytes() == bytes(800_050)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "part_size"),
+    [
+        ([100, 100, 50], 251, 100),
+        ([100, 100, 50], 249, 100),
+        ([100, 90, 60], 250, 100),
+        ([100, 100, 100, 50], 250, 100),
+        ([100, 100], 100, 100),
+        ([90, 100], 190, 100),
+        ([600_000, 500_000], 1_200_000, 600_000),
+        ([500_000, 600_000], 1_100_000, 600_000),
+    ],
+)
+def test_parts_that_do_not_add_up_are_refused(
+    tmp_path: Path, sizes: list[int], size: int, part_size: int
+) -> None:
+    root = tmp_path / "v"
+    file_ids = parted(root, sizes, size=size, part_size=part_size)
+    for look in (lambda: operations.verify(str(root), keys()), lambda: unseal(root)):
+        (problem,) = look().problems
+        assert isinstance(problem, (MissingPart, MalformedRecord))
+    assert not (root / "big").exists()
+    for file_id in file_ids:
+        assert (root / ".encvault" / "objects" / file_id[:2] / file_id).exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "of another position"])
+def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
+    root = tmp_path / "v"
+    file_ids = parted(root, [600_000, 600_000, 600_000], size=1_800_000, part_size=600_000)
+    paths = [root / ".encvault" / "objects" / file_id[:2] / file_id for file_id in file_ids]
+    data = bytearray(paths[1].read_bytes())
+    if damage == "cut":
+        del data[-1000:]
+    elif damage == "longer":
+        data += bytes(16)
+    elif damage == "flipped":
+        data[300_000] ^= 1
+    else:
+        data = bytearray(paths[2].read_bytes())
+    paths[1].write_bytes(data)
+    report = unseal(root)
+    assert {problem.exit_code for problem in report.problems} == {65}
+    assert not (root / "big").exists()
+    assert list(root.glob(".encvault-*")) == []
+    assert paths[0].exists()
+
+
+def test_a_large_file_cut_or_lengthened_is_named(tree: Path) -> None:
+    (tree / "big").write_bytes(os.urandom(1_200_000))
+    seal(tree)
+    whole = (tree / "big.sealed").read_bytes()
+    for data in (whole[:-1], whole[:-17_000], whole + b"x", whole + bytes(20_000)):
+        (tree / "big.sealed").write_bytes(data)
+        (problem,) = unseal(tree / "big").problems
+        assert problem.exit_code == 65
+        assert not (tree / "big").exists()
+    (tree / "big.sealed").write_bytes(whole)
+    assert unseal(tree).problems == []
+
+
+def test_a_moved_file_whose_home_cannot_be_reached_is_only_moved(tree: Path) -> None:
+    seal(tree)
+    (tree / "src" / "run.sh.sealed").rename(tree / "run.sh.sealed")
+    (tree / "src").rename(tree / "elsewhere")
+    (tree / "src").symlink_to("elsewhere")
+    report = operations.verify(str(tree), keys())
+    assert report.problems == []
+    assert unseal(tree / "run.sh").problems == []
+    assert (tree / "run.sh").read_text() == "#!/bin/sh\n"
+
+
+def test_a_disk_that_fails_for_a_link_leaves_the_link(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, _fd: int, target: str) -> None:
+        if name == "write" and not target and arming:
+            raise OSError(errno.ENOSPC, "full")
+
+    arming: list[str] = []
+    real = sealing._write_small
+
+    def armed(context: Any, task: Any, *rest: Any) -> Any:
+        arming[:] = ["yes"] if task.type == "symlink" else []
+        return real(context, task, *rest)
+
+    monkeypatch.setattr(sealing, "_write_small", armed)
+    monkeypatch.setattr(calls, "probe", fail)
+    report = seal(tree / "src", jobs=1)
+    assert [problem.exit_code for problem in report.problems] == [73]
+    monkeypatch.undo()
+    assert os.readlink(tree / "src" / "link") == "../nowhere/at all"
+    assert list(tree.rglob(".encvault-*.tmp")) == []
+
+
+def test_part_size_is_the_formats() -> None:
+    assert plan.PART_SIZE == sealing.PART_SIZE == 1_073_741_824
