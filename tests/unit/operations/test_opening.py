@@ -19,6 +19,7 @@ from encvault.errors import (
     NotAVault,
     NotSealed,
     SourceMissing,
+    SwappedFile,
     VaultBusy,
 )
 from encvault.keyslots import KeyIdentity
@@ -333,3 +334,81 @@ def test_paths_relative_to_the_working_folder(tree: Path, monkeypatch: pytest.Mo
     assert operations.status(".").sealed == 8
     unseal(Path("../src"))
     assert Path("run.sh").read_bytes() == content
+
+
+# -- swapped files --------------------------------------------------------------------------
+
+
+def swap(one: Path, two: Path) -> None:
+    held = one.with_name("held")
+    one.rename(held)
+    two.rename(one)
+    held.rename(two)
+
+
+def test_a_swapped_file_is_not_given_out(tree: Path, tmp_path: Path) -> None:
+    # docs/format.md section 6.1: a reader MUST refuse a swapped file
+    seal(tree)
+    swap(tree / "empty.sealed", tree / "src" / "run.sh.sealed")
+    given = []
+    with pytest.raises(SwappedFile):
+        given.extend(map(bytes, operations.cat(str(tree / "empty"), keys())))
+    assert given == []
+    with pytest.raises(SwappedFile):
+        unseal(tree / "empty", output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+# -- links and long names -------------------------------------------------------------------
+
+
+@LAYOUTS
+def test_a_link_to_a_vault_is_the_vault(tree: Path, tmp_path: Path, *, hidden: bool) -> None:
+    before = snapshot(tree)
+    seal(tree, hide_names=hidden)
+    link = tmp_path / "link"
+    link.symlink_to(tree)
+    listed, _problems = operations.list_files(str(link), keys())
+    assert {item.path for item in listed if item.type != "dir"} == {
+        path for path, node in before.items() if node.kind != "dir"
+    }
+    assert operations.verify(str(link), keys()).files >= 8
+    assert unseal(link, to=str(tmp_path / "out")).files == 8
+    assert snapshot(tmp_path / "out") == before
+    assert unseal(link).files == 8
+    assert snapshot(tree) == before
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "中" * 85])
+def test_a_file_with_a_shortened_sealed_name_opens_by_its_plain_name(
+    tree: Path, tmp_path: Path, name: str
+) -> None:
+    content = (tree / name).read_bytes()
+    seal(tree)
+    assert unseal(tree / name, to=str(tmp_path / "out")).files == 1
+    assert (tmp_path / "out" / name).read_bytes() == content
+    assert unseal(tree / name).files == 1
+    assert (tree / name).read_bytes() == content
+
+
+# -- careful outputs ------------------------------------------------------------------------
+
+
+def test_a_target_inside_the_vault_is_refused_before_it_is_made(tree: Path) -> None:
+    seal(tree)
+    with pytest.raises(InvalidRequest):
+        unseal(tree, to=str(tree / "new" / "folder"))
+    assert not (tree / "new").exists()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_sealed_file_itself_is_no_output(tree: Path, tmp_path: Path, *, alone: bool) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    seal(tree / "empty" if alone else tree)
+    sealed = tree / "empty.sealed"
+    content = sealed.read_bytes()
+    (tree / "sub").mkdir()
+    for output in (sealed, tree / "sub" / ".." / "empty.sealed", tmp_path / "link/empty.sealed"):
+        with pytest.raises(EncvaultError):
+            unseal(sealed, output=str(output), force=True)
+        assert sealed.read_bytes() == content

@@ -460,3 +460,68 @@ def test_consent_given_beforehand_answers_every_question() -> None:
     assert operations.Answers(recipients_given=(RECIPIENT,)).has_keys()
     assert not operations.Answers().has_keys()
     assert PasswordIdentity(encode_password("x")).unwrap([], "x") is None
+
+
+# -- the input as output, links, the vault's own files --------------------------------------
+
+
+def test_the_input_itself_is_no_output(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    path = tree / "src" / "run.sh"
+    content = path.read_bytes()
+    for output in (path, tree / "src" / ".." / "src" / "run.sh", tmp_path / "link/src/run.sh"):
+        with pytest.raises(EncvaultError):
+            seal(path, output=str(output), force=True)
+        assert path.read_bytes() == content
+
+
+def test_a_folder_given_by_a_link_is_sealed(tree: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tree)
+    person = Person(says=True)
+    report = ask(f"{link}/", person)
+    assert report.files == 8
+    assert person.questions == []
+    assert operations.status(str(tree)).plain == []
+
+
+def test_no_vault_is_made_inside_a_vault_by_way_of_a_link(tree: Path, tmp_path: Path) -> None:
+    seal(tree)
+    (tree / "src" / "deep" / "new").write_text("new")
+    (tmp_path / "link").symlink_to(tree / "src")
+    ask(tmp_path / "link" / "deep", Person(says=True))
+    assert not (tree / "src" / "deep" / ".encvault").exists()
+    assert find_vault(str(tree / "src" / "deep")) == str(tree)
+
+
+@pytest.mark.parametrize("answers", [keys(), operations.Answers(recipients_given=(STRANGER,))])
+@pytest.mark.parametrize("name", ["vault.a.json", "lock", "keys/KEY"])
+def test_the_vaults_own_files_are_not_sealed(
+    tree: Path, answers: operations.Answers, name: str
+) -> None:
+    seal(tree)
+    (key,) = (tree / ".encvault" / "keys").iterdir()
+    before = everything(tree)
+    with pytest.raises(InvalidRequest):
+        ask(tree / ".encvault" / name.replace("KEY", key.name), answers)
+    assert everything(tree) == before
+
+
+def test_an_archive_does_not_lie_in_its_source_by_way_of_a_link(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    before = everything(tree)
+    with pytest.raises(InvalidRequest, match="inside what it archives"):
+        seal(tree, archive=str(tmp_path / "link" / "a.sealed"))
+    assert everything(tree) == before
+
+
+def test_a_dry_run_of_a_new_vault_remembers_nothing(tree: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    seal(tree, dry_run=True, state_dir=str(state))
+    seal(tree, dry_run=True, state_dir=str(state), to=str(tmp_path / "mirror"))
+    assert not list(state.rglob("*.sqlite*"))
+
+
+def test_keys_are_given_when_identities_are() -> None:
+    # the protocol: "whether recipients, identities or a password were given explicitly"
+    assert operations.Answers(identities_given=keys().identities_given).has_keys()

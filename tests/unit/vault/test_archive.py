@@ -641,3 +641,129 @@ def test_another_key_unpacks_nothing(tree: Path, tmp_path: Path) -> None:
         operations.open_paths(request, stranger)
     assert caught.value.exit_code == 77
     assert list((tmp_path / "out").iterdir()) == []
+
+
+# -- values that no tar should hold ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["abc", "", "1e5", "nan", "inf", "9" * 30, "-" + "9" * 30, "1.x"])
+def test_a_time_that_is_none_is_named_and_leaves_nothing(arena: Path, text: str) -> None:
+    data = tar(member("a", content=b"x", pax_headers={"mtime": text}))
+    with pytest.raises(EncvaultError) as caught:
+        extract(arena / "out", data)
+    assert caught.value.exit_code == 65
+    assert_untouched(arena)
+
+
+@pytest.mark.parametrize("mtime_ns", [-1, -500_000_000, -1_500_000_000, -2_000_000_000])
+def test_times_before_1970_are_read_alike_by_gnu_tar(tmp_path: Path, mtime_ns: int) -> None:
+    # POSIX pax: a decimal number of seconds, so half a second before 1970 is "-0.5"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "old").touch()
+    os.utime(tmp_path / "docs" / "old", ns=(mtime_ns, mtime_ns))
+    pack(tmp_path / "a.sealed", tmp_path / "docs")
+    out = tmp_path / "out"
+    out.mkdir()
+    gnu_tar("-x", "-C", str(out), "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert (out / "old").stat().st_mtime_ns == mtime_ns
+    unseal(tmp_path / "a.sealed", to=str(tmp_path / "ours"))
+    assert (tmp_path / "ours" / "old").stat().st_mtime_ns == mtime_ns
+
+
+def test_what_could_not_be_restored_is_told(arena: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(1, "no attributes here")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    headers = {"SCHILY.xattr.user.note": "x"}
+    report = extract(arena / "out", tar(member("a", content=b"x", pax_headers=headers)))
+    assert any("user.note" in note for note in report.notes)
+
+
+# -- whole or not at all --------------------------------------------------------------------
+
+
+def test_force_on_a_folder_that_is_in_the_way_changes_nothing_by_halves(arena: Path) -> None:
+    (arena / "out" / "a").write_text("mine")
+    (arena / "out" / "b").mkdir()
+    (arena / "out" / "b" / "inside").write_text("mine")
+    data = tar(member("a", content=b"theirs"), member("b", content=b"theirs"))
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", data, force=True)
+    assert (arena / "out" / "a").read_text() == "mine"
+    assert (arena / "out" / "b" / "inside").read_text() == "mine"
+    assert sorted(path.name for path in (arena / "out").iterdir()) == ["a", "b"]
+
+
+def test_a_read_only_folder_at_the_top_is_unpacked_by_an_ordinary_user(public_path: Path) -> None:
+    out = public_path / "out"
+
+    def work() -> tuple[list[str], int]:
+        try:
+            extract(
+                out,
+                tar(
+                    member("top", tarfile.DIRTYPE, mode=0o555),
+                    member("top/file", content=b"x", mode=0o444),
+                ),
+            )
+            return sorted(os.listdir(out)), stat.S_IMODE((out / "top").stat().st_mode)
+        finally:
+            unlock_folders(out)
+
+    assert in_child(work, uid=NOBODY) == (["top"], 0o555)
+
+
+def unlock_folders(root: Path) -> None:
+    for folder, _below, _files in os.walk(root):
+        os.chmod(folder, 0o700)
+
+
+def test_read_only_folders_of_a_refused_archive_leave_nothing(public_path: Path) -> None:
+    out = public_path / "out"
+
+    def work() -> list[str]:
+        out.mkdir()
+        (out / "taken").write_text("mine")
+        with pytest.raises(DestinationExists):
+            extract(
+                out,
+                tar(
+                    member("sub", tarfile.DIRTYPE, mode=0o755),
+                    member("sub/locked", tarfile.DIRTYPE, mode=0o555),
+                    member("sub/locked/file", content=b"x"),
+                    member("taken", content=b"x"),
+                ),
+            )
+        left = sorted(os.listdir(out))
+        unlock_folders(out)
+        return left
+
+    assert in_child(work, uid=NOBODY) == ["taken"]
+
+
+def test_a_temporary_folder_exchanged_for_a_link_redirects_nothing(
+    arena: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target may be a folder that others can write to, such as /tmp."""
+    (arena / "theirs").mkdir()
+    real = calls.mkdir
+    real_create = calls.create
+    seen: list[str] = []
+
+    def exchange(folder: int, name: str, mode: int = 0o777) -> None:
+        real(folder, name, mode)
+        if name.startswith(".encvault-"):
+            os.rmdir(name, dir_fd=folder)
+            os.symlink(arena / "theirs", name, dir_fd=folder)
+
+    def note(folder: int, name: str, mode: int = 0o600) -> int:
+        seen.append(os.readlink(f"/proc/self/fd/{folder}"))
+        return real_create(folder, name, mode)
+
+    monkeypatch.setattr(calls, "mkdir", exchange)
+    monkeypatch.setattr(calls, "create", note)
+    with pytest.raises(EncvaultError):
+        extract(arena / "out", tar(member("a", content=b"secret")))
+    assert str(arena / "theirs") not in seen
+    assert list((arena / "theirs").iterdir()) == []

@@ -188,3 +188,35 @@ def test_a_file_system_without_modes_is_forgiven(
     monkeypatch.setattr(os, "fchmod", refuse(errno.EPERM))
     attributes.keep_access(fd, tmp_path.stat())
     assert os.fstat(fd).st_mode & 0o777 == 0o600
+
+
+# -- records of someone else ----------------------------------------------------------------
+
+
+@root_only
+@pytest.mark.parametrize("owner", [(1 << 40, 0), (0, 1 << 40), ((1 << 63) - 1, 5)])
+def test_an_owner_that_no_system_has_is_told(
+    fd: int, tmp_path: Path, owner: tuple[int, int]
+) -> None:
+    assert "owner" in attributes.restore(fd, record(owner=owner, mode=0o4755))
+    assert os.fstat(fd).st_mode & 0o7000 == 0
+    (tmp_path / "link").symlink_to("f")
+    with Tree(str(tmp_path)) as tree:
+        assert attributes.restore_symlink(tree.fd, "link", record(owner=owner)) == ["owner"]
+
+
+@pytest.mark.parametrize("name", ["user.a\0b", "", "user." + "x" * 300])
+def test_an_attribute_name_that_no_system_has_is_told(fd: int, name: str) -> None:
+    assert attributes.restore(fd, record(xattrs=((name, b""),))) == ["xattr " + name]
+
+
+@pytest.mark.parametrize("name", ["security.capability", "trusted.overlay.opaque"])
+def test_only_the_users_attributes_are_restored(
+    fd: int, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A capability is a way to root; `read_xattrs` never takes one along."""
+    tried: list[str] = []
+    monkeypatch.setattr(os, "setxattr", lambda _fd, what, _value: tried.append(what))
+    lost = attributes.restore(fd, record(xattrs=(("user.a", b""), (name, b"x"))))
+    assert tried == ["user.a"]
+    assert lost == ["xattr " + name]

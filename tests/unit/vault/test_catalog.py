@@ -246,3 +246,53 @@ def test_parts_have_no_path() -> None:
     made = placed(found("file", "a", 1, "x"), part)
     assert made.parts == {ident("p"): part}
     assert ids(made.files) == {"x": "a"}
+
+
+# -- nothing lost ---------------------------------------------------------------------------
+
+
+def test_files_of_one_name_from_two_lost_folders_are_both_kept(vault: Vault, root: Path) -> None:
+    (root / "new").write_text("x")
+    for folder in ("a", "c"):  # of a/one and c/one
+        object_of(vault, folder).unlink()
+    vault.close()
+    unseal(root)
+    found = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+    for name in ("a/one", "c/one"):
+        opened = f"content of {name}".encode() in found
+        # or still sealed, as an object that opens
+        assert opened or name in (item.record.path for item in objects_left(root))
+
+
+def objects_left(root: Path) -> list[Found]:
+    with Vault.load(str(root)) as vault:
+        vault.unlock(keys().identities(""))
+        made = read_catalog(vault, 1)
+    return [*made.files.values(), *made.superseded]
+
+
+def test_parts_whose_first_object_is_lost_are_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("plan", "sealing"):
+        monkeypatch.setattr(f"encvault.vault.{name}.PART_SIZE", 600_000)
+    root = tmp_path / "big"
+    root.mkdir()
+    (root / "big").write_bytes(os.urandom(1_500_000))
+    seal(root, hide_names=True)
+    with Vault.load(str(root)) as vault:
+        vault.unlock(keys().identities(""))
+        found = read_catalog(vault, 1).files["big"]
+        first = path_of(vault, found.file)
+        parts = [path_of(vault, part) for part in found.record.parts]
+    held = first.read_bytes()
+    first.unlink()
+    told = operations.verify(str(root), keys()).problems
+    told_again = unseal(root).problems
+    assert all(part.exists() for part in parts)
+    assert told != []
+    assert told_again != []
+    first.parent.mkdir(exist_ok=True)
+    first.write_bytes(held)  # from a backup
+    assert unseal(root).problems == []
+    assert (root / "big").stat().st_size == 1_500_000

@@ -355,3 +355,18 @@ def test_a_disk_that_fails_while_listing_or_verifying_is_told(
     report = operations.verify(str(tree), keys(), jobs=1)
     assert report.files == 0
     assert {problem.exit_code for problem in report.problems} == {74}
+
+
+def test_a_listing_without_a_key_tells_no_impossible_size(tree: Path) -> None:
+    seal(tree)
+    os.truncate(tree / "big.sealed", 129 + 56 + 16)  # room for a body, but not for a record
+    listed, _problems = operations.list_files(str(tree), operations.Answers())
+    assert {item.size for item in listed if item.path == "big"} == {None}
+
+
+def test_a_listing_without_a_key_leaves_out_what_is_not_sealed(tree: Path) -> None:
+    seal(tree)
+    (tree / "text.sealed").write_text("only called so " * 100)
+    listed, problems = operations.list_files(str(tree), operations.Answers())
+    assert "text" not in {item.path for item in listed}
+    assert [type(problem) for problem in problems] == [NotSealed]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import keys, seal, snapshot, unseal, write_tree
+from helpers import NOBODY, in_child, keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto.suite import Suite
@@ -297,7 +298,7 @@ def test_a_record_of_the_other_layout_is_refused(tree: Path, record: Record) -> 
     assert (tree / f"{ident('z')}.sealed").exists()
 
 
-def parted(root: Path, sizes: list[int], *, size: int, part_size: int) -> list[str]:
+def parted(root: Path, sizes: list[int], *, size: int | None, part_size: int) -> list[str]:
     """A hidden vault with one file whose parts have these sizes, whatever its record says."""
     operations.init_vault(str(root), keys(), hide_names=True)
     file_ids = [ident(letter) for letter in "bcdefg"[: len(sizes)]]
@@ -417,3 +418,92 @@ def test_a_disk_that_fails_for_a_link_leaves_the_link(
 
 def test_part_size_is_the_formats() -> None:
     assert plan.PART_SIZE == sealing.PART_SIZE == 1_073_741_824
+
+
+# -- parts by another writer ----------------------------------------------------------------
+
+
+def test_small_parts_open_in_place(tmp_path: Path) -> None:
+    # docs/format.md section 3: part_size is at least 1
+    root = tmp_path / "v"
+    parted(root, [100, 100, 50], size=250, part_size=100)
+    assert unseal(root).problems == []
+    assert (root / "big").read_bytes() == bytes(250)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "part_size"),
+    [
+        ([600_000, 600_000], 1_200_001, 600_000),
+        ([700_000, 100], 600_000, 700_000),
+        ([700_000, 100], None, 700_000),
+        ([100, 100], None, 100),
+    ],
+)
+def test_a_size_that_the_parts_cannot_have_is_refused(
+    tmp_path: Path, sizes: list[int], size: int | None, part_size: int
+) -> None:
+    # docs/format.md section 3: the contents of all objects together have `size` bytes
+    root = tmp_path / "v"
+    parted(root, sizes, size=size, part_size=part_size)
+    for look in (lambda: operations.verify(str(root), keys()), lambda: unseal(root)):
+        assert {problem.exit_code for problem in look().problems} == {65}
+    assert not (root / "big").exists()
+
+
+# -- names in the way -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_a_name_in_the_way_of_a_mirrored_folder_stops_nothing_else(
+    tree: Path, tmp_path: Path, what: str
+) -> None:
+    mirror, outside = tmp_path / "mirror", tmp_path / "outside"
+    mirror.mkdir()
+    outside.mkdir()
+    if what == "file":
+        (mirror / "src").write_text("mine")
+    else:
+        (mirror / "src").symlink_to(outside)
+    report = seal(tree, to=str(mirror))
+    assert report.files == 5  # all but the three in src
+    assert all(str(mirror) in problem.fields()["path"] for problem in report.problems)
+    assert report.problems != []
+    assert list(outside.iterdir()) == []
+
+
+def test_a_tree_deeper_than_python_recurses_is_sealed(tmp_path: Path) -> None:
+    root = tmp_path / "docs"
+    root.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    for _depth in range(1200):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    try:
+        report = seal(root, jobs=1)
+        assert (report.files, report.problems) == (1, [])
+    finally:
+        subprocess.run(["rm", "-rf", str(root)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what its owner may not")
+def test_a_file_that_its_owner_may_not_read_is_opened(public_path: Path) -> None:
+    """Sealed by root or by another member of the group, opened by an ordinary user."""
+    root = public_path / "docs"
+    root.mkdir()
+    (root / "file").write_text("content")
+    (root / "file").chmod(0o044)
+    seal(root)
+    for path in (root, *root.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o700)
+
+    def work() -> list[str]:
+        return [type(problem).__name__ for problem in unseal(root).problems]
+
+    assert in_child(work, uid=NOBODY) == []
+    assert (root / "file").stat().st_mode & 0o777 == 0o044

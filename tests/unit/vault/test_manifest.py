@@ -385,3 +385,26 @@ def test_ids_are_fresh_and_of_the_format() -> None:
     made = {manifest.new_id() for _ in range(100)}
     assert len(made) == 100
     assert all(len(item) == 26 for item in made)
+
+
+def test_the_version_is_a_number(vault: Vault) -> None:
+    # the signature covers 1, so `true` must not pass for it
+    data = vault.record.encode().replace(b'"encvault":1', b'"encvault":true')
+    with pytest.raises(MalformedVault):
+        VaultRecord.decode(data, "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["٢٠٢٦-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z"]
+)
+def test_a_time_is_a_time(vault: Vault, text: str) -> None:
+    with pytest.raises(MalformedVault):
+        VaultRecord.decode(signed(vault, lambda members: members.update(created_at=text)), "x")
+
+
+def test_of_two_torn_copies_the_first_is_named(vault: Vault, tmp_path: Path) -> None:
+    for name in (A, B):
+        tear(tmp_path / name, "cut")
+    with pytest.raises(MalformedVault) as caught:
+        Vault.load(str(tmp_path))
+    assert caught.value.path == str(tmp_path / A)

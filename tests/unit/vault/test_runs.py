@@ -402,3 +402,28 @@ def test_parts_are_removed_with_their_first_object_last(
     assert len(order) == 4
     assert order[-1] == max(order)
     assert snapshot(tree) == before
+
+
+@pytest.mark.parametrize("folder", ["src", "src/deep", "hollow"])
+def test_a_folder_whose_object_fails_keeps_its_name_and_what_is_in_it(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """One moment without space, just when a folder's object is written."""
+    before = snapshot(tree, times=False)
+    real = sealing._write_small
+    failed = []
+
+    def fail(context: Any, task: Any, *rest: Any) -> Any:
+        if task.type == "dir" and task.dir == folder and not failed:
+            failed.append(task)
+            raise OSError(28, "No space left on device")
+        return real(context, task, *rest)
+
+    monkeypatch.setattr(sealing, "_write_small", fail)
+    report = seal(tree, hide_names=True, jobs=1)
+    assert len(failed) == 1
+    assert report.problems != []
+    assert (tree / folder).is_dir()
+    assert seal(tree).problems == []
+    assert unseal(tree).problems == []
+    assert snapshot(tree, times=False) == before

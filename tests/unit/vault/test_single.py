@@ -24,6 +24,7 @@ from encvault.errors import (
     EncvaultError,
     ForeignFile,
     InputOutputError,
+    IntegrityError,
     KeyRequired,
     MalformedHeader,
     NoMatchingKeyslot,
@@ -590,3 +591,30 @@ def test_a_cut_stream_is_an_error_however_much_was_given(tmp_path: Path) -> None
             given += piece
     assert caught.value.exit_code == 65
     assert content.startswith(given)
+
+
+@pytest.mark.parametrize("at", [-1, -100_000, 2000])
+def test_damage_in_a_piped_stream_is_damage(tmp_path: Path, at: int) -> None:
+    seal_from(os.urandom(2_000_000), tmp_path / "out")
+    data = bytearray((tmp_path / "out").read_bytes())
+    data[at] ^= 1
+    source, thread = feed(bytes(data))
+    try:
+        with pytest.raises(IntegrityError) as caught:
+            for _piece in operations.open_from_stream(source, keys()):
+                pass
+    finally:
+        os.close(source)
+        thread.join()
+    assert caught.value.exit_code == 65
+
+
+def test_what_could_not_be_restored_is_told(quote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seal(quote)
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(1, "no modes here")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    report = unseal(quote.parent / "quote.xlsx.sealed")
+    assert any("mode" in note for note in report.notes)
