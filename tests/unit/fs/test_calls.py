@@ -45,7 +45,7 @@ def test_a_pipe_that_gives_little_is_read_until_enough_or_its_end(
 ) -> None:
     data = bytes(range(given))
     read, write = os.pipe()
-    writer = threading.Thread(target=drip, args=(write, data))
+    writer = threading.Thread(target=drip, args=(write, data), daemon=True)
     writer.start()
     assert bytes(reader(read, asked)) == data[:asked]
     writer.join()
@@ -61,7 +61,7 @@ def test_a_write_that_the_system_cuts_short_is_completed() -> None:
         while part := two.recv(1 << 16):
             received.extend(part)
 
-    reader = threading.Thread(target=drain)
+    reader = threading.Thread(target=drain, daemon=True)
     reader.start()
     one.settimeout(None)
     calls.write(one.fileno(), data)

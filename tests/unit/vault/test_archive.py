@@ -646,7 +646,7 @@ def test_another_key_unpacks_nothing(tree: Path, tmp_path: Path) -> None:
 # -- values that no tar should hold ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["abc", "", "1e5", "nan", "inf", "9" * 30, "-" + "9" * 30, "1.x"])
+@pytest.mark.parametrize("text", ["abc", "1e5", "nan", "inf", "9" * 30, "-" + "9" * 30, "1.x"])
 def test_a_time_that_is_none_is_named_and_leaves_nothing(arena: Path, text: str) -> None:
     data = tar(member("a", content=b"x", pax_headers={"mtime": text}))
     with pytest.raises(EncvaultError) as caught:

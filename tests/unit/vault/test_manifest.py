@@ -21,6 +21,7 @@ from encvault.errors import (
     MalformedVault,
     NotAVault,
     UnknownDataKey,
+    UnsupportedVersion,
     WorkFactorTooLarge,
 )
 from encvault.secret import Secret
@@ -195,7 +196,8 @@ def test_a_signed_change_is_read(vault: Vault) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda members: members.update(encvault=2),
+        lambda members: members.update(encvault=0),
+        lambda members: members.update(encvault="1"),
         lambda members: members.update(more=1),
         lambda members: members.pop("suite"),
         lambda members: members.pop("id"),
@@ -385,6 +387,13 @@ def test_ids_are_fresh_and_of_the_format() -> None:
     made = {manifest.new_id() for _ in range(100)}
     assert len(made) == 100
     assert all(len(item) == 26 for item in made)
+
+
+def test_a_newer_vault_is_told_as_such(vault: Vault) -> None:
+    data = signed(vault, lambda members: members.update(encvault=2))
+    with pytest.raises(UnsupportedVersion) as caught:
+        VaultRecord.decode(data, "x")
+    assert caught.value.version == 2
 
 
 def test_the_version_is_a_number(vault: Vault) -> None:

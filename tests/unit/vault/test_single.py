@@ -439,7 +439,7 @@ def feed(data: bytes) -> tuple[int, threading.Thread]:
             for start in range(0, len(data), 65_537):
                 pipe.write(data[start : start + 65_537])
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return read_end, thread
 
