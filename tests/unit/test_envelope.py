@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from encvault.envelope import (
     InlineKeyInfo,
     Record,
     VaultKeyInfo,
+    check_layout,
     check_path,
     decode_base64,
     decode_header,
@@ -255,3 +257,49 @@ def test_ids() -> None:
     assert is_id("a" * 25 + "4")
     for wrong in ("a" * 25 + "b", "a" * 25, "a" * 27, "A" * 26, "1" * 26, 5, None, "a" * 26 + "\n"):
         assert not is_id(wrong)
+
+
+def test_no_depth_of_nesting_is_more_than_an_error() -> None:
+    # somewhere in between the text is still read, but its value not written again
+    outcomes = set()
+    for depth in range(1, sys.getrecursionlimit() + 20):
+        text = b"[" * depth + b"]" * depth
+        try:
+            assert encode_json(decode_json(text)) == text
+            outcomes.add("read")
+        except ValueError as error:
+            assert "nested too deeply" in str(error)  # noqa: PT017 - either is right
+            outcomes.add("refused")
+        except RecursionError:
+            # our own call above, one frame from the limit; what was read was read
+            continue
+    assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "record", "error"),
+    [
+        ("alone", Record("dir", "d", 1, parent="", folder=ID, size=0), MalformedRecord),
+        ("alone", Record("part", "", 1, size=4, part_of=(ID, 1)), MalformedRecord),
+        ("alone", Record("file", "n", 1, size=9, part_size=5, parts=(ID,)), MalformedRecord),
+        ("alone", Record("file", "a/b", 1, size=0), UnsafePath),
+        ("visible", Record("archive", "a.tar", 1), MalformedRecord),
+        ("visible", Record("file", "n", 1, parent="", size=0), MalformedRecord),
+        ("hidden", Record("file", "n", 1, size=0), MalformedRecord),
+        ("hidden", Record("archive", "a.tar", 1, parent=""), MalformedRecord),
+        ("hidden", Record("file", "a/b", 1, parent="", size=0), UnsafePath),
+        ("hidden", Record("dir", "a/b", 1, parent="", folder=ID, size=0), UnsafePath),
+        ("hidden", Record("dir", "d", 1, parent="", folder=ID, size=1), MalformedRecord),
+        ("alone", Record("archive", "a.tar", 1), None),
+        ("visible", Record("file", "a/b", 1, size=0), None),
+        ("hidden", Record("part", "", 1, size=4, part_of=(ID, 1)), None),
+    ],
+)
+def test_a_record_belongs_to_one_layout(
+    layout: Any, record: Record, error: type[Exception] | None
+) -> None:
+    if error is None:
+        check_layout(record, layout, "x")
+        return
+    with pytest.raises(error):
+        check_layout(record, layout, "x")

@@ -115,7 +115,7 @@ def test_slots_that_must_be_refused(slot: Any) -> None:
 
 def test_counts_of_slots_are_bounded() -> None:
     one = password_slot()
-    many = [one | {"id": f"{'a' * 12}{chr(97 + n)}"} for n in range(9)]
+    many = [one | {"id": f"{'a' * 11}{chr(97 + n)}a"} for n in range(9)]
     for slots in ([], "x", [one] * 65, many, [one, one]):
         with pytest.raises(ValueError, match=r"."):
             check_slots(slots, "x")
@@ -232,3 +232,34 @@ def test_an_identity_with_anothers_recipient_is_refused() -> None:
 
 def test_two_slots_of_one_secret_share_nothing() -> None:
     assert password_slot()["wrapped"] != password_slot()["wrapped"]
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_at_most_eight_slots_may_cost_a_password_hash(count: int) -> None:
+    slots = [password_slot() for _ in range(count)] + [recipient_slot()]
+    if count == 8:
+        assert len(check_slots(slots, "x")) == 9
+        return
+    with pytest.raises(ValueError, match="more than 8 password slots"):
+        check_slots(slots, "x")
+    with pytest.raises(ValueError, match="two slots with one id"):
+        check_slots([slots[0], slots[0]], "x")
+
+
+def test_a_recipient_knows_its_own_slot() -> None:
+    password = PasswordRecipient(PASSWORD, profile=CHEAPEST)
+    public = PublicKeyRecipient(PUBLIC)
+    assert password.fits([password_slot()], "x")
+    assert not password.fits([recipient_slot()], "x")
+    assert not PasswordRecipient(encode_password("wrong"), profile=CHEAPEST).fits(
+        [password_slot()], "x"
+    )
+    assert public.fits([password_slot(), recipient_slot()], "x")
+    assert not public.fits([password_slot()], "x")
+    assert not PublicKeyRecipient(hpke.public_key(bytes(32))).fits([recipient_slot()], "x")
+
+
+def test_a_damaged_slot_does_not_hide_a_good_one() -> None:
+    damaged = recipient_slot()
+    damaged["wrapped"] = encode_base64(bytes(1168))
+    assert KeyIdentity(Secret(SEED)).unwrap([damaged, recipient_slot()], "x") == SECRET

@@ -180,3 +180,56 @@ def test_keys_of_the_two_suites_have_their_sizes() -> None:
     for suite in Suite:
         _cipher, nonce, commitment = key_schedule(suite, KEY, bytes(24), b"")
         assert (len(nonce), len(commitment)) == (12, 32)
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_runs_of_chunks_are_sealed_and_opened_in_any_order(suite: Suite) -> None:
+    plaintext = os.urandom(5 * 16_384 + 100)
+    writer = stream.ChunkWriter(suite, KEY, b"ctx")
+    body = bytearray(stream.body_size(len(plaintext)))
+    body[:56] = writer.prefix
+    for first, count, last in ((4, 2, True), (0, 1, False), (1, 3, False)):
+        piece = plaintext[first * 16_384 : (first + count) * 16_384]
+        out = memoryview(bytearray(count * 16_400))
+        size = writer.seal_into(first, piece, out, last=last)
+        body[56 + first * 16_400 : 56 + first * 16_400 + size] = out[:size]
+    assert stream.open(suite, KEY, b"ctx", body) == plaintext
+    reader = stream.ChunkReader(suite, KEY, b"ctx", bytes(body[:56]))
+    opened = bytearray(len(plaintext))
+    for first, count, last in ((3, 3, True), (0, 3, False)):
+        sealed = body[56 + first * 16_400 : 56 + (first + count) * 16_400]
+        out = memoryview(bytearray(count * 16_384))
+        size = reader.open_into(first, sealed, out, last=last)
+        opened[first * 16_384 : first * 16_384 + size] = out[:size]
+    assert opened == plaintext
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_a_run_that_breaks_the_rule_of_sizes_is_refused(suite: Suite) -> None:
+    body = stream.seal(suite, KEY, b"", bytes(2 * 16_384 + 50))
+    reader = stream.ChunkReader(suite, KEY, b"", body[:56])
+    out = memoryview(bytearray(3 * 16_400))
+    whole, end = body[56 : 56 + 2 * 16_400], body[56 + 2 * 16_400 :]
+    for first, sealed, last in (
+        (0, whole, True),  # whole chunks are never the end
+        (0, whole + end, False),  # a short chunk is always
+        (0, whole + end[:15], True),  # shorter than a tag
+        (1, whole, False),  # another place
+        (stream.MAX_CHUNKS - 1, whole, False),
+    ):
+        with pytest.raises(NotAuthentic):
+            reader.open_into(first, sealed, out, last=last)
+    assert reader.open_into(0, whole, out, last=False) == 2 * 16_384
+
+
+def test_no_nonce_is_used_twice() -> None:
+    writer = stream.ChunkWriter(Suite.AES_256_GCM, KEY, b"")
+    out = memoryview(bytearray(16_400))
+    writer.seal_into(0, bytes(16_384), out, last=False)
+    for first, plaintext, last in (
+        (0, bytes(16_384), False),
+        (1, bytes(100), False),
+        (stream.MAX_CHUNKS, b"", True),
+    ):
+        with pytest.raises(AssertionError):
+            writer.seal_into(first, plaintext, out, last=last)

@@ -65,6 +65,17 @@ def test_listing_a_place_inside(tree: Path, *, hidden: bool) -> None:
         assert listed("src/run.sh.sealed") == ["src/run.sh"]
 
 
+@LAYOUTS
+def test_verifying_a_place_inside_reads_that_place(tree: Path, *, hidden: bool) -> None:
+    seal(tree, hide_names=hidden)
+    folders = 3 if hidden else 0  # src, src/deep and src/deep/er are objects there
+    assert operations.verify(str(tree / "src"), keys()).files == 3 + folders
+    assert operations.verify(str(tree / "src" / "run.sh"), keys()).files == 1
+    for place in ("missing", "src/missing", "sr"):
+        with pytest.raises(SourceMissing):
+            operations.verify(str(tree / place), keys())
+
+
 def test_a_hidden_vault_tells_nothing_without_a_key(tree: Path) -> None:
     seal(tree, hide_names=True)
     with pytest.raises((KeyRequired, NoMatchingKeyslot)) as caught:

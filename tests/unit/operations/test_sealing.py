@@ -136,6 +136,12 @@ def test_a_sealed_vault_is_not_mirrored(tree: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "mirror").exists()
 
 
+def test_a_vault_with_nothing_sealed_may_be_mirrored(tree: Path, tmp_path: Path) -> None:
+    operations.init_vault(str(tree), keys())
+    assert seal(tree, to=str(tmp_path / "mirror")).files == 8
+    assert (tree / "empty").exists()
+
+
 def test_the_vaults_own_folder_is_not_sealed(tree: Path) -> None:
     seal(tree)
     before = everything(tree)

@@ -599,6 +599,19 @@ def test_a_target_that_fails_is_named(arena: Path, monkeypatch: pytest.MonkeyPat
     assert_untouched(arena)
 
 
+def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
+    arena: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, _fd: int, target: str) -> None:
+        if name == "mkdir" and target == "deep":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(calls, "probe", fail)
+    with pytest.raises(OutOfSpace):
+        extract(arena / "out", tar(member("a", content=b"x"), member("b/deep/c", content=b"x")))
+    assert_untouched(arena)
+
+
 def test_a_left_folder_of_a_killed_run_is_taken_away(arena: Path) -> None:
     with Tree(str(arena / "out")) as pinned:
         name = archive.durable.temporary_name(archive.durable.own_temporary(pinned, "a.tar.sealed"))

@@ -131,6 +131,10 @@ def test_a_torn_copy_of_the_record_is_told(tree: Path) -> None:
     (problem,) = operations.verify(str(tree), keys()).problems
     assert isinstance(problem, MalformedVault)
     assert "missing" in str(problem)
+    record.symlink_to("vault.a.json")  # the system refuses to follow it
+    (problem,) = operations.verify(str(tree), keys()).problems
+    assert problem.fields()["path"] == str(record)
+    record.unlink()
     record.write_bytes(whole)
     assert operations.verify(str(tree), keys()).problems == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,14 @@ from encvault.errors import (
     MissingPart,
     NestedVault,
     SourceChanged,
+    Truncated,
     Unreadable,
 )
 from encvault.fs import calls
-from encvault.fs.tree import Tree
+from encvault.fs.tree import Stamp, Tree
 from encvault.vault import plan, seal as sealing_run, sealing
+from encvault.vault.catalog import read_catalog
+from encvault.vault.opening import OpenContext, OpenTask, open_batch
 from encvault.vault.report import Observer
 from encvault.vault.sealed import encode_sealed
 from encvault.vault.vault import Vault
@@ -141,7 +145,10 @@ def test_a_folder_that_cannot_be_listed_stops_nothing(
     assert [type(error) for error in problems] == ([] if hidden else [Unreadable])
     request = operations.SealRequest(paths=(str(tree),), archive=str(tmp_path / "a.sealed"))
     assert names(operations.seal(request, keys())) == ["Unreadable"]
-    report = unseal(tree, jobs=1)
+    counting = Doing(None)
+    counting.wants_total = True
+    report = unseal(tree, counting, jobs=1)
+    # told once, though the tree was walked twice
     assert names(report) == ([] if hidden else ["Unreadable"])
     assert (tree / "src" / "run.sh").exists()
 
@@ -168,6 +175,56 @@ def test_a_file_that_appears_while_opening_is_kept(tree: Path, *, hidden: bool) 
     (tree / "empty").unlink()
     assert unseal(tree).problems == []
     assert (tree / "empty").read_text() == ""
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "dangling link", "other content"])
+def test_what_stands_at_the_name_of_an_opened_file_is_kept(
+    tree: Path, tmp_path: Path, what: str
+) -> None:
+    seal(tree)
+    out = tmp_path / "out"
+    out.mkdir()
+    if what == "folder":
+        (out / "empty").mkdir()
+    elif what == "other content":
+        (out / "empty").write_text("mine")
+    else:
+        (out / "other").write_text("") if what == "link" else None
+        (out / "empty").symlink_to("other")
+    report = unseal(tree, to=str(out))
+    assert [type(problem) for problem in report.problems] == [Conflict]
+    assert report.files == 7
+    if what == "folder":
+        assert list((out / "empty").iterdir()) == []
+    elif what == "other content":
+        assert (out / "empty").read_text() == "mine"
+    else:
+        assert os.readlink(out / "empty") == "other"
+        assert (out / "other").exists() is (what == "link")
+
+
+def test_a_large_file_in_parts_that_is_there_already_is_no_conflict(tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    parted(root, [400_000, 400_000, 50], size=800_050, part_size=400_000)
+    for _time in range(2):
+        report = unseal(root, to=str(tmp_path / "out"))
+        assert (report.files, report.size, report.problems) == (1, 800_050, [])
+    (tmp_path / "out" / "big").write_bytes(bytes(800_049) + b"x")
+    assert names(unseal(root, to=str(tmp_path / "out"))) == ["Conflict"]
+
+
+def test_a_small_file_with_holes_gets_them_back(tmp_path: Path) -> None:
+    root = tmp_path / "docs"
+    root.mkdir()
+    with (root / "holes").open("wb") as file:
+        file.seek(200_000)
+        file.write(b"middle")
+        file.truncate(400_000)
+    content = (root / "holes").read_bytes()
+    seal(root)
+    unseal(root)
+    assert (root / "holes").read_bytes() == content
+    assert (root / "holes").stat().st_blocks * 512 <= 2 * 65_536
 
 
 def test_a_sealed_name_that_is_taken_while_sealing_is_kept(
@@ -244,6 +301,49 @@ def test_a_folder_that_cannot_be_made_in_the_target_is_told(
     assert any(str(out / "src") in path for path in told)
     assert report.files == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "out"]
+
+
+def test_folder_times_that_cannot_be_set_are_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "utime", fail)
+    report = seal(tree, to=str(tmp_path / "mirror"), jobs=1)
+    assert report.files == 8
+    assert {problem.exit_code for problem in report.problems} == {74}
+
+
+def test_other_files_in_a_folder_that_is_gone_from_the_source_are_kept(
+    tree: Path, tmp_path: Path
+) -> None:
+    mirror = tmp_path / "mirror"
+    seal(tree, to=str(mirror))
+    (mirror / "src" / "notes.txt").write_text("mine")
+    (mirror / "src" / "deep" / "note.sealed").write_text("mine, and only called so")
+    shutil.rmtree(tree / "src")
+    report = seal(tree, to=str(mirror), delete=True)
+    assert (report.removed, report.problems) == (3, [])
+    left = sorted(str(path.relative_to(mirror)) for path in (mirror / "src").rglob("*"))
+    assert left == ["src/deep", "src/deep/note.sealed", "src/notes.txt"]
+
+
+def test_an_object_lost_from_a_hidden_mirror_is_sealed_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RACY_NS", "COARSE_RACY_NS"):
+        monkeypatch.setattr(f"encvault.vault.ledger.{name}", -(10**12))
+    mirror, state = tmp_path / "mirror", str(tmp_path / "state")
+    seal(tree, to=str(mirror), hide_names=True, state_dir=state)
+    assert seal(tree, to=str(mirror), state_dir=state).files == 0
+    with Vault.load(str(mirror)) as vault:
+        vault.unlock(keys().identities(""))
+        lost = read_catalog(vault, 1).files["src/run.sh"].file
+    (mirror / ".encvault" / "objects" / lost[:2] / lost).unlink()
+    assert seal(tree, to=str(mirror), state_dir=state).files == 1
+    assert unseal(mirror, to=str(tmp_path / "out")).problems == []
+    assert snapshot(tmp_path / "out") == snapshot(tree)
 
 
 def test_a_damaged_object_is_told_when_opening(tree: Path) -> None:
@@ -347,7 +447,7 @@ def test_parts_that_do_not_add_up_are_refused(
         assert (root / ".encvault" / "objects" / file_id[:2] / file_id).exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "of another position"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "late", "of another position"])
 def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
     root = tmp_path / "v"
     file_ids = parted(root, [600_000, 600_000, 600_000], size=1_800_000, part_size=600_000)
@@ -359,6 +459,8 @@ def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
         data += bytes(16)
     elif damage == "flipped":
         data[300_000] ^= 1
+    elif damage == "late":
+        data[590_000] ^= 1
     else:
         data = bytearray(paths[2].read_bytes())
     paths[1].write_bytes(data)
@@ -380,6 +482,67 @@ def test_a_large_file_cut_or_lengthened_is_named(tree: Path) -> None:
         assert not (tree / "big").exists()
     (tree / "big.sealed").write_bytes(whole)
     assert unseal(tree).problems == []
+
+
+@pytest.mark.parametrize("at", [-20, 900_000])
+def test_damage_late_in_a_large_file_is_located(tree: Path, at: int) -> None:
+    (tree / "big").write_bytes(os.urandom(1_200_000))
+    seal(tree)
+    data = bytearray((tree / "big.sealed").read_bytes())
+    data[at] ^= 1
+    (tree / "big.sealed").write_bytes(data)
+    (problem,) = unseal(tree).problems
+    assert isinstance(problem, ChunkCorrupt)
+    chunk = (at % len(data) - 129 - 56) // 16_400
+    assert (problem.index, problem.offset) == (chunk, 129 + 56 + chunk * 16_400)
+    assert not (tree / "big").exists()
+
+
+def test_a_sealed_file_cut_while_it_is_opened_is_named(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "big").write_bytes(os.urandom(1_200_000))
+    seal(tree)
+    real = calls.read_at
+
+    def cut(fd: int, buffer: memoryview, offset: int) -> int:
+        os.truncate(tree / "big.sealed", 600_000)
+        return real(fd, buffer, offset)
+
+    monkeypatch.setattr(calls, "read_at", cut)
+    (problem,) = unseal(tree / "big", jobs=1).problems
+    assert isinstance(problem, Truncated)
+    assert not (tree / "big").exists()
+
+
+def test_a_moved_file_whose_home_may_not_be_looked_at_is_only_moved(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(tree)
+    (tree / "src" / "run.sh.sealed").rename(tree / "run.sh.sealed")
+    real = calls.open_folder
+
+    def refuse(name: str, folder: int | None = None) -> int:
+        if name == "src":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(name, folder)
+
+    monkeypatch.setattr(calls, "open_folder", refuse)
+    assert unseal(tree / "run.sh", jobs=1).problems == []
+    assert (tree / "run.sh").read_text() == "#!/bin/sh\n"
+
+
+def test_a_folder_or_a_part_is_not_opened_as_a_file(tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    _first, part, _rest = parted(root, [100, 100, 50], size=250, part_size=100)
+    with Vault.load(str(root)) as vault:
+        vault.unlock(keys().identities(""))
+        context = OpenContext(tree=vault.tree, keyring=vault, target=vault.tree)
+        folder = f".encvault/objects/{part[:2]}"
+        stamp = Stamp.of(vault.tree.status(f"{folder}/{part}"))
+        (outcome,) = open_batch(context, [OpenTask(folder, part, stamp, "", "x", ident("t"))])
+    assert isinstance(outcome.error, MalformedRecord)
+    assert [path.name for path in root.iterdir()] == [".encvault"]
 
 
 def test_a_moved_file_whose_home_cannot_be_reached_is_only_moved(tree: Path) -> None:

@@ -289,3 +289,14 @@ def test_content_of_unknown_size_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(sealed(b"from a stream", record=Record("file", "stdin", 1).encode()))
     assert read(path) == b"from a stream"
+
+
+@pytest.mark.parametrize("size", [BODY + 3 * CHUNK, BODY + 3 * CHUNK + 15])
+def test_a_size_that_no_body_has_is_noticed_from_the_record_alone(
+    tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(sealed(bytes(1_000_000))[:size])
+    with path.open("rb") as file, pytest.raises(Truncated) as caught:
+        read_record(file.fileno(), "shown", OneKey())
+    assert caught.value.size == size

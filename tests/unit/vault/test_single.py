@@ -331,6 +331,20 @@ def test_a_source_that_changes_at_the_last_moment_is_kept(quote: Path) -> None:
     assert quote.read_text() == "changed at the last moment"
 
 
+def test_an_original_that_cannot_be_removed_is_told_and_the_copy_stays(
+    quote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, _fd: int, _target: str) -> None:
+        if name == "unlink":
+            raise OSError(5, "Input/output error")
+
+    content = quote.read_bytes()
+    monkeypatch.setattr(calls, "probe", fail)
+    with pytest.raises(InputOutputError):
+        seal(quote)
+    assert quote.read_bytes() == read(quote.parent / "quote.xlsx.sealed") == content
+
+
 def test_a_sealed_file_that_changes_at_the_last_moment_is_kept(quote: Path) -> None:
     seal(quote)
     sealed = quote.parent / "quote.xlsx.sealed"
@@ -497,6 +511,14 @@ def test_nothing_is_written_before_the_keys_are_there() -> None:
         )
     os.close(source)
     thread.join()
+
+
+def test_a_stream_that_was_opened_already_is_no_conflict(tmp_path: Path) -> None:
+    seal_from(b"content", tmp_path / "backup.sealed")
+    for _time in range(2):
+        report = unseal(tmp_path / "backup.sealed", keep=True)
+        assert (report.files, report.size) == (1, 7)
+    assert names(tmp_path) == ["backup", "backup.sealed"]
 
 
 def test_an_interrupted_stream_gives_no_file(

@@ -19,6 +19,7 @@ from encvault.errors import (
     KeyRequired,
     NoMatchingKeyslot,
     NotAVault,
+    SealedAlone,
     SourceMissing,
     UnknownDataKey,
     VaultBusy,
@@ -155,6 +156,18 @@ def test_keys_are_given_for_files_of_this_vault_only(vault: Vault, tmp_path: Pat
         vault.key_for(header(Suite.SM4_GCM, **own), "x")
     with Vault.load(str(tmp_path)) as locked, pytest.raises(KeyRequired):
         locked.key_for(header(**own), "x")
+
+
+def test_a_file_on_its_own_in_a_visible_vault_is_no_foreigner(tmp_path: Path) -> None:
+    inline = Header(Suite.AES_256_GCM, 256, InlineKeyInfo(ID, ({"id": "x"},)))
+    with (
+        Vault.create(
+            str(tmp_path), [RECIPIENT], suite=Suite.AES_256_GCM, layout="visible"
+        ) as visible,
+        pytest.raises(SealedAlone) as caught,
+    ):
+        visible.key_for(inline, "x")
+    assert caught.value.exit_code == 3  # left as it is, and no damage
 
 
 def test_closing_wipes_every_key(vault: Vault) -> None:
