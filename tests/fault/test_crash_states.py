@@ -1,0 +1,60 @@
+"""Power cuts: every state that a crash at any call may leave, and the run after it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from fault.crash_states import Disk, Recorder, State
+from fault.scenes import SCENES, Scene, run_again, summary, violations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fault.scenes import World
+
+MAX_STATES = 10000  # of one scene are tried; the others are like them
+
+
+def record(world: World, scene: Scene) -> tuple[Recorder, Path]:
+    """Run a scene's command and write down what it does."""
+    top = world.reset(scene)
+    with pytest.MonkeyPatch.context() as patch:
+        recorder = Recorder(top, patch)
+        assert scene.command(top, None).problems == []
+    return recorder, top
+
+
+def crash_states(recorder: Recorder) -> tuple[Disk, list[State]]:
+    """Every state that a crash may leave, each once, in the order of time."""
+    disk = Disk(recorder)
+    found: dict[object, State] = {}
+    for index in range(len(recorder.events) + 1):
+        for state in disk.states():
+            found.setdefault(state.key, State(f"{index}: {state.label}", state.files, state.ledger))
+        if index < len(recorder.events):
+            disk.play(index)
+    return disk, list(found.values())
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_after_a_crash_nothing_is_lost(world: World, scene: Scene) -> None:
+    recorder, _top = record(world, scene)
+    assert recorder.unseen() == []  # nothing went round the record
+    disk, states = crash_states(recorder)
+    assert len(states) > len(recorder.events) // 4
+    chosen = states
+    if len(states) > MAX_STATES:
+        chosen = random.Random(scene.name).sample(states, MAX_STATES)
+    wrong: list[tuple[str, list[str]]] = []
+    for state in chosen:
+        for ledger in (True, False) if state.ledger else (False,):
+            top = world.clear()
+            disk.materialise(state, top, ledger=ledger)
+            lost = bool(state.ledger) and not ledger
+            found = violations(top, scene, ledger_lost=lost)
+            found = found or run_again(top, scene, ledger_lost=lost, power_cut=True)
+            if found:
+                wrong.append((f"{state.label}, ledger {'kept' if ledger else 'lost'}", found))
+    assert not wrong, summary(wrong)
