@@ -127,7 +127,7 @@ class Recorder:
         return self._numbers[status.st_dev, status.st_ino]
 
     def _ledger_files(self) -> dict[str, bytes]:
-        folder = self.top / STATE / "vaults"
+        folder = self.top / STATE / "encvault" / "vaults"
         if not folder.is_dir():
             return {}
         return {
@@ -505,7 +505,7 @@ class Disk:
             if known.times is not None:
                 os.utime(where, ns=known.times, follow_symlinks=False)
         if ledger and state.ledger:
-            folder = top / STATE / "vaults"
+            folder = top / STATE / "encvault" / "vaults"
             folder.mkdir(parents=True)
             for name, data in state.ledger.items():
                 (folder / name).write_bytes(data)

@@ -21,11 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from helpers import keys, seal, unseal
+from helpers import SEED, keys, seal, unseal
 
 from encvault import operations
+from encvault.crypto import hpke
 from encvault.errors import Conflict, EncvaultError
 from encvault.fs import durable
+from encvault.keyslots import IdentityFile, encode_recipient, now_text
+from encvault.secret import Secret
 from encvault.vault.catalog import read_catalog
 from encvault.vault.layout import SUFFIX, object_path, plain_name
 from encvault.vault.manifest import FOLDER, RECORD_FILES
@@ -127,7 +130,8 @@ class Scene:
     Attributes:
         name: for test ids.
         prepare: makes the world in an empty folder.
-        command: runs the command in that folder; run again, it finishes the work.
+        command: runs the command in that folder, with an observer and a number of workers; run
+            again, it finishes the work.
         goal: of a finished run.
         kept: folders that the command must leave as they are.
         older: earlier versions that a sealed copy may still hold.
@@ -136,7 +140,7 @@ class Scene:
 
     name: str
     prepare: Callable[[Path], None]
-    command: Callable[[Path, Observer | None], Report]
+    command: Callable[..., Report]
     goal: Goal
     kept: tuple[str, ...] = ()
     older: Items = field(default_factory=dict)
@@ -152,13 +156,15 @@ class Scene:
 
 
 def _state(top: Path) -> str:
-    return str(top / STATE)
+    return str(top / STATE / "encvault")  # where the command line has it, see `arguments`
 
 
 def _seal_in_place(*, hidden: bool) -> Scene:
-    def run(top: Path, observer: Observer | None, *, force: bool = False) -> Report:
+    def run(
+        top: Path, observer: Observer | None, jobs: int = 1, *, force: bool = False
+    ) -> Report:
         return seal(
-            top / "docs", observer, hide_names=hidden, jobs=1, state_dir=_state(top), force=force
+            top / "docs", observer, hide_names=hidden, jobs=jobs, state_dir=_state(top), force=force
         )
 
     return Scene(
@@ -190,14 +196,14 @@ def _seal_edited(*, hidden: bool) -> Scene:
 
 
 def _mirror(*, hidden: bool) -> Scene:
-    def run(top: Path, observer: Observer | None) -> Report:
+    def run(top: Path, observer: Observer | None, jobs: int = 1) -> Report:
         return seal(
             top / "docs",
             observer,
             to=str(top / "mirror"),
             hide_names=hidden,
             delete=True,
-            jobs=1,
+            jobs=jobs,
             state_dir=_state(top),
         )
 
@@ -237,8 +243,8 @@ def _open_in_place(*, hidden: bool) -> Scene:
     return Scene(
         name=f"open-{_layout(hidden=hidden)}",
         prepare=lambda top: _sealed_world(top, hidden=hidden),
-        command=lambda top, observer: unseal(
-            top / "docs", observer, jobs=1, state_dir=_state(top)
+        command=lambda top, observer, jobs=1: unseal(
+            top / "docs", observer, jobs=jobs, state_dir=_state(top)
         ),
         goal=Goal(ORIGINALS, plain=("docs",), vault="docs"),
     )
@@ -248,8 +254,8 @@ def _open_elsewhere(*, hidden: bool) -> Scene:
     return Scene(
         name=f"open-to-{_layout(hidden=hidden)}",
         prepare=lambda top: _sealed_world(top, hidden=hidden),
-        command=lambda top, observer: unseal(
-            top / "docs", observer, to=str(top / "out"), jobs=1, state_dir=_state(top)
+        command=lambda top, observer, jobs=1: unseal(
+            top / "docs", observer, to=str(top / "out"), jobs=jobs, state_dir=_state(top)
         ),
         goal=Goal(ORIGINALS, plain=("out",), sealed=("docs",), vault="docs"),
         kept=("docs",),
@@ -257,7 +263,7 @@ def _open_elsewhere(*, hidden: bool) -> Scene:
 
 
 def _init(*, hidden: bool) -> Scene:
-    def run(top: Path, _observer: Observer | None) -> Report:
+    def run(top: Path, _observer: Observer | None, _jobs: int = 1) -> Report:
         operations.init_vault(str(top / "docs"), keys(), hide_names=hidden)
         return Report()
 
@@ -274,7 +280,7 @@ def _seal_one(name: str, items: Items) -> Scene:
     return Scene(
         name=f"seal-one-{name}",
         prepare=lambda top: write(top / "alone", items),
-        command=lambda top, observer: seal(top / "alone" / "letter.txt", observer),
+        command=lambda top, observer, _jobs=1: seal(top / "alone" / "letter.txt", observer),
         goal=Goal(items, sealed=("alone",)),
         forced=lambda top, observer: seal(top / "alone" / "letter.txt", observer, force=True),
     )
@@ -288,7 +294,7 @@ def _open_one(name: str, items: Items) -> Scene:
     return Scene(
         name=f"open-one-{name}",
         prepare=prepare,
-        command=lambda top, observer: unseal(top / "alone" / "letter.txt.sealed", observer),
+        command=lambda top, observer, _jobs=1: unseal(top / "alone" / "letter.txt.sealed", observer),
         goal=Goal(items, plain=("alone",)),
     )
 
@@ -301,7 +307,7 @@ def _seal_archive() -> Scene:
     return Scene(
         name="archive",
         prepare=prepare,
-        command=lambda top, observer: seal(
+        command=lambda top, observer, _jobs=1: seal(
             top / "docs", observer, archive=str(top / "kept" / "docs.sealed")
         ),
         goal=Goal(ORIGINALS, plain=("docs",), sealed=("kept",)),
@@ -320,7 +326,7 @@ def _extract() -> Scene:
     return Scene(
         name="extract",
         prepare=prepare,
-        command=lambda top, observer: unseal(
+        command=lambda top, observer, _jobs=1: unseal(
             top / "kept" / "docs.sealed", observer, to=str(top / "out")
         ),
         goal=Goal(ORIGINALS, plain=("out",), sealed=("kept",)),
@@ -359,6 +365,45 @@ SCENES = {
 }
 
 
+def arguments(scene: Scene, top: Path, jobs: int = 1) -> list[str]:
+    """The scene's command as a user would type it; `write_identity` has made the key."""
+    docs = str(top / "docs")
+    sealing = ["-r", RECIPIENT_LINE, "--yes"]
+    opening = ["-i", str(top.parent / IDENTITY)]
+    many = ["--jobs", str(jobs)]
+    hide = ["--hide-names"] if scene.hidden else []
+    match scene.name.rsplit("-", 1)[0]:
+        case "seal" | "seal-edited":
+            return ["seal", docs, *sealing, *many, *hide]
+        case "mirror" | "mirror-update":
+            return ["seal", docs, "--to", str(top / "mirror"), "--delete", *sealing, *many, *hide]
+        case "open":
+            return ["open", docs, *opening, *many]
+        case "open-to":
+            return ["open", docs, "--to", str(top / "out"), *opening, *many]
+        case "init":
+            return ["init", docs, *sealing, *hide]
+        case "seal-one":
+            return ["seal", str(top / "alone" / "letter.txt"), *sealing]
+        case "open-one":
+            return ["open", str(top / "alone" / "letter.txt.sealed"), *opening]
+        case "archive":
+            return ["seal", docs, "--archive", str(top / "kept" / "docs.sealed"), *sealing]
+        case "extract":
+            return ["open", str(top / "kept" / "docs.sealed"), "--to", str(top / "out"), *opening]
+    raise AssertionError(scene.name)
+
+
+RECIPIENT_LINE = encode_recipient(hpke.public_key(SEED))
+IDENTITY = "identity"
+
+
+def write_identity(base: Path) -> None:
+    """The private key that the command line opens with."""
+    identity = IdentityFile("test", hpke.public_key(SEED), now_text(), seed=Secret(SEED))
+    (base / IDENTITY).write_bytes(identity.encode())
+
+
 # -- the world ------------------------------------------------------------------------------
 
 
@@ -373,6 +418,7 @@ class World:
         self.top = base / "world"
         self._templates = base / "templates"
         self._templates.mkdir()
+        write_identity(base)
 
     def reset(self, scene: Scene) -> Path:
         """The world before the scene's command; made once, copied after that."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fault.scenes import World
 
-MAX_STATES = 10000  # of one scene are tried; the others are like them
+MAX_STATES = 120  # of one scene are tried; the others are like them
 
 
 def record(world: World, scene: Scene) -> tuple[Recorder, Path]:
@@ -43,7 +43,7 @@ def test_after_a_crash_nothing_is_lost(world: World, scene: Scene) -> None:
     recorder, _top = record(world, scene)
     assert recorder.unseen() == []  # nothing went round the record
     disk, states = crash_states(recorder)
-    assert len(states) > len(recorder.events) // 4
+    assert len(states) >= 3  # before, between and after, in the shortest of them
     chosen = states
     if len(states) > MAX_STATES:
         chosen = random.Random(scene.name).sample(states, MAX_STATES)
