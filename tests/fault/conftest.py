@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def base() -> Iterator[Path]:
     """A folder in memory where there is one: thousands of worlds are made in it."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
     where = tempfile.mkdtemp(prefix="encvault-fault-", dir=memory if memory.is_dir() else None)
     yield Path(where)
     shutil.rmtree(where)

@@ -391,7 +391,9 @@ class Disk:
 
     def _flush_folder(self, folder: int) -> None:
         # a rename out of another folder is atomic, so what came before it there comes along
-        keys = {key for change in self.pending for key, _inode in change.changes if key[0] == folder}
+        keys = {
+            key for change in self.pending for key, _inode in change.changes if key[0] == folder
+        }
         chosen: list[Names] = []
         for change in reversed(self.pending):
             own = {key for key, _inode in change.changes}
@@ -410,8 +412,10 @@ class Disk:
         every = list(range(len(self.pending)))
         choices = {"no name": [], "every name": every}
         choices |= {f"only {self.pending[i].what}": [i] for i in every}
-        if len(every) > 2:  # noqa: PLR2004 - with two, each alone says the same
-            choices |= {f"all but {self.pending[i].what}": [*every[:i], *every[i + 1 :]] for i in every}
+        if len(every) > 2:
+            choices |= {
+                f"all but {self.pending[i].what}": [*every[:i], *every[i + 1 :]] for i in every
+            }
         for label, chosen in choices.items():
             paths = _paths(self._names_after(chosen))
             for fate in ("all data", "no data", "half the data", "zeros"):

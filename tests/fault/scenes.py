@@ -160,9 +160,7 @@ def _state(top: Path) -> str:
 
 
 def _seal_in_place(*, hidden: bool) -> Scene:
-    def run(
-        top: Path, observer: Observer | None, jobs: int = 1, *, force: bool = False
-    ) -> Report:
+    def run(top: Path, observer: Observer | None, jobs: int = 1, *, force: bool = False) -> Report:
         return seal(
             top / "docs", observer, hide_names=hidden, jobs=jobs, state_dir=_state(top), force=force
         )
@@ -294,7 +292,9 @@ def _open_one(name: str, items: Items) -> Scene:
     return Scene(
         name=f"open-one-{name}",
         prepare=prepare,
-        command=lambda top, observer, _jobs=1: unseal(top / "alone" / "letter.txt.sealed", observer),
+        command=lambda top, observer, _jobs=1: unseal(
+            top / "alone" / "letter.txt.sealed", observer
+        ),
         goal=Goal(items, plain=("alone",)),
     )
 
@@ -372,28 +372,26 @@ def arguments(scene: Scene, top: Path, jobs: int = 1) -> list[str]:
     opening = ["-i", str(top.parent / IDENTITY)]
     many = ["--jobs", str(jobs)]
     hide = ["--hide-names"] if scene.hidden else []
-    match scene.name.rsplit("-", 1)[0]:
-        case "seal" | "seal-edited":
-            return ["seal", docs, *sealing, *many, *hide]
-        case "mirror" | "mirror-update":
-            return ["seal", docs, "--to", str(top / "mirror"), "--delete", *sealing, *many, *hide]
-        case "open":
-            return ["open", docs, *opening, *many]
-        case "open-to":
-            return ["open", docs, "--to", str(top / "out"), *opening, *many]
-        case "init":
-            return ["init", docs, *sealing, *hide]
-        case "seal-one":
-            return ["seal", str(top / "alone" / "letter.txt"), *sealing]
-        case "open-one":
-            return ["open", str(top / "alone" / "letter.txt.sealed"), *opening]
-        case "archive":
-            return ["seal", docs, "--archive", str(top / "kept" / "docs.sealed"), *sealing]
-        case "extract":
-            return ["open", str(top / "kept" / "docs.sealed"), "--to", str(top / "out"), *opening]
-    raise AssertionError(scene.name)
+    seal_tree = ["seal", docs, *sealing, *many, *hide]
+    open_tree = ["open", docs, *opening, *many]
+    mirror = [*seal_tree, "--to", str(top / "mirror"), "--delete"]
+    archive, letter, out = top / "kept" / "docs.sealed", top / "alone" / "letter.txt", top / "out"
+    return {
+        "seal": seal_tree,
+        "seal-edited": seal_tree,
+        "mirror": mirror,
+        "mirror-update": mirror,
+        "open": open_tree,
+        "open-to": [*open_tree, "--to", str(out)],
+        "init": ["init", docs, *sealing, *hide],
+        "seal-one": ["seal", str(letter), *sealing],
+        "open-one": ["open", f"{letter}.sealed", *opening],
+        "archive": ["seal", docs, "--archive", str(archive), *sealing],
+        "extract": ["open", str(archive), "--to", str(out), *opening],
+    }[scene.name if scene.name in SCENES_WITHOUT_VARIANT else scene.name.rsplit("-", 1)[0]]
 
 
+SCENES_WITHOUT_VARIANT = ("archive", "extract")
 RECIPIENT_LINE = encode_recipient(hpke.public_key(SEED))
 IDENTITY = "identity"
 
@@ -582,9 +580,7 @@ def _survey_objects(root: Path, vault: Vault, found: Survey) -> None:
             if record.part_of != (item.file, index):
                 found.damaged.append(f"{root.name}/{item.path}: part {index} is another's")
         content = b"".join(content for _record, content in opened)
-        kind: Literal["file", "symlink"] = (
-            "symlink" if item.record.type == "symlink" else "file"
-        )
+        kind: Literal["file", "symlink"] = "symlink" if item.record.type == "symlink" else "file"
         found.add_sealed(root.name, item.path, Item(kind, content))
     found.stray += sorted(superseded | (catalog.parts.keys() - needed))
 
@@ -612,40 +608,53 @@ def violations(
             temporary files among the vault's own. Those are sealed: nothing plain stays.
     """
     found = survey(top)
-    goal = scene.goal
     wrong = [f"damaged: {text}" for text in found.damaged]
+    wrong += _wrong_copies(found, scene, ledger_lost=ledger_lost)
+    wrong += _touched(found, scene)
+    if finished:
+        if power_cut:
+            found.temporary = [name for name in found.temporary if f"/{FOLDER}/" not in name]
+        wrong += _unfinished(found, scene, ledger_lost=ledger_lost)
+    return wrong
+
+
+def _wrong_copies(found: Survey, scene: Scene, *, ledger_lost: bool) -> list[str]:
+    """Files that are nowhere, and copies that are nobody's."""
+    goal = scene.goal
     copies: dict[str, list[Item]] = {}
     for (_root, path), item in found.plain.items():
         copies.setdefault(path, []).append(item)
     for (_root, path), items in found.sealed.items():
         copies.setdefault(path, []).extend(items)
-    for path, item in goal.items.items():
-        if item not in copies.get(path, ()):
-            wrong.append(f"lost: {path}")
-    anything = [*goal.items.values(), *scene.older.values()]
+    wrong = [
+        f"lost: {path}" for path, item in goal.items.items() if item not in copies.get(path, ())
+    ]
     for path, items in copies.items():
         allowed = [kind[path] for kind in (goal.items, scene.older) if path in kind]
         if ledger_lost and path.startswith("lost+found/"):
-            allowed = anything  # its folder's object was not durable yet, the file itself was
+            # its folder's object was not durable yet, the file itself was
+            allowed = [*goal.items.values(), *scene.older.values()]
         wrong += [f"other bytes: {path}" for item in items if item not in allowed]
-    for (root, path), item in found.plain.items():
-        if item != goal.items.get(path):
-            wrong.append(f"not the original: {root}/{path}")
+    return wrong + [
+        f"not the original: {root}/{path}"
+        for (root, path), item in found.plain.items()
+        if item != goal.items.get(path)
+    ]
+
+
+def _touched(found: Survey, scene: Scene) -> list[str]:
+    """What the command must leave, or may only replace, and did not."""
+    goal, wrong = scene.goal, []
     for root in scene.kept:
         if root in goal.plain and found.plain_in(root) != goal.items:
             wrong.append(f"changed, though only read: {root}")
         if root in goal.sealed and found.sealed_in(root).keys() != goal.items.keys():
             wrong.append(f"sealed files missing, though only read: {root}")
     if scene.name.startswith("mirror-update"):
-        gone = scene.older.keys() - goal.items.keys()
+        stay = scene.older.keys() & goal.items.keys()
         wrong += [
-            f"gone from the mirror: {path}"
-            for path in scene.older.keys() - gone - found.sealed_in("mirror").keys()
+            f"gone from the mirror: {path}" for path in stay - found.sealed_in("mirror").keys()
         ]
-    if finished:
-        if power_cut:
-            found.temporary = [name for name in found.temporary if f"/{FOLDER}/" not in name]
-        wrong += _unfinished(found, scene, ledger_lost=ledger_lost)
     return wrong
 
 

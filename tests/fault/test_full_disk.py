@@ -95,8 +95,11 @@ def test_a_full_disk_stops_one_file_and_then_goes_on(
 @needs_root
 @KINDS
 @pytest.mark.parametrize("name", ["seal-visible", "seal-hidden", "open-visible", "open-hidden"])
-def test_not_one_byte_left(tmp_path: Path, kind: str, name: str, run: Command) -> None:
+def test_not_one_byte_left(
+    tmp_path: Path, kind: str, name: str, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = SCENES[name]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / STATE))
     with mounted(tmp_path / "disk", kind, SIZE) as disk:
         top = SmallDisk(disk).prepare(scene)
         ballast = fill(disk, 0)

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
     from fault.scenes import World
 
-IN_PLACE = [SCENES[f"{what}-{layout}"] for what in ("seal", "open") for layout in ("visible", "hidden")]
+IN_PLACE = [
+    SCENES[f"{what}-{layout}"] for what in ("seal", "open") for layout in ("visible", "hidden")
+]
 OTHERS = [scene for scene in SCENES.values() if scene not in IN_PLACE]
 STRIDE = 4  # of the calls of the other scenes, every fourth; each run begins at another one
 

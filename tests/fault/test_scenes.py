@@ -59,7 +59,7 @@ def test_the_invariant_notices_damage(
     scene = SCENES[name]
     top = world.reset(scene)
     scene.command(top, None)
-    damage(sorted(top.glob(pattern))[0])
+    damage(min(top.glob(pattern)))
     assert violations(top, scene, finished=True)
 
 
