@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fault.scenes import World
 
-MAX_STATES = 120  # of one scene are tried; the others are like them
+MAX_STATES = 60  # of one scene are tried; the others are like them
 
 
 def record(world: World, scene: Scene) -> tuple[Recorder, Path]:

@@ -171,7 +171,7 @@ def test_a_signal_ends_the_run_in_order(
     monkeypatch.setenv("XDG_STATE_HOME", str(world.top / STATE))
     wrong = []
     codes = set()
-    for moment in range(1 + (number == signal.SIGINT), 60, 5):
+    for moment in range(1 + (number == signal.SIGINT), 60, 9):
         for jobs in (1, 2):
             top = world.reset(scene)
 
