@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from fault.crash_states import Disk, Recorder, State
 from fault.scenes import SCENES, Scene, run_again, summary, violations
+from helpers import keys
+
+from encvault import operations
+from encvault.vault.manifest import RECORD_FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +63,34 @@ def test_after_a_crash_nothing_is_lost(world: World, scene: Scene) -> None:
             if found:
                 wrong.append((f"{state.label}, ledger {'kept' if ledger else 'lost'}", found))
     assert not wrong, summary(wrong)
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_what_a_command_has_said_is_done_stays_done(world: World, scene: Scene) -> None:
+    """The exit code is a promise: a power cut after it takes nothing back."""
+    recorder, _top = record(world, scene)
+    disk = Disk(recorder)
+    for index in range(len(recorder.events)):
+        disk.play(index)
+    wrong: list[tuple[str, list[str]]] = []
+    for state in {state.key: state for state in disk.states()}.values():
+        top = world.clear()
+        disk.materialise(state, top, ledger=True)
+        if found := violations(top, scene, finished=True, power_cut=True):
+            wrong.append((state.label, found))
+    assert not wrong, summary(wrong)
+
+
+def test_a_vault_in_a_new_folder_is_there_after_a_crash(world: World) -> None:
+    """The folder itself has a name, too, and that is in the folder above."""
+    top = world.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        recorder = Recorder(top, patch)
+        operations.init_vault(str(top / "fresh"), keys())
+    assert recorder.unseen() == []
+    disk = Disk(recorder)
+    for index in range(len(recorder.events)):
+        disk.play(index)
+    for state in disk.states():
+        paths = {path for path, _inode, _content in state.files}
+        assert {f"fresh/{name}" for name in RECORD_FILES} <= paths, state.label

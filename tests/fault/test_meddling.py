@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from fault.mounts import mounted, needs_root, remount
@@ -383,6 +384,7 @@ class Paused:
     """A child that stops before its n-th call until it is told to go on."""
 
     def __init__(self, number: int, work: Callable[[], object]) -> None:
+        self._finished = False
         stopped, stop = os.pipe()
         resumed, self._resume = os.pipe()
 
@@ -400,8 +402,19 @@ class Paused:
         self.is_paused = os.read(stopped, 1) == b"."  # the end of the file: it ran through
         os.close(stopped)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if not self._finished:
+            # a test that fails leaves no process waiting for ever
+            os.kill(self.pid, signal.SIGKILL)
+            wait(self.pid)
+            os.close(self._resume)
+
     def finish(self) -> int:
         """Let it go on; its exit code."""
+        self._finished = True
         with contextlib.suppress(BrokenPipeError):
             os.write(self._resume, b".")
         os.close(self._resume)
@@ -412,14 +425,16 @@ class Paused:
 def test_a_second_run_is_told_to_wait(world: World, name: str, run: Command) -> None:
     scene = SCENES[name]
     top = world.reset(scene)
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Paused(30, lambda: scene.command(top, None)) as first,
+    ):
         patch.setenv("XDG_STATE_HOME", str(top / STATE))
-        first = Paused(30, lambda: scene.command(top, None))
         assert first.is_paused
         second = run(*arguments(scene, top))
         assert second.code == 75, second.err
         assert f"pid {first.pid}" in second.err
-    assert first.finish() == FINISHED
+        assert first.finish() == FINISHED
     assert violations(top, scene, finished=True) == []
 
 
@@ -429,10 +444,10 @@ def test_two_runs_that_make_the_same_vault(world: World, name: str) -> None:
     wrong: list[tuple[str, list[str]]] = []
     for number in range(1, 16):
         top = world.reset(scene)
-        first = Paused(number, lambda top=top: scene.command(top, None))
-        with contextlib.suppress(EncvaultError):
-            scene.command(top, None)
-        assert first.finish() in (FINISHED, NAMED_ERROR)
+        with Paused(number, lambda top=top: scene.command(top, None)) as first:
+            with contextlib.suppress(EncvaultError):
+                scene.command(top, None)
+            assert first.finish() in (FINISHED, NAMED_ERROR)
         wait_for_lock(top)
         if found := violations(top, scene) or run_again(top, scene):
             wrong.append((f"the first stopped at call {number}", found))
