@@ -113,14 +113,15 @@ class Tree:
 
     Args:
         path: the folder; links in this path are followed, since the caller chose it.
+        within: a tree that has the folder at its top; then `path` is its name, and not a link.
 
     Raises:
         OSError: it does not exist, is no folder, or may not be read.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-        self.fd = calls.open_folder(path)
+    def __init__(self, path: str, *, within: Tree | None = None) -> None:
+        self.path = within.show(path) if within else os.path.abspath(path)
+        self.fd = calls.open_folder(path, within.fd if within else None)
         self._open: OrderedDict[str, int] = OrderedDict()
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}
@@ -160,7 +161,11 @@ class Tree:
             above = self.folder(folder)
             status = os.stat(name, dir_fd=above, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
-                fd = calls.open_read(above, name)
+                try:
+                    fd = calls.open_read(above, name)
+                except PermissionError:  # its own owner may not read it
+                    self.sync_all([folder])
+                    continue
                 try:
                     calls.fsync(fd)
                 finally:
@@ -220,13 +225,17 @@ class Tree:
         if (fd := self._open.get(path)) is not None:
             self._open.move_to_end(path)
             return fd
-        parent, name = split(path)
-        fd = calls.open_folder(name, self.folder(parent))
-        self._open[path] = fd
-        if (device := os.fstat(fd).st_dev) not in self._devices:
-            self._devices[device] = os.dup(fd)
-        if len(self._open) > _MAX_OPEN_FOLDERS:
-            os.close(self._open.popitem(last=False)[1])
+        missing = [path]
+        while (above := split(missing[-1])[0]) and above not in self._open:
+            missing.append(above)
+        fd = self._open[above] if above else self.fd
+        for folder in reversed(missing):
+            fd = calls.open_folder(split(folder)[1], fd)
+            self._open[folder] = fd
+            if (device := os.fstat(fd).st_dev) not in self._devices:
+                self._devices[device] = os.dup(fd)
+            if len(self._open) > _MAX_OPEN_FOLDERS:
+                os.close(self._open.popitem(last=False)[1])
         return fd
 
     def forget(self, path: str) -> None:
@@ -236,14 +245,20 @@ class Tree:
 
     def make_folders(self, path: str, mode: int = 0o777) -> int:
         """Make a folder and those above it where they are missing; return its descriptor."""
-        try:
-            return self.folder(path)
-        except FileNotFoundError:
-            parent, name = split(path)
-            above = self.make_folders(parent, mode)
+        missing = []
+        at = path
+        while True:
+            try:
+                fd = self.folder(at)
+                break
+            except FileNotFoundError:
+                missing.append(at)
+                at = split(at)[0]
+        for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                calls.mkdir(above, name, mode)
-            return self.folder(path)
+                calls.mkdir(fd, split(folder)[1], mode)
+            fd = self.folder(folder)
+        return fd
 
     def status(self, path: str) -> os.stat_result:
         """Status of a file, a folder or a link itself beneath the top."""

@@ -16,7 +16,15 @@ from encvault.errors import (
 from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.places import each, header_of, is_alone, ledger_of, storage, unlocked
+from encvault.operations.places import (
+    each,
+    header_of,
+    is_alone,
+    is_same_file,
+    ledger_of,
+    storage,
+    unlocked,
+)
 from encvault.vault.archive import extract_archive
 from encvault.vault.catalog import read_catalog
 from encvault.vault.layout import SUFFIX, object_path, opened_place, sealed_path
@@ -86,13 +94,15 @@ def _open_path(request: OpenRequest, path: str, prompter: Prompter, watcher: Obs
 
 def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     header_of(path)
+    if request.output is not None and is_same_file(request.output, path):
+        raise InvalidRequest(reason=_("the output is the input itself"))
     identities = prompter.identities(path)
     if request.to is not None:
         os.makedirs(request.to, exist_ok=True)
         report = _extract(request, path, request.to, identities, watcher)
         if report is not None:
             return report
-    opened = open_file(
+    return open_file(
         path,
         request.output,
         identities,
@@ -101,7 +111,6 @@ def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Ob
         force=request.force,
         observer=watcher,
     )
-    return Report(files=1, size=os.lstat(opened).st_size)
 
 
 def _extract(
@@ -134,6 +143,7 @@ def _open_in_vault(
         base = ""
         if request.to is not None:
             base = inside if _is_folder(vault, inside) else inside.rpartition("/")[0]
+            _check_target(vault, request.to)
             os.makedirs(request.to, exist_ok=True)
         options = OpenOptions(
             keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
@@ -141,7 +151,6 @@ def _open_in_vault(
         with contextlib.ExitStack() as stack:
             target = vault.tree
             if request.to is not None:
-                _check_target(vault, request.to)
                 target = stack.enter_context(Tree(request.to))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
@@ -158,10 +167,10 @@ def _open_to_output(
 ) -> Report:
     """One file of a vault to a file of any name; the sealed file stays."""
     size = 0
-    with (
-        unlocked(path, prompter) as (vault, inside),
-        OutputFile(output, force=request.force, mode=0o600) as file,
-    ):
+    with unlocked(path, prompter) as (vault, inside), contextlib.ExitStack() as stack:
+        if is_same_file(output, vault.tree.show(_sealed_path(vault, inside, path))):
+            raise InvalidRequest(reason=_("the output is the input itself"))
+        file = stack.enter_context(OutputFile(output, force=request.force, mode=0o600))
         fd = file.open()
         for piece in _cat_in_vault(vault, inside, path, watcher):
             calls.write(fd, piece)

@@ -16,7 +16,7 @@ from encvault.fs.durable import storage_error
 from encvault.vault.ledger import Ledger
 from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
-from encvault.vault.vault import Vault, find_vault
+from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +41,11 @@ def each(paths: Sequence[str], operate: Callable[[str], Report], observer: Obser
     return report
 
 
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to the same name of a file, which need not exist."""
+    return canonical(one) == canonical(other)
+
+
 @contextlib.contextmanager
 def storage(path: str) -> Iterator[None]:
     """The last border for what the operating system reports."""
@@ -52,9 +57,7 @@ def storage(path: str) -> Iterator[None]:
 
 def within(vault: str, path: str) -> str:
     """A path relative to a vault's top, ``/`` between names."""
-    folder, name = os.path.split(os.path.abspath(path))
-    resolved = os.path.join(os.path.realpath(folder), name)
-    inside = os.path.relpath(resolved, os.path.realpath(vault)).replace(os.sep, "/")
+    inside = os.path.relpath(canonical(path), os.path.realpath(vault)).replace(os.sep, "/")
     return "" if inside == "." else inside
 
 
@@ -89,9 +92,19 @@ def header_of(path: str) -> Header:
 
 
 @contextlib.contextmanager
-def ledger_of(state_dir: str | None, vault: Vault, root: str) -> Iterator[Ledger | None]:
-    """This machine's memory of a vault, or None if nothing is to be remembered."""
-    if state_dir is None:
+def ledger_of(
+    state_dir: str | None, vault: Vault, root: str, *, create: bool = True
+) -> Iterator[Ledger | None]:
+    """This machine's memory of a vault, or None if nothing is to be remembered.
+
+    Args:
+        state_dir: the local state folder, or None.
+        vault: the vault.
+        root: of the plain files; "" in place.
+        create: whether to begin one where there is none.
+    """
+    begun = state_dir is not None and Ledger.exists(state_dir, vault.record.id)
+    if state_dir is None or not (create or begun):
         yield None
         return
     with Ledger(state_dir, vault.record.id, root) as ledger:

@@ -63,7 +63,7 @@ class Answers:
 
     def has_keys(self) -> bool:
         """See `Prompter`."""
-        return bool(self.recipients_given)
+        return bool(self.recipients_given or self.identities_given)
 
     def confirm(self, question: str) -> bool:
         """See `Prompter`."""

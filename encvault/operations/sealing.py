@@ -23,11 +23,12 @@ from encvault.errors import (
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _, ngettext
-from encvault.operations.places import each, ledger_of, storage, within
+from encvault.operations.places import each, is_same_file, ledger_of, storage, within
 from encvault.operations.prompter import Prompter, confirm
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
+from encvault.vault.manifest import FOLDER as VAULT_FOLDER
 from encvault.vault.plan import SealOptions
 from encvault.vault.report import Observer, Report
 from encvault.vault.seal import plan_seal, seal_tree
@@ -37,7 +38,7 @@ from encvault.vault.single import (
     seal_file,
     seal_stream,
 )
-from encvault.vault.vault import Vault, find_vault
+from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def _seal_archive(
     with contextlib.ExitStack() as stack, storage(output):
         trees = [stack.enter_context(Tree(path)) for path in request.paths]
         for tree in trees:
-            if os.path.abspath(output).startswith(tree.path.rstrip("/") + "/"):
+            if canonical(output).startswith(os.path.join(os.path.realpath(tree.path), "")):
                 raise InvalidRequest(reason=_("the archive would lie inside what it archives"))
         return seal_archive(
             trees,
@@ -181,7 +182,11 @@ def _seal_archive(
 
 
 def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
-    if os.path.isdir(path) and not os.path.islink(path):
+    outer = find_vault(path)
+    if outer is not None and within(outer, path).split("/")[0] == VAULT_FOLDER:
+        raise InvalidRequest(reason=_("{path} belongs to the vault itself").format(path=path))
+    # a link to a folder is followed: who names his documents means them, not the way to them
+    if os.path.isdir(path):
         return _seal_folder(request, path, prompter, watcher)
     return _seal_one(request, path, prompter, watcher)
 
@@ -197,9 +202,13 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         watcher.action("seal", path)
         return Report(files=1, size=size)
     output = request.output
+    if output is not None and is_same_file(output, path):
+        raise InvalidRequest(reason=_("the output is the input itself"))
     if request.to is not None:
         os.makedirs(request.to, exist_ok=True)
         output = os.path.join(request.to, sealed_name(os.path.basename(path)))
+    if os.path.islink(path):
+        watcher.note(_("{path}: is a link; what it points to is not sealed").format(path=path))
     seal_file(
         path,
         output,
@@ -237,8 +246,6 @@ def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: O
             _confirm_sensitive(path, prompter)
         outer = path
     inside = within(outer, path)
-    if inside.split("/", 1)[0] == ".encvault":
-        raise InvalidRequest(reason=_("{path} is a vault's own folder").format(path=path))
     if inside and not request.dry_run:
         confirm(
             prompter,
@@ -275,7 +282,7 @@ def _seal_in_place(
 ) -> Report:
     with (
         _vault_for_sealing(request, path, prompter) as vault,
-        ledger_of(request.state_dir, vault, "") as ledger,
+        ledger_of(request.state_dir, vault, "", create=not request.dry_run) as ledger,
     ):
         options = request.options(*([only] if only else []))
         run = plan_seal if request.dry_run else seal_tree
@@ -286,7 +293,7 @@ def _seal_mirror(
     request: SealRequest, path: str, to: str, prompter: Prompter, watcher: Observer
 ) -> Report:
     source_real, target_real = os.path.realpath(path), os.path.realpath(to)
-    if find_vault(path) == os.path.abspath(path):
+    if find_vault(path) == source_real:
         with Vault.load(path) as sealed:
             if inspect_status(sealed).sealed:
                 raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
@@ -298,7 +305,7 @@ def _seal_mirror(
     with (
         Tree(path) as source,
         _vault_for_sealing(request, to, prompter) as vault,
-        ledger_of(request.state_dir, vault, source.path) as ledger,
+        ledger_of(request.state_dir, vault, source.path, create=not request.dry_run) as ledger,
     ):
         run = plan_seal if request.dry_run else seal_tree
         return run(vault, source, request.options(), ledger=ledger, observer=watcher)

@@ -268,20 +268,24 @@ def extract_archive(
     except OSError as error:
         raise storage_error(error, target.path) from None
     try:
-        with Tree(os.path.join(target.path, temporary)) as inside:
-            _Unpacker(inside, shown, report, watcher).unpack(pieces)
+        with Tree(temporary, within=target) as inside:
+            unpacker = _Unpacker(inside, shown, report, watcher)
+            unpacker.unpack(pieces)
             inside.sync_all()
             names = sorted(os.listdir(inside.fd))
             taken = [name for name in names if calls.exists(target.fd, name)]
-            if taken and not force:
-                raise DestinationExists(path=target.show(taken[0]))
+            for name in taken:
+                if not force or _is_folder(target, name):
+                    raise DestinationExists(path=target.show(name))
             if event is not None:
                 watcher.before_release([event])
             for name in names:
                 if name in taken:
                     calls.unlink(target.fd, name)
                 calls.rename_new(inside.fd, name, name, target.fd)
-            calls.fsync(target.fd)
+            unpacker.restore_folders(target)
+            target.sync_names({split(path)[0] for path in (*unpacker.folders, *names)})
+            report.note_lost(unpacker.lost, watcher)
     except OSError as error:
         raise storage_error(error, target.path) from None
     except (tarfile.TarError, ValueError) as error:
@@ -291,13 +295,26 @@ def extract_archive(
     return report
 
 
+def _is_folder(tree: Tree, name: str) -> bool:
+    """Whether something that force would replace is a folder, which may hold anything."""
+    return stat.S_ISDIR(tree.status(name).st_mode)
+
+
 class _Unpacker:
+    """Unpacks the members into a folder.
+
+    Attributes:
+        folders: record of each folder that the archive names, by path.
+        lost: attributes that could not be restored, a name each time.
+    """
+
     def __init__(self, inside: Tree, shown: str, report: Report, observer: Observer) -> None:
         self._inside = inside
         self._shown = shown
         self._report = report
         self._observer = observer
-        self._folders: list[tuple[str, Record]] = []
+        self.folders: dict[str, Record] = {}
+        self.lost: list[str] = []
 
     def unpack(self, pieces: Iterator[memoryview]) -> None:
         source = _PieceReader(pieces)
@@ -307,8 +324,14 @@ class _Unpacker:
             for member in tar:
                 self._unpack_member(tar, member)
         source.drain()  # the last chunk decides whether any of it is genuine
-        for path, record in sorted(self._folders, key=_path_of, reverse=True):
-            attributes.restore(self._inside.folder(path), record, own=False)
+
+    def restore_folders(self, tree: Tree) -> None:
+        """Give folders their attributes once they are in their place, the deepest first.
+
+        Not before: a folder that may not be written to cannot be moved or removed either.
+        """
+        for path, record in sorted(self.folders.items(), reverse=True):
+            self.lost += attributes.restore(tree.folder(path), record, own=False)
 
     def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.rstrip("/")
@@ -317,12 +340,12 @@ class _Unpacker:
         folder, name = split(path)
         if member.isdir():
             self._folder(path, path)
-            self._folders.append((path, record))
+            self.folders[path] = record
             return
         above = self._folder(folder, path)
         if member.issym():
             calls.symlink(os.fsencode(member.linkname), above, name)
-            attributes.restore_symlink(above, name, record, own=False)
+            self.lost += attributes.restore_symlink(above, name, record, own=False)
         elif member.isreg():
             content = tar.extractfile(member)
             if content is None:
@@ -331,7 +354,7 @@ class _Unpacker:
             try:
                 while data := content.read(1 << 18):
                     calls.write(fd, data)
-                attributes.restore(fd, record, own=False)
+                self.lost += attributes.restore(fd, record, own=False)
             finally:
                 os.close(fd)
         else:
@@ -350,10 +373,6 @@ class _Unpacker:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:  # a link or a file stands in its way
                 raise UnsafePath(path=self._shown, name=path) from None
             raise
-
-
-def _path_of(pair: tuple[str, Record]) -> str:
-    return pair[0]
 
 
 def _encode_time(time_ns: int) -> str:

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from encvault.envelope import MAX_XATTRS_SIZE
+from encvault.fs import calls
 from encvault.i18n import N_
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
     if own and IS_PRIVILEGED and record.owner is not None:
         try:
             os.fchown(fd, *record.owner)
-        except OSError:
+        except (OSError, OverflowError):
             lost.append(N_("owner"))
             mode = None if mode is None else mode & 0o777  # never set-uid for another owner
     lost += _restore_xattrs(fd, record, _KEPT_NAMESPACES if own else ("user.",))
@@ -89,6 +90,15 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
     return lost
 
 
+def set_mode(folder: int, name: str, mode: int) -> None:
+    """Give a file of our own its permission bits."""
+    fd = calls.open_read(folder, name)
+    try:
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
 def _restore_xattrs(fd: int, record: Record, namespaces: tuple[str, ...]) -> list[str]:
     lost = []
     for name, value in record.xattrs:
@@ -96,7 +106,7 @@ def _restore_xattrs(fd: int, record: Record, namespaces: tuple[str, ...]) -> lis
             if not name.startswith(namespaces):
                 raise PermissionError(name)
             os.setxattr(fd, name, value)
-        except (OSError, AttributeError):
+        except (OSError, AttributeError, ValueError):  # ValueError: a zero byte in its name
             lost.append("xattr " + name)
     return lost
 
@@ -107,7 +117,7 @@ def restore_symlink(folder: int, name: str, record: Record, *, own: bool = True)
     if own and IS_PRIVILEGED and record.owner is not None:
         try:
             os.chown(name, *record.owner, dir_fd=folder, follow_symlinks=False)
-        except OSError:
+        except (OSError, OverflowError):
             lost.append(N_("owner"))
     if record.mtime_ns is not None:
         try:

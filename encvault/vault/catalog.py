@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import EncvaultError, SwappedFile
+from encvault.errors import EncvaultError, MissingPart, SwappedFile
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join
 from encvault.vault.layout import is_object, object_path
@@ -56,6 +56,7 @@ class Catalog:
         files: files, links and archives by path.
         folders: folder objects by path.
         parts: further parts of large files, by file id.
+        orphans: parts whose first object is not there.
         superseded: objects that a newer one of the same path replaces.
         problems: objects whose record does not open.
     """
@@ -63,6 +64,7 @@ class Catalog:
     files: dict[str, Found] = field(default_factory=dict)
     folders: dict[str, Found] = field(default_factory=dict)
     parts: dict[str, Found] = field(default_factory=dict)
+    orphans: list[Found] = field(default_factory=list)
     superseded: list[Found] = field(default_factory=list)
     problems: list[EncvaultError] = field(default_factory=list)
 
@@ -83,6 +85,10 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
             else:
                 catalog.problems.append(answer)
     _place(catalog, found)
+    for item in catalog.orphans:
+        path = vault.tree.show(object_path(item.file))
+        first = item.record.part_of[0] if item.record.part_of else ""
+        catalog.problems.append(MissingPart(path=path, part=first))
     return catalog
 
 
@@ -145,11 +151,15 @@ def _place(catalog: Catalog, found: list[Found]) -> None:
         if (older := catalog.folders.get(item.path)) is not None:
             catalog.superseded.append(older)
         catalog.folders[item.path] = item
+    whole = {item.file for item in found if item.record.parts}
     for item in sorted((item for item in found if item.record.type != "dir"), key=_age):
-        if item.record.type == "part":
+        if item.record.part_of is not None:
             catalog.parts[item.file] = item
+            if item.record.part_of[0] not in whole:
+                catalog.orphans.append(item)
             continue
-        above = paths.get(item.record.parent or "", LOST_AND_FOUND)
+        parent = item.record.parent or ""
+        above = paths.get(parent, join(LOST_AND_FOUND, parent))
         item.path = join(above, item.record.path)
         if (older := catalog.files.get(item.path)) is not None:
             catalog.superseded.append(older)
@@ -157,15 +167,22 @@ def _place(catalog: Catalog, found: list[Found]) -> None:
 
 
 def _folder_path(folder_id: str, newest: dict[str, Found], paths: dict[str, str]) -> None:
-    """Fill in a folder's path and those above it; a loop or a missing parent ends in lost+found."""
+    """Fill in a folder's path and those above it.
+
+    A folder that is missing, or lies within itself, has a place of its own in lost+found, so that
+    files of one name from two lost folders do not meet.
+    """
     chain: list[str] = []
     at = folder_id
     while at not in paths:
-        if at not in newest or at in chain:
-            paths[at] = LOST_AND_FOUND
-            break
-        chain.append(at)
-        at = newest[at].record.parent or ""
+        if at in chain:
+            for link in chain[chain.index(at) :]:
+                paths[link] = join(LOST_AND_FOUND, link)
+        elif at not in newest:
+            paths[at] = join(LOST_AND_FOUND, at)
+        else:
+            chain.append(at)
+            at = newest[at].record.parent or ""
     for link in reversed(chain):
         record = newest[link].record
         above = paths[record.parent or ""]

@@ -29,12 +29,13 @@ from encvault.vault.layout import (
     opened_place,
     peek,
     plain_name,
+    sealed_path,
 )
 from encvault.vault.manifest import FOLDER, MAX_RECORD_SIZE, RECORD_FILES, VaultRecord
 from encvault.vault.opening import open_sealed, read_part
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Observer, Report
-from encvault.vault.sealed import Buffers, SealedReader, read_record
+from encvault.vault.sealed import Buffers, SealedReader, read_header, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +151,11 @@ class _Target:
 
     def is_within(self, place: str) -> bool:
         """Whether it is, or lies in, this place of the vault."""
-        return place in ("", self.path, self.plain) or self.plain.startswith(place + "/")
+        return (
+            place in ("", self.path, self.plain)
+            or self.plain.startswith(place + "/")
+            or self.path == sealed_path(place)  # a long name, which is shortened
+        )
 
 
 @dataclass(slots=True)
@@ -384,6 +389,7 @@ def _list_visible(vault: Vault, target: _Target) -> Listed:
             _header, record, size = read_record(fd, shown, vault)
             path = join(folder, opened_name(name, record.name))
             return Listed(path, record.type, size, target.size, record.mtime_ns, target.path)
+        read_header(fd, shown)
         implied = _implied_size(fd, target.size)
     finally:
         os.close(fd)
@@ -395,6 +401,7 @@ def _implied_size(fd: int, sealed_size: int) -> int | None:
     metadata_size = int.from_bytes(start[12:16])
     key_info_size = int.from_bytes(start[16:20])
     try:
-        return stream.plaintext_size(sealed_size - FIXED_SIZE - key_info_size) - metadata_size
+        size = stream.plaintext_size(sealed_size - FIXED_SIZE - key_info_size) - metadata_size
     except ValueError:
         return None
+    return size if size >= 0 else None

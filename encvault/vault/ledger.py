@@ -109,6 +109,10 @@ class FolderRow:
     mtime_ns: int
 
 
+def _path(state_dir: str, vault: str) -> str:
+    return os.path.join(state_dir, "vaults", f"{vault}.sqlite")
+
+
 class Ledger:
     """Rows for one vault and one plain root.
 
@@ -123,8 +127,8 @@ class Ledger:
 
     def __init__(self, state_dir: str, vault: str, root: str) -> None:
         self._root = os.fsencode(root)
-        folder = os.path.join(state_dir, "vaults")
-        path = os.path.join(folder, f"{vault}.sqlite")
+        path = _path(state_dir, vault)
+        folder = os.path.dirname(path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10)
@@ -140,6 +144,11 @@ class Ledger:
             raise StateUnavailable(path=folder, reason=system_reason(error)) from None
         except sqlite3.Error as error:
             raise StateUnavailable(path=folder, reason=_(str(error))) from None
+
+    @staticmethod
+    def exists(state_dir: str, vault: str) -> bool:
+        """Whether anything is remembered of a vault."""
+        return os.path.exists(_path(state_dir, vault))
 
     def __enter__(self) -> Self:
         return self

@@ -212,12 +212,11 @@ def load_record(tree: Tree) -> VaultRecord:
         try:
             data = durable.read_file(tree, path, MAX_RECORD_SIZE)
             found.append(VaultRecord.decode(data, tree.show(path)))
-        except FileNotFoundError as error:
-            failures.append(error)
         except Exception as error:  # noqa: BLE001 - the other copy may be good
-            failures.insert(0, error)
+            failures.append(error)
     if not found:
-        raise failures[0]
+        told = [error for error in failures if not isinstance(error, FileNotFoundError)]
+        raise (told or failures)[0]
     return max(found, key=lambda record: record.generation)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,15 @@ from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
-from encvault.i18n import _, ngettext, system_reason
+from encvault.i18n import ngettext, system_reason
 from encvault.vault import attributes
-from encvault.vault.catalog import Catalog, read_catalog
-from encvault.vault.layout import SUFFIX, object_folder, plain_name
+from encvault.vault.catalog import Catalog, Found, read_catalog
+from encvault.vault.layout import (
+    SUFFIX,
+    object_folder,
+    plain_name,
+    sealed_path,
+)
 from encvault.vault.ledger import FileRow
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import (
@@ -31,6 +37,7 @@ from encvault.vault.opening import (
     OpenOutcome,
     OpenTask,
     discard_task,
+    holds_content_of,
     is_ticked,
     open_batch,
 )
@@ -127,11 +134,13 @@ class _OpenRun:
         self.catalog: Catalog | None = None
         self.leftovers: list[tuple[str, str]] = []
         self._folders: list[Folder] = []
+        # a long name is shortened, so that the plain path does not show in the sealed one
+        self._chosen = {sealed_path(path) for path in options.only}
         self._moved = 0
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
         self._alone = not self.in_place and durable.claim(target)
-        self._lost: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
         self._in_flight: dict[int, list[OpenTask]] = {}
 
     def run(self) -> Report:
@@ -242,7 +251,10 @@ class _OpenRun:
                 if entry.kind != "file" or not entry.name.endswith(SUFFIX):
                     continue
                 plain = join(path, plain_name(entry.name))
-                if not (self.options.covers(plain) or self.options.covers(join(path, entry.name))):
+                sealed = join(path, entry.name)
+                if not any(map(self.options.covers, (plain, sealed))) and (
+                    sealed not in self._chosen
+                ):
                     continue
                 yield OpenTask(
                     dir=path,
@@ -342,8 +354,7 @@ class _OpenRun:
         self.report.files += 1
         self.report.size += outcome.size
         self._moved += outcome.moved
-        for what in outcome.lost:
-            self._lost[what] = self._lost.get(what, 0) + 1
+        self._lost.update(outcome.lost)
         ticked = is_ticked(outcome.size) and not outcome.same
         self.observer.progress(1, 0 if ticked else outcome.size)
 
@@ -384,15 +395,16 @@ class _OpenRun:
                     self._moved,
                 ).format(count=self._moved)
             )
-        for what, count in sorted(self._lost.items()):
-            self._note(
-                ngettext(
-                    "the {what} of {count} file could not be restored here",
-                    "the {what} of {count} files could not be restored here",
-                    count,
-                ).format(what=_(what), count=count)
-            )
+        self.report.note_lost(self._lost.elements(), self.observer)
         self.target.sync_names(self._touched)
+
+    def _is_open(self, found: Found) -> bool:
+        """Whether a superseded object holds what the newer one of its path was opened to."""
+        folder, name = split(found.path)
+        try:
+            return holds_content_of(self.vault, found.file, self.target.folder(folder), name)
+        except (EncvaultError, OSError):
+            return False
 
     def _clean_target(self) -> None:
         """Temporary files that a killed run left where this one has written."""
@@ -439,10 +451,13 @@ class _OpenRun:
 
     def _remove_objects(self, catalog: Catalog) -> None:
         """Everything is open: what no file needs and the empty folders can go."""
-        rest = (*catalog.folders.values(), *catalog.superseded, *catalog.parts.values())
-        for found in rest:
+        for found in (*catalog.superseded, *catalog.folders.values()):
+            if found.record.type != "dir" and not self._is_open(found):
+                self._problem(Conflict(path=self.tree.show(found.path)))
+                continue
             with contextlib.suppress(FileNotFoundError):
-                self._unlink(object_folder(found.file), found.file)
+                for file_id in (*found.record.parts, found.file):
+                    self._unlink(object_folder(file_id), file_id)
         for folder in list(self.tree.walk(OBJECTS_FOLDER)):
             if folder.path != OBJECTS_FOLDER:
                 self.tree.forget(folder.path)

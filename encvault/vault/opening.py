@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+import stat
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from encvault.crypto import NotAuthentic
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from encvault.envelope import Record
     from encvault.fs.tree import Stamp, Tree
+    from encvault.vault.vault import Vault
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ class OpenOutcome:
         same: whether the target holds the same already; there is no temporary file then.
         moved: whether it was sealed elsewhere.
         lost: attributes that could not be restored.
+        late_mode: permission bits that the file gets only when it has been read back, because
+            they do not let its owner read it.
     """
 
     error: EncvaultError | None = None
@@ -89,6 +93,7 @@ class OpenOutcome:
     same: bool = False
     moved: bool = False
     lost: list[str] = field(default_factory=list)
+    late_mode: int | None = None
 
 
 @dataclass(slots=True)
@@ -193,7 +198,7 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         outcome.name = task.target_name or own
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
-        content = _all_parts(context, outcome.file, record, pieces)
+        content = _all_parts(context.tree, context.keyring, outcome.file, record, pieces)
         folder = context.target.make_folders(task.target_dir)
         if not context.force and calls.exists(folder, outcome.name):
             outcome.same = _holds_same(folder, outcome.name, record, content)
@@ -227,12 +232,12 @@ def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
 
 
 def _all_parts(
-    context: OpenContext, file: str, record: Record, first: Iterator[memoryview]
+    tree: Tree, keyring: Keyring, file: str, record: Record, first: Iterator[memoryview]
 ) -> Iterator[memoryview]:
     """The content of a file and of its further parts, checked to be whole."""
     yield from first
     for index, file_id in enumerate(record.parts, start=1):
-        yield from read_part(context.tree, context.keyring, record, file, index, file_id)
+        yield from read_part(tree, keyring, record, file, index, file_id)
 
 
 def read_part(
@@ -292,6 +297,19 @@ def _part_size(record: Record, index: int) -> int:
     return min(record.part_size, record.size - index * record.part_size)
 
 
+def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:
+    """Whether a plain file has the content of an object of a hidden vault."""
+    path = object_path(file_id)
+    fd = open_sealed(vault.tree, path)
+    try:
+        reader = SealedReader(fd, vault.tree.show(path), Buffers())
+        record, pieces = reader.open(vault)
+        content = _all_parts(vault.tree, vault, file_id, record, pieces)
+        return _holds_same(folder, name, record, content)
+    finally:
+        os.close(fd)
+
+
 def _holds_same(folder: int, name: str, record: Record, content: Iterator[memoryview]) -> bool:
     """Whether the existing file `name` has this content. Reads the sealed file to its end."""
     if record.type == "symlink":
@@ -332,10 +350,17 @@ def _write(
     fd = calls.create(folder, temporary)
     try:
         size = _write_content(context, fd, record, content)
-        outcome.lost += attributes.restore(fd, record, own=context.own)
+        _restore(context, fd, record, outcome)
     finally:
         os.close(fd)
     return size
+
+
+def _restore(context: OpenContext, fd: int, record: Record, outcome: OpenOutcome) -> None:
+    if context.check and record.mode is not None and not record.mode & stat.S_IRUSR:
+        outcome.late_mode = record.mode if context.own else record.mode & 0o777
+        record = replace(record, mode=record.mode | stat.S_IRUSR)
+    outcome.lost += attributes.restore(fd, record, own=context.own)
 
 
 def _write_content(
@@ -374,7 +399,7 @@ def _write_large(
                 bodies.append(_open_body(context, reader, record, part, fd, index))
         if record.sparse:
             calls.truncate(fd, outcome.size)
-        outcome.lost += attributes.restore(fd, record, own=context.own)
+        _restore(context, fd, record, outcome)
     finally:
         os.close(fd)
     return bodies
@@ -417,6 +442,9 @@ def _prove_all(
             if not (_proves_large if bodies else _proves_small)(context, task, bodies):
                 shown = context.target.show(join(task.target_dir, outcome.name))
                 raise VerificationFailed(path=shown)
+            if outcome.late_mode is not None:
+                folder, temporary = task.temporary
+                attributes.set_mode(context.target.folder(folder), temporary, outcome.late_mode)
         except (EncvaultError, OSError) as error:
             outcome.error = _named(error, context, task)
             discard_task(context.target, task)

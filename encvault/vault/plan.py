@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from encvault.envelope import PART_SIZE, VaultKeyInfo
 from encvault.errors import Conflict, NestedVault, SpecialFile, Unreadable
-from encvault.fs.durable import is_temporary
+from encvault.fs.durable import is_temporary, storage_error
 from encvault.fs.tree import Folder, Stamp, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault.layout import (
@@ -126,8 +126,19 @@ class Planner:
                     size += entry.status.st_size
         return files, size
 
+    def folder_tasks(self) -> Iterator[SealTask]:
+        """Hidden layout: the folders to seal. All of them come before the first file.
+
+        A file whose folder's object is missing would lose its place.
+        """
+        for folder in self._source.walk(enter=self._enters):
+            if folder.path and folder.error is None and not self._is_nested(folder):
+                task = self._plan_folder_object(folder)
+                if task is not None:
+                    yield task
+
     def tasks(self) -> Iterator[SealTask]:
-        """Everything to seal, folders before what is in them."""
+        """The files and links to seal."""
         for folder in self._source.walk(enter=self._enters):
             yield from self._plan_folder(folder)
 
@@ -149,7 +160,7 @@ class Planner:
             reason = system_reason(folder.error)
             self.problem(Unreadable(path=self._source.show(path), reason=reason))
             return
-        if path and any(entry.name == FOLDER for entry in folder.entries):
+        if path and self._is_nested(folder):
             self.problem(NestedVault(path=self._source.show(path)))
             folder.entries.clear()
             return
@@ -157,13 +168,23 @@ class Planner:
         if self._vault.hidden:
             folder_id = ""
             if path:
-                folder_id, task = self._plan_folder_object(folder)
-                if task is not None:
-                    yield task
+                row = self.folder_rows.get(path)
+                if row is None:  # its own object failed, or it is new since a moment ago
+                    folder.entries.clear()
+                    return
+                folder_id = row.folder
         self.folders.append(Folder(path, folder.status, []))
         yield from self._plan_files(folder, folder_id)
 
-    def _plan_folder_object(self, folder: Folder) -> tuple[str, SealTask | None]:
+    @staticmethod
+    def _is_nested(folder: Folder) -> bool:
+        """Whether a folder is a vault of its own; what is in it is not visited then."""
+        nested = any(entry.name == FOLDER for entry in folder.entries)
+        if nested:
+            folder.entries[:] = [entry for entry in folder.entries if entry.name == FOLDER]
+        return nested
+
+    def _plan_folder_object(self, folder: Folder) -> SealTask | None:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
         mode = stat.S_IMODE(status.st_mode)
@@ -171,12 +192,12 @@ class Planner:
         if row is not None and known:
             self.folder_rows[path] = row
             if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns):
-                return row.folder, None
+                return None
         folder_id = row.folder if row is not None and known else new_id()
         file_id = new_id()
         self.folder_rows[path] = FolderRow(folder_id, file_id, mode, status.st_mtime_ns)
         above, name = split(path)
-        return folder_id, SealTask(
+        return SealTask(
             type="dir",
             dir=path,
             name="",
@@ -203,7 +224,11 @@ class Planner:
         if self.in_place:
             taken = {entry.name for entry in folder.entries}
         elif not self._vault.hidden:
-            taken = self._names_in_target(path)
+            try:
+                taken = self._names_in_target(path)
+            except OSError as error:  # a file or a link stands where the folder belongs
+                self.problem(storage_error(error, self._vault.tree.show(path)))
+                return
         expected: set[str] = set()
         for entry in folder.entries:
             expected.add(entry.name if entry.kind == "dir" else sealed_name(entry.name))

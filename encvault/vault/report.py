@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.errors import DamagedFiles, EncvaultError, Incomplete
+from encvault.i18n import _, ngettext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,22 @@ class Report:
     removed: int = 0
     problems: list[EncvaultError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def note_lost(self, lost: Iterable[str], observer: Observer) -> None:
+        """Say which attributes could not be restored, and of how many files.
+
+        Args:
+            lost: a name each time one was not.
+            observer: is told as well.
+        """
+        for what, count in sorted(Counter(lost).items()):
+            note = ngettext(
+                "the {what} of {count} file could not be restored here",
+                "the {what} of {count} files could not be restored here",
+                count,
+            ).format(what=_(what), count=count)
+            self.notes.append(note)
+            observer.note(note)
 
     def add(self, other: Report) -> None:
         """Count another run's results into this one."""

@@ -16,6 +16,7 @@ both, and the same command finishes the work.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import time
@@ -85,10 +86,9 @@ def plan_seal(
     """Tell the observer what `seal_tree` would do, and do none of it."""
     watcher, report = observer or Observer(), Report()
     planner = Planner(vault, source, options, ledger, report, watcher)
+    if vault.hidden:
+        report.folders = sum(1 for _task in planner.folder_tasks())
     for task in planner.tasks():
-        if task.type == "dir":
-            report.folders += 1
-            continue
         watcher.action("reseal" if task.replaces else "seal", task.source_path)
         report.files += 1
         report.size += task.stamp.size
@@ -116,15 +116,17 @@ class _SealRun:
         self.report = Report()
         self.planner = Planner(vault, source, options, ledger, self.report, observer)
         self.drops_source = self.planner.in_place and not options.keep
+        self._context: SealContext | None = None  # from the first batch on
         self._in_flight: dict[int, list[SealTask]] = {}
         self._touched: set[str] = set()  # folders in the target with names to be made durable
 
     def run(self) -> Report:
         if self.observer.wants_total:
             self.observer.total(*self.planner.survey())
-        batches = self._batches(self.planner.tasks())
-        if (first := next(batches, None)) is not None:
-            self._seal(first, batches)
+        with contextlib.ExitStack() as keys:
+            if self.vault.hidden:
+                self._seal(self._batches(self.planner.folder_tasks()), keys)
+            self._seal(self._batches(self.planner.tasks()), keys)
         self._finish()
         return self.report
 
@@ -142,10 +144,14 @@ class _SealRun:
         if batch:
             yield batch
 
-    def _seal(self, first: list[SealTask], batches: Iterator[list[SealTask]]) -> None:
-        key_id, key = self.vault.new_data_key()
-        with key:
-            context = SealContext(
+    def _seal(self, batches: Iterator[list[SealTask]], keys: contextlib.ExitStack) -> None:
+        first = next(batches, None)
+        if first is None:
+            return  # no data key for a run that seals nothing
+        if self._context is None:
+            key_id, key = self.vault.new_data_key()
+            keys.enter_context(key)
+            self._context = SealContext(
                 source=self.source,
                 target=self.target,
                 suite=self.vault.record.suite,
@@ -155,30 +161,27 @@ class _SealRun:
                 check=self.drops_source,
                 threads=self.options.jobs or default_jobs(),
             )
+        context = self._context
 
-            def work(tasks: list[SealTask], tick: Tick) -> list[SealOutcome]:
-                context.tick = tick
-                return seal_batch(context, tasks)
+        def work(tasks: list[SealTask], tick: Tick) -> list[SealOutcome]:
+            context.tick = tick
+            return seal_batch(context, tasks)
 
-            jobs = self.options.jobs or default_jobs()
-            pool = Pool(work, jobs, self._tick, (self.source, self.target))
-            done = pool.map(self._tracked(first, batches))
-            try:
-                for tasks, outcomes in done:
-                    self._commit(tasks, outcomes)
-                    del self._in_flight[id(tasks)]
-            finally:
-                done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
-                for tasks in self._in_flight.values():
-                    for task in tasks:
-                        discard_task(self.target, task)
+        jobs = self.options.jobs or default_jobs()
+        pool = Pool(work, jobs, self._tick, (self.source, self.target))
+        done = pool.map(self._tracked(itertools.chain([first], batches)))
+        try:
+            for tasks, outcomes in done:
+                self._commit(tasks, outcomes)
+                del self._in_flight[id(tasks)]
+        finally:
+            done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
+            for tasks in self._in_flight.values():
+                for task in tasks:
+                    discard_task(self.target, task)
 
-    def _tracked(
-        self, first: list[SealTask], batches: Iterator[list[SealTask]]
-    ) -> Iterator[list[SealTask]]:
+    def _tracked(self, batches: Iterable[list[SealTask]]) -> Iterator[list[SealTask]]:
         # what is in flight has temporary files, which an interrupted run takes away
-        self._in_flight[id(first)] = first
-        yield first
         for batch in batches:
             self._in_flight[id(batch)] = batch
             yield batch

@@ -274,8 +274,11 @@ def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, i
     while len(plaintext) < header.metadata_size and not last:
         at, span = chunks.span(index)
         last = offset + at + span > size
+        sealed = os.pread(fd, span, offset + at)
+        if last and len(sealed) < TAG_SIZE:
+            raise Truncated(path=path, size=size)
         try:
-            plaintext += chunks.open(index, os.pread(fd, span, offset + at), last=last)
+            plaintext += chunks.open(index, sealed, last=last)
         except NotAuthentic as error:
             raise _corrupt(path, header_bytes, error) from None
         index += 1

@@ -32,7 +32,7 @@ from encvault.vault.layout import sealed_name
 from encvault.vault.manifest import new_id
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
 from encvault.vault.pool import default_jobs
-from encvault.vault.report import Event, Observer
+from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, SealWriter
 from encvault.vault.sealing import SealContext, SealTask, seal_batch
 
@@ -179,7 +179,7 @@ def open_file(
     keep: bool = False,
     force: bool = False,
     observer: Observer | None = None,
-) -> str:
+) -> Report:
     """Open one file that was sealed on its own.
 
     Args:
@@ -192,7 +192,7 @@ def open_file(
         observer: is told what happens.
 
     Returns:
-        The opened file's path.
+        One file, and what could not be restored of it.
     """
     watcher = observer or Observer()
     folder, name = _split(path)
@@ -225,7 +225,9 @@ def open_file(
         if drops:
             _drop(source, name, lambda status: Stamp.of(status) == stamp, path)
         watcher.progress(1, 0)
-    return opened
+        report = Report(files=1, size=outcome.size)
+        report.note_lost(outcome.lost, watcher)
+    return report
 
 
 class _Remembering:

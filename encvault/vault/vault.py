@@ -45,9 +45,17 @@ if TYPE_CHECKING:
     from encvault.keyslots import Identity, Recipient
 
 
+def canonical(path: str) -> str:
+    """Where a path leads: links on the way are followed, and so is a link to a folder itself."""
+    if os.path.isdir(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)
+
+
 def find_vault(path: str) -> str | None:
-    """The folder of the vault that `path` is or lies in, or None."""
-    folder = os.path.abspath(path)
+    """The folder of the vault that `path` is or lies in, or None; links are followed."""
+    folder = canonical(path)
     while True:
         if any(os.path.lexists(os.path.join(folder, name)) for name in RECORD_FILES):
             return folder
@@ -175,6 +183,11 @@ class Vault:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def is_imagined(self) -> bool:
+        """Whether it does not exist yet; see `imagine`."""
+        return not self.record.slots
 
     @property
     def path(self) -> str:

@@ -824,16 +824,29 @@ class Hidden:
         return found
 
     def _path(self, opened: Opened) -> bytes:
+        folder = opened.record["folder"]
+        if folder is not None and self._is_lost(folder):
+            return b"lost+found/" + folder.encode()
         names = [opened.record.path]
-        parent, seen = opened.record["parent"], set()
+        parent = opened.record["parent"]
         while parent:
-            if parent in seen or parent not in self._folders:
-                names.append(b"lost+found")
+            if self._is_lost(parent):
+                names += [parent.encode(), b"lost+found"]
                 break
-            seen.add(parent)
             names.append(self._folders[parent].record.path)
             parent = self._folders[parent].record["parent"]
         return b"/".join(reversed(names))
+
+    def _is_lost(self, folder: str) -> bool:
+        """Whether a folder is missing, or lies within itself."""
+        seen: list[str] = []
+        at = folder
+        while at and at not in seen:
+            if at not in self._folders:
+                return at == folder
+            seen.append(at)
+            at = self._folders[at].record["parent"]
+        return at == folder
 
     def _place(self) -> None:
         for opened in sorted(self._objects.values(), key=self._age):
