@@ -121,7 +121,7 @@ class Tree:
 
     def __init__(self, path: str, *, within: Tree | None = None) -> None:
         self.path = within.show(path) if within else os.path.abspath(path)
-        self.fd = calls.open_folder(path, within.fd if within else None)
+        self.fd: int = calls.open_folder(path, within.fd if within else None)
         self._open: OrderedDict[str, int] = OrderedDict()
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}

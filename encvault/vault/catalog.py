@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from encvault.errors import EncvaultError, MissingPart, SwappedFile
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join
-from encvault.vault.layout import is_object, object_path
+from encvault.vault.layout import is_object, object_exists, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Pool, Tick, default_jobs
@@ -56,7 +56,6 @@ class Catalog:
         files: files, links and archives by path.
         folders: folder objects by path.
         parts: further parts of large files, by file id.
-        orphans: parts whose first object is not there.
         superseded: objects that a newer one of the same path replaces.
         problems: objects whose record does not open.
     """
@@ -64,7 +63,6 @@ class Catalog:
     files: dict[str, Found] = field(default_factory=dict)
     folders: dict[str, Found] = field(default_factory=dict)
     parts: dict[str, Found] = field(default_factory=dict)
-    orphans: list[Found] = field(default_factory=list)
     superseded: list[Found] = field(default_factory=list)
     problems: list[EncvaultError] = field(default_factory=list)
 
@@ -85,10 +83,11 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
             else:
                 catalog.problems.append(answer)
     _place(catalog, found)
-    for item in catalog.orphans:
-        path = vault.tree.show(object_path(item.file))
+    for item in catalog.parts.values():
         first = item.record.part_of[0] if item.record.part_of else ""
-        catalog.problems.append(MissingPart(path=path, part=first))
+        if not object_exists(vault.tree, first):
+            path = vault.tree.show(object_path(item.file))
+            catalog.problems.append(MissingPart(path=path, part=first))
     return catalog
 
 
@@ -151,12 +150,9 @@ def _place(catalog: Catalog, found: list[Found]) -> None:
         if (older := catalog.folders.get(item.path)) is not None:
             catalog.superseded.append(older)
         catalog.folders[item.path] = item
-    whole = {item.file for item in found if item.record.parts}
     for item in sorted((item for item in found if item.record.type != "dir"), key=_age):
-        if item.record.part_of is not None:
+        if item.record.type == "part":
             catalog.parts[item.file] = item
-            if item.record.part_of[0] not in whole:
-                catalog.orphans.append(item)
             continue
         parent = item.record.parent or ""
         above = paths.get(parent, join(LOST_AND_FOUND, parent))

@@ -132,7 +132,10 @@ class Planner:
         A file whose folder's object is missing would lose its place.
         """
         for folder in self._source.walk(enter=self._enters):
-            if folder.path and folder.error is None and not self._is_nested(folder):
+            above = split(folder.path)[0]
+            if above and above not in self.folder_rows:
+                folder.entries.clear()  # its object failed: a folder below it would be lost
+            elif folder.path and folder.error is None and not self._is_nested(folder):
                 task = self._plan_folder_object(folder)
                 if task is not None:
                     yield task

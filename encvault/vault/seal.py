@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from encvault.errors import Conflict, EncvaultError, SourceChanged
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import join
+from encvault.fs.tree import join, split
 from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.manifest import FOLDER
@@ -125,8 +125,10 @@ class _SealRun:
             self.observer.total(*self.planner.survey())
         with contextlib.ExitStack() as keys:
             if self.vault.hidden:
-                self._seal(self._batches(self.planner.folder_tasks()), keys)
-            self._seal(self._batches(self.planner.tasks()), keys)
+                # in order: a folder counts only if the one above it does
+                self._seal(self._batches(self.planner.folder_tasks()), keys, jobs=1)
+            jobs = self.options.jobs or default_jobs()
+            self._seal(self._batches(self.planner.tasks()), keys, jobs=jobs)
         self._finish()
         return self.report
 
@@ -144,7 +146,9 @@ class _SealRun:
         if batch:
             yield batch
 
-    def _seal(self, batches: Iterator[list[SealTask]], keys: contextlib.ExitStack) -> None:
+    def _seal(
+        self, batches: Iterator[list[SealTask]], keys: contextlib.ExitStack, *, jobs: int
+    ) -> None:
         first = next(batches, None)
         if first is None:
             return  # no data key for a run that seals nothing
@@ -167,7 +171,6 @@ class _SealRun:
             context.tick = tick
             return seal_batch(context, tasks)
 
-        jobs = self.options.jobs or default_jobs()
         pool = Pool(work, jobs, self._tick, (self.source, self.target))
         done = pool.map(self._tracked(itertools.chain([first], batches)))
         try:
@@ -194,10 +197,13 @@ class _SealRun:
     def _commit(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> None:
         good = []
         for task, outcome in zip(tasks, outcomes, strict=True):
-            if outcome.error is None:
-                good.append(task)
-            else:
+            if outcome.error is not None:
                 self._fail(task, outcome.error)
+            elif task.type == "dir" and self._has_lost_its_parent(task):
+                discard_task(self.target, task)
+                self.planner.folder_rows.pop(task.dir, None)
+            else:
+                good.append(task)
         if not good:
             return
         if self.planner.in_place:
@@ -223,6 +229,10 @@ class _SealRun:
         released = [task for task in named if self._release(task)]
         if self.drops_source and self.ledger is not None:
             self.ledger.forget((task.dir, task.name) for task in released if task.type != "dir")
+
+    def _has_lost_its_parent(self, task: SealTask) -> bool:
+        above = split(task.dir)[0]
+        return bool(above) and above not in self.planner.folder_rows
 
     def _fail(self, task: SealTask, error: EncvaultError) -> None:
         self.planner.problem(error)

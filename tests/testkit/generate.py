@@ -930,11 +930,17 @@ def hidden_vaults() -> Iterator[Case]:
     yield case("two-folders-of-one-path", "are one", "", vault, BOTH | {"sub/c.txt": b"charlie\n"})
     vault = hidden()
     vault.put_object("c.txt", b"charlie\n", parent=identifier("nowhere"))
-    yield case("parent-missing", "lost", "", vault, BOTH | {"lost+found/c.txt": b"charlie\n"})
+    yield case(
+        "parent-missing",
+        "lost",
+        "",
+        vault,
+        BOTH | {f"lost+found/{identifier('nowhere')}/c.txt": b"charlie\n"},
+    )
     vault = hidden()
     lost = vault.put_folder("dir", parent=identifier("nowhere"))
     vault.put_object("c.txt", b"charlie\n", parent=lost)
-    lost_file = {"lost+found/dir/c.txt": b"charlie\n"}
+    lost_file = {f"lost+found/{identifier('nowhere')}/dir/c.txt": b"charlie\n"}
     yield case("parent-of-folder-missing", "a lost folder", "", vault, BOTH | lost_file)
     for name, changes in (
         ("without-parent", {"parent": None}),

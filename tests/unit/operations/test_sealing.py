@@ -146,7 +146,7 @@ def test_the_vaults_own_folder_is_not_sealed(tree: Path) -> None:
     seal(tree)
     before = everything(tree)
     for path in (tree / ".encvault", tree / ".encvault" / "keys"):
-        with pytest.raises(InvalidRequest, match="own folder"):
+        with pytest.raises(InvalidRequest, match="belongs to the vault itself"):
             seal(path)
     assert everything(tree) == before
 

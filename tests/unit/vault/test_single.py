@@ -251,13 +251,25 @@ def test_a_link_is_sealed_as_a_link(quote: Path) -> None:
     assert names(quote.parent) == ["link", "quote.xlsx"]
 
 
-def test_a_link_to_a_folder_is_sealed_as_a_link(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_stands_for_the_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("x")
     (tmp_path / "link").symlink_to("folder")
     seal(tmp_path / "link")
-    assert names(tmp_path) == ["folder", "link.sealed"]
-    assert names(tmp_path / "folder") == ["file"]
+    assert names(tmp_path) == ["folder", "link"]
+    assert names(tmp_path / "folder") == [".encvault", "file.sealed"]
+
+
+def test_a_link_to_a_file_is_sealed_as_a_link_and_told(quote: Path) -> None:
+    link = quote.parent / "link"
+    link.symlink_to(quote.name)
+    told: list[str] = []
+    watcher = Observer()
+    watcher.note = told.append  # type: ignore[method-assign]
+    seal(link, watcher)
+    assert quote.exists()
+    assert not link.is_symlink()
+    assert told == [f"{link}: is a link; what it points to is not sealed"]
 
 
 def test_a_hard_link_keeps_its_other_name(quote: Path) -> None:
