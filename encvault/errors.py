@@ -535,6 +535,18 @@ class NestedVault(SkippedError):
     path: str
 
 
+class OtherVersions(SkippedError):
+    """A hidden vault holds several files of one name.
+
+    Another machine, or one without its memory of the vault, sealed into it as well.
+    """
+
+    message = N_("{path}: was sealed more than once; the latest was opened, {object} stays sealed")
+    advice = N_("see the other one with: encvault cat {object}")
+    path: str
+    object: str
+
+
 class SealedAlone(SkippedError):
     """A file in a vault's folder that has keyslots of its own."""
 

@@ -219,9 +219,14 @@ class Lock:
         """Let the next run in; the emptied file says that this one ended in order."""
         if self._fd < 0:
             return
-        if not self._reading:
-            os.ftruncate(self._fd, 0)
-        os.close(self._fd)
+        try:
+            if not self._reading:
+                os.ftruncate(self._fd, 0)
+        except OSError:
+            pass  # the drive is gone; the next run cleans up for nothing
+        finally:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def storage_error(error: OSError, path: str, *, reading: bool = False) -> EncvaultError:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
+_SECOND_NS = 1_000_000_000
+RACY_NS = 20_000_000  # twice the tick of a slow kernel
+COARSE_RACY_NS = 2_000_000_000  # FAT keeps two seconds
 _MAX_OPEN_FOLDERS = 64
 _FEW = 8
 
@@ -46,6 +49,21 @@ class Stamp(NamedTuple):
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
+
+    def settles_in_ns(self, now_ns: int) -> int:
+        """How long until a change would show in a new stamp; 0 if it would by now.
+
+        A change within the clock's granularity after this stamp was taken leaves no trace, as with
+        git's "racy" entries. Waiting does not help with a file of the future.
+        """
+        coarse = self.mtime_ns % _SECOND_NS == 0 and self.ctime_ns % _SECOND_NS == 0
+        settled = self.changed_at_ns + (COARSE_RACY_NS if coarse else RACY_NS)
+        return settled - now_ns if self.changed_at_ns <= now_ns < settled else 0
+
+    @property
+    def changed_at_ns(self) -> int:
+        """When anything of the file changed last, as far as its times tell."""
+        return max(self.mtime_ns, self.ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)

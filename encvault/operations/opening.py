@@ -28,6 +28,7 @@ from encvault.operations.places import (
 from encvault.vault.archive import extract_archive
 from encvault.vault.catalog import read_catalog
 from encvault.vault.layout import SUFFIX, object_path, opened_place, sealed_path
+from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import OpenOptions, open_tree
 from encvault.vault.opening import open_sealed, read_part
 from encvault.vault.report import Event, Observer, Report
@@ -238,6 +239,8 @@ def _cat_in_vault(
 def _sealed_path(vault: Vault, inside: str, path: str) -> str:
     if os.path.isdir(path):
         raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
+    if inside.startswith(OBJECTS_FOLDER + "/") and vault.tree.exists(inside):
+        return inside
     if vault.hidden:
         found = read_catalog(vault).files.get(inside)
         if found is None:

@@ -65,7 +65,9 @@ def init_vault(
     """
     selftest.run()
     if (outer := find_vault(path)) is not None:
-        if os.path.samefile(outer, path) if os.path.exists(path) else False:
+        if within(outer, path) == "":
+            with Vault.load(path) as vault:
+                vault.hold()  # mends a record that a crash has torn
             raise AlreadyAVault(path=path)
         confirm(
             prompter,
@@ -328,9 +330,7 @@ def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> I
         _refuse_nested(path)
         recipients = prompter.recipients(_all_of(request))
         os.makedirs(path, exist_ok=True)
-        vault = Vault.create(path, recipients, suite=suite, layout=layout)
-        with vault:
-            vault.hold()
+        with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
             yield vault
         return
     with vault:

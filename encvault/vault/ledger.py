@@ -12,6 +12,7 @@ The plain names are in the clear here, as they are in the folder that was sealed
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from encvault.errors import StateUnavailable
 from encvault.i18n import N_, _, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from encvault.fs.tree import Stamp
@@ -48,11 +49,6 @@ _SQLITE_REASONS = (
     N_("unable to open database file"),
 )
 
-# A change within the clock's granularity after the stamp was taken would go unseen, as git's
-# "racy" entries would: such a file is not remembered, and so is sealed again next time.
-RACY_NS = 20_000_000
-COARSE_RACY_NS = 2_000_000_000  # FAT keeps two seconds
-
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
@@ -68,12 +64,6 @@ class FileRow:
     name: str
     stamp: Stamp
     ids: tuple[str, ...]
-
-    def is_racy(self, now_ns: int) -> bool:
-        """Whether the file changed so recently that its stamp proves nothing."""
-        newest = max(self.stamp.mtime_ns, self.stamp.ctime_ns)
-        coarse = self.stamp.mtime_ns % 1_000_000_000 == 0
-        return newest > now_ns - (COARSE_RACY_NS if coarse else RACY_NS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +118,13 @@ class Ledger:
     def __init__(self, state_dir: str, vault: str, root: str) -> None:
         self._root = os.fsencode(root)
         path = _path(state_dir, vault)
-        folder = os.path.dirname(path)
+        self._folder = folder = os.path.dirname(path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10)
             try:
                 self._db.executescript(
-                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                    "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=FULL;"
                     "PRAGMA secure_delete=ON;" + _SCHEMA
                 )
             except BaseException:
@@ -161,12 +151,23 @@ class Ledger:
     ) -> None:
         self._db.close()
 
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit what is done within, or undo it and say why it cannot be kept."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.Error as error:
+            raise StateUnavailable(path=self._folder, reason=_(str(error))) from None
+
     def files(self, folder: str) -> dict[str, Known]:
         """What is remembered of the files of one folder."""
-        rows = self._db.execute(
-            "SELECT name, size, mtime_ns, ctime_ns, inode, ids FROM files WHERE root=? AND dir=?",
-            (self._root, os.fsencode(folder)),
-        )
+        with self._transaction():
+            rows = self._db.execute(
+                "SELECT name, size, mtime_ns, ctime_ns, inode, ids FROM files"
+                " WHERE root=? AND dir=?",
+                (self._root, os.fsencode(folder)),
+            ).fetchall()
         return {
             os.fsdecode(name): Known((size, mtime_ns, ctime_ns, inode), tuple(ids.split()))
             for name, size, mtime_ns, ctime_ns, inode, ids in rows
@@ -174,7 +175,7 @@ class Ledger:
 
     def remember(self, rows: Iterable[FileRow], folders: dict[str, FolderRow]) -> None:
         """Keep rows; durable on return."""
-        with self._db:
+        with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
                 (
@@ -201,7 +202,7 @@ class Ledger:
 
     def forget(self, paths: Iterable[tuple[str, str]]) -> None:
         """Drop the rows of these folders and names."""
-        with self._db:
+        with self._transaction():
             self._db.executemany(
                 "DELETE FROM files WHERE root=? AND dir=? AND name=?",
                 ((self._root, os.fsencode(folder), os.fsencode(name)) for folder, name in paths),
@@ -209,22 +210,25 @@ class Ledger:
 
     def folder(self, path: str) -> FolderRow | None:
         """What is remembered of one folder."""
-        row = self._db.execute(
-            "SELECT folder, object, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
-            (self._root, os.fsencode(path)),
-        ).fetchone()
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT folder, object, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
+                (self._root, os.fsencode(path)),
+            ).fetchone()
         return FolderRow(*row) if row else None
 
     def all_folders(self) -> dict[str, FolderRow]:
         """Every remembered folder by path."""
-        rows = self._db.execute(
-            "SELECT dir, folder, object, mode, mtime_ns FROM folders WHERE root=?", (self._root,)
-        )
+        with self._transaction():
+            rows = self._db.execute(
+                "SELECT dir, folder, object, mode, mtime_ns FROM folders WHERE root=?",
+                (self._root,),
+            ).fetchall()
         return {os.fsdecode(path): FolderRow(*rest) for path, *rest in rows}
 
     def forget_folders(self, paths: Iterable[str]) -> None:
         """Drop the rows of these folders and of the files in them."""
         keys = [(self._root, os.fsencode(path)) for path in paths]
-        with self._db:
+        with self._transaction():
             self._db.executemany("DELETE FROM folders WHERE root=? AND dir=?", keys)
             self._db.executemany("DELETE FROM files WHERE root=? AND dir=?", keys)

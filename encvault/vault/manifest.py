@@ -25,6 +25,7 @@ from encvault.envelope import (
 )
 from encvault.errors import MalformedVault, UnknownDataKey, UnsupportedVersion
 from encvault.fs import calls, durable
+from encvault.fs.tree import split
 from encvault.i18n import N_, _
 from encvault.keyslots import Slot, check_slots, group, is_time, now_text
 from encvault.secret import Secret
@@ -223,15 +224,27 @@ def load_record(tree: Tree) -> VaultRecord:
 def store_record(tree: Tree, record: VaultRecord) -> None:
     """Write both copies, one durable before the other, so that one is always whole."""
     for path in RECORD_FILES:
-        durable.write_file(
-            tree,
-            FOLDER,
-            path.rpartition("/")[2],
-            record.encode(),
-            file_id=new_id(),
-            mode=0o644,
-            replace=True,
-        )
+        _write_record(tree, path, record.encode())
+
+
+def mend_records(tree: Tree, record: VaultRecord) -> None:
+    """Write the valid record again where a copy is missing, torn or older.
+
+    It needs no secret: the record is signed, and stays what it is.
+    """
+    data = record.encode()
+    for path in RECORD_FILES:
+        try:
+            if durable.read_file(tree, path, MAX_RECORD_SIZE) == data:
+                continue
+        except OSError:
+            pass
+        _write_record(tree, path, data)
+
+
+def _write_record(tree: Tree, path: str, data: bytes) -> None:
+    folder, name = split(path)
+    durable.write_file(tree, folder, name, data, file_id=new_id(), mode=0o644, replace=True)
 
 
 # -- data keys ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
+from encvault.errors import Conflict, EncvaultError, OtherVersions, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
@@ -148,6 +148,7 @@ class _OpenRun:
             self.catalog = read_catalog(self.vault, self.options.jobs)
             for error in self.catalog.problems:
                 self._problem(error)
+            self._tell_other_versions(self.catalog)
         if self.observer.wants_total:
             self._count()
         context = OpenContext(
@@ -177,6 +178,17 @@ class _OpenRun:
                     discard_task(self.target, task)
         self._finish()
         return self.report
+
+    def _tell_other_versions(self, catalog: Catalog) -> None:
+        """A mirror whose memory was lost is sealed again: the same file twice is no news."""
+        for found in catalog.superseded:
+            newer = catalog.files.get(found.path)
+            if newer is not None and self.options.covers(found.path):
+                one, other = found.record, newer.record
+                if (one.type, one.size, one.mtime_ns) != (other.type, other.size, other.mtime_ns):
+                    path = self.tree.show(found.path)
+                    shown = self.tree.show(object_path(found.file))
+                    self._problem(OtherVersions(path=path, object=shown))
 
     def _problem(self, error: EncvaultError) -> None:
         self.report.problems.append(error)
@@ -400,6 +412,8 @@ class _OpenRun:
 
     def _is_open(self, found: Found) -> bool:
         """Whether a superseded object holds what the newer one of its path was opened to."""
+        if found.record.type == "dir":
+            return True
         folder, name = split(found.path)
         try:
             return holds_content_of(self.vault, found.file, self.target.folder(folder), name)
@@ -445,15 +459,18 @@ class _OpenRun:
                 attributes.restore(fd, catalog.folders[path].record)
                 self._touched.add(self.options.below_base(path))
                 self.report.folders += 1
-        if self.drops_sealed and not self.options.only and not self.report.problems:
+        if self.drops_sealed and not self.options.only and self._is_complete():
             self.target.sync_names(self._touched)
             self._remove_objects(catalog)
 
+    def _is_complete(self) -> bool:
+        return all(isinstance(problem, OtherVersions) for problem in self.report.problems)
+
     def _remove_objects(self, catalog: Catalog) -> None:
         """Everything is open: what no file needs and the empty folders can go."""
+        kept = [found for found in catalog.superseded if not self._is_open(found)]
         for found in (*catalog.superseded, *catalog.folders.values()):
-            if found.record.type != "dir" and not self._is_open(found):
-                self._problem(Conflict(path=self.tree.show(found.path)))
+            if found in kept:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 for file_id in (*found.record.parts, found.file):

@@ -28,7 +28,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
 from encvault.vault.ledger import FileRow, FolderRow
-from encvault.vault.manifest import FOLDER
+from encvault.vault.manifest import FOLDER, KEYS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -252,7 +252,8 @@ class _SealRun:
                 continue
             ids = task.ids if named else task.ids + task.predecessors
             row = FileRow(task.dir, task.name, task.stamp, ids)
-            if not named or row.is_racy(now):
+            # a stamp of the future proves nothing: a change may set the same time again
+            if not named or task.stamp.changed_at_ns > now:
                 row = FileRow(task.dir, task.name, task.stamp._replace(ctime_ns=0), ids)
             rows.append(row)
         folders: dict[str, FolderRow] = {
@@ -320,8 +321,7 @@ class _SealRun:
     def _finish(self) -> None:
         for folder, name in self.planner.leftovers:
             self._unlink(folder, name)
-        if self.vault.was_interrupted:
-            self._clean_own_folder()
+        self._clean_own_folder()
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:
@@ -331,8 +331,14 @@ class _SealRun:
         self.target.sync_names(self._touched)
 
     def _clean_own_folder(self) -> None:
-        """Temporary files that a killed run left among the vault's own."""
-        for folder in self.target.walk(FOLDER):
+        """Temporary files that a killed run left among the vault's own.
+
+        Objects are looked through only if the run before was killed: there are as many as files.
+        """
+        everything = self.vault.was_interrupted
+        for folder in self.target.walk(
+            FOLDER, enter=lambda path: everything or path == KEYS_FOLDER
+        ):
             for entry in folder.entries:
                 if durable.is_temporary(entry.name):
                     self._unlink(folder.path, entry.name)

@@ -15,14 +15,12 @@ from encvault.errors import (
     SealedAlone,
     SourceMissing,
 )
-from encvault.fs import calls
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import now_text, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.manifest import (
-    FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
     RECORD_FILES,
@@ -32,6 +30,7 @@ from encvault.vault.manifest import (
     load_data_key,
     load_record,
     make_data_key,
+    mend_records,
     new_id,
     store_record,
 )
@@ -107,13 +106,12 @@ class Vault:
     def create(
         cls, path: str, recipients: Sequence[Recipient], *, suite: Suite, layout: VaultLayout
     ) -> Self:
-        """Make a vault in an existing folder.
-
-        Every slot is opened by construction of the same secret; the vault is durable on return.
+        """Make a vault in an existing folder, durable and held on return.
 
         Raises:
             KeyRequired: no recipient.
             AlreadyAVault: there is one.
+            VaultBusy: another run is making one.
         """
         if not recipients:
             raise KeyRequired(what=path)
@@ -121,6 +119,7 @@ class Vault:
             tree = Tree(path)
         except OSError as error:
             raise storage_error(error, path) from None
+        lock: Lock | None = None
         try:
             cls._refuse_existing(tree, path)
             keys = VaultKeys(Secret(bytearray(os.urandom(32))))
@@ -136,17 +135,21 @@ class Vault:
                 slots=tuple(recipient.wrap(keys.secret) for recipient in recipients),
             ).sign(keys)
             try:
-                tree.make_folders(FOLDER)
                 tree.make_folders(KEYS_FOLDER)
+                lock = Lock(tree, LOCK_FILE, reading=False)
+                # someone may have made one while the password was hashed
+                cls._refuse_existing(tree, path)
                 store_record(tree, record)
-                calls.fsync(tree.fd)
+                tree.sync_names([KEYS_FOLDER])
             except OSError as error:
                 raise storage_error(error, path) from None
         except BaseException:
+            if lock is not None:
+                lock.release()
             tree.close()
             raise
         vault = cls(tree, record)
-        vault._keys = keys
+        vault._keys, vault._lock = keys, lock
         return vault
 
     @classmethod
@@ -222,6 +225,8 @@ class Vault:
         """
         if self._lock is None:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
+            if not reading:
+                mend_records(self.tree, self.record)
 
     def unlock(self, identities: Iterable[Identity]) -> None:
         """Unwrap the vault secret.

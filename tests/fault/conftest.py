@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fault.scenes import BATCH_FILES, PART_SIZE, World
 
+from encvault.fs import tree
 from encvault.vault import ledger, open as opening, plan, seal, sealing
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PART_SIZE", PART_SIZE)
     for module in (seal, opening):
         monkeypatch.setattr(module, "BATCH_FILES", BATCH_FILES)
-    monkeypatch.setattr(ledger, "RACY_NS", -(10**12))
-    monkeypatch.setattr(ledger, "COARSE_RACY_NS", -(10**12))
+    monkeypatch.setattr(tree, "RACY_NS", 0)
     monkeypatch.setattr(ledger.Known, "matches", _matches_a_copy)
 
 

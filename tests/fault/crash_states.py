@@ -150,6 +150,7 @@ class Recorder:
         for name in (
             "create",
             "write",
+            "write_at",
             "truncate",
             "sync_filesystem",
             "rename_new",
@@ -187,6 +188,10 @@ class Recorder:
     def _write(self, real: Callable[..., None], fd: int, data: bytes) -> None:
         offset = os.lseek(fd, 0, os.SEEK_CUR)
         real(fd, data)
+        self.events.append(Data(self._of(fd), offset, bytes(data)))
+
+    def _write_at(self, real: Callable[..., None], fd: int, data: bytes, offset: int) -> None:
+        real(fd, data, offset)
         self.events.append(Data(self._of(fd), offset, bytes(data)))
 
     def _truncate(self, real: Callable[..., None], fd: int, size: int) -> None:
@@ -264,8 +269,10 @@ class Recorder:
         recorder = self
 
         class Lock(real):  # type: ignore[misc, valid-type]  # a class like any other
-            def __init__(self, tree: Any, path: str) -> None:
-                super().__init__(tree, path)
+            def __init__(self, tree: Any, path: str, *, reading: bool) -> None:
+                super().__init__(tree, path, reading=reading)
+                if reading:
+                    return
                 above, _slash, name = path.rpartition("/")
                 key = (recorder._of(tree.folder(above)), name)
                 if key not in recorder.names:
@@ -275,7 +282,8 @@ class Recorder:
                 recorder.events.append(Data(recorder.names[key], 0, text))
 
             def release(self) -> None:
-                recorder.events.append(Data(recorder._of(self._fd), 0, None))
+                if not self._reading:
+                    recorder.events.append(Data(recorder._of(self._fd), 0, None))
                 super().release()
 
         return Lock

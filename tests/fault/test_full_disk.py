@@ -177,16 +177,24 @@ def _run_apart(typed: list[str], log: Path) -> tuple[int, str]:
 def test_a_quota_is_a_full_disk(world: World, name: str, run: Command) -> None:
     scene = SCENES[name]
     top = world.reset(scene)
-    real = calls.write
+    real, real_at = calls.write, calls.write_at
 
-    def write_small(fd: int, data: bytes) -> None:
+    def refuse_large(data: bytes) -> None:
         if len(data) > 100_000:
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def write_small(fd: int, data: bytes) -> None:
+        refuse_large(data)
         real(fd, data)
+
+    def write_small_at(fd: int, data: bytes, offset: int) -> None:
+        refuse_large(data)
+        real_at(fd, data, offset)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(top / STATE))
         patch.setattr(calls, "write", write_small)
+        patch.setattr(calls, "write_at", write_small_at)
         ran = run(*arguments(scene, top))
     assert ran.code == 73, ran.err
     assert f"{top}/docs/big.bin" in ran.err.replace("mirror", "docs")

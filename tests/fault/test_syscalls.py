@@ -220,7 +220,7 @@ def test_a_write_that_went_wrong_unnoticed_costs_nothing(
 ) -> None:
     """Every copy is read back before the other one goes, so a lying disk is found out."""
     scene = SCENES[name]
-    real = calls.write
+    real, real_at = calls.write, calls.write_at
     wrong: list[tuple[str, list[str]]] = []
     spoilt = True
     number = 0
@@ -229,20 +229,26 @@ def test_a_write_that_went_wrong_unnoticed_costs_nothing(
         top = world.reset(scene)
         left, spoilt = number, False  # the loop ends with the first run of fewer writes
 
-        def write(fd: int, data: bytes) -> None:
+        def spoiled(fd: int, data: bytes) -> bytes:
             nonlocal left, spoilt
             if "/.encvault/" in os.readlink(f"/proc/self/fd/{fd}") and not _is_object(fd):
-                real(fd, data)  # the vault's own files have a test of their own
-                return
+                return data  # the vault's own files have a test of their own
             left -= 1
             if left == 0:
                 spoilt = True
-                data = spoil(bytes(data))
-            real(fd, data)
+                return spoil(bytes(data))
+            return data
+
+        def write(fd: int, data: bytes) -> None:
+            real(fd, spoiled(fd, data))
+
+        def write_at(fd: int, data: bytes, offset: int) -> None:
+            real_at(fd, spoiled(fd, data), offset)
 
         told: list[EncvaultError] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(calls, "write", write)
+            patch.setattr(calls, "write_at", write_at)
             try:
                 told = scene.command(top, None).problems
             except EncvaultError as error:

@@ -423,3 +423,17 @@ def test_a_file_system_mounted_inside_is_synced_too(
             assert set(record.devices) == devices
     finally:
         subprocess.run(["umount", str(inside)], check=True)
+
+
+def test_a_stamp_settles_when_the_clock_has_moved_on() -> None:
+    second, tick = 1_000_000_000, 20_000_000
+    fine = Stamp(1, 1, 1, 100 * second + 5, 100 * second)
+    assert fine.settles_in_ns(100 * second + 5) == tick
+    assert fine.settles_in_ns(100 * second + tick) == 5
+    assert fine.settles_in_ns(100 * second + 5 + tick) == 0
+    changed = Stamp(1, 1, 1, 5, 100 * second + 1)  # an old time set just now
+    assert changed.settles_in_ns(100 * second + 1) == tick
+    whole = Stamp(1, 1, 1, 100 * second, 0)  # as FAT keeps times
+    assert whole.settles_in_ns(101 * second) == second
+    assert whole.settles_in_ns(102 * second) == 0
+    assert fine.settles_in_ns(99 * second) == 0  # of the future: waiting does not help

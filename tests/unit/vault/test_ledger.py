@@ -9,7 +9,6 @@ import pytest
 
 from encvault.errors import StateUnavailable
 from encvault.fs.tree import Stamp
-from encvault.vault import ledger as module
 from encvault.vault.ledger import FileRow, FolderRow, Ledger
 
 if TYPE_CHECKING:
@@ -85,18 +84,6 @@ def test_forgetting_drops_exactly_what_was_named(tmp_path: Path) -> None:
         assert ledger.files("d") == {}
         assert set(ledger.files("d/e")) == {"a"}
         assert set(ledger.all_folders()) == {"d/e", "de"}
-
-
-def test_a_stamp_within_the_clocks_granularity_proves_nothing() -> None:
-    second = 1_000_000_000
-    fine = row("", "a", stamp=Stamp(1, 1, 1, 100 * second + 5, 100 * second))
-    assert fine.is_racy(100 * second + module.RACY_NS)
-    assert not fine.is_racy(100 * second + module.RACY_NS + 6)
-    changed = row("", "a", stamp=Stamp(1, 1, 1, 5, 100 * second))  # an old time set just now
-    assert changed.is_racy(100 * second + 1)
-    whole = row("", "a", stamp=Stamp(1, 1, 1, 100 * second, 0))  # as FAT keeps times
-    assert whole.is_racy(101 * second)
-    assert not whole.is_racy(102 * second + 1)
 
 
 def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_missing_exchanged_or_repeated_part_is_noticed(
     assert len(parts) == 4  # of two files: the first and the second part; the third is smaller
     contents = [path.read_bytes() for path in parts]
     parts[0].unlink()
-    assert names(operations.verify(str(tree), keys())) in (["MissingPart"], [])
+    assert set(names(operations.verify(str(tree), keys()))) == {"MissingPart"}
     parts[0].write_bytes(contents[1])
     assert set(names(operations.verify(str(tree), keys()))) & {"SwappedFile", "MissingPart"}
 
@@ -202,15 +202,7 @@ def old(path: Path) -> None:
         os.utime(item, ns=(10**18, 10**18), follow_symlinks=False)
 
 
-@pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files that were written a moment ago count as settled."""
-    monkeypatch.setattr("encvault.vault.ledger.RACY_NS", -(10**12))
-    monkeypatch.setattr("encvault.vault.ledger.COARSE_RACY_NS", -(10**12))
-
-
 @LAYOUTS
-@pytest.mark.usefixtures("settled")
 def test_a_mirror_follows_its_source(tree: Path, tmp_path: Path, *, hidden: bool) -> None:
     mirror, state = tmp_path / "mirror", str(tmp_path / "state")
 
@@ -243,7 +235,6 @@ def test_a_mirror_follows_its_source(tree: Path, tmp_path: Path, *, hidden: bool
 
 
 @LAYOUTS
-@pytest.mark.usefixtures("settled")
 def test_a_mirror_survives_the_loss_of_its_ledger(
     tree: Path, tmp_path: Path, *, hidden: bool
 ) -> None:
@@ -256,7 +247,6 @@ def test_a_mirror_survives_the_loss_of_its_ledger(
     assert snapshot(tmp_path / "out") == snapshot(tree)
 
 
-@pytest.mark.usefixtures("settled")
 def test_a_sealed_file_lost_from_the_mirror_is_sealed_again(tree: Path, tmp_path: Path) -> None:
     mirror, state = tmp_path / "mirror", str(tmp_path / "state")
     seal(tree, to=str(mirror), state_dir=state)
@@ -276,7 +266,6 @@ def test_excluded_names_stay_out_and_are_not_deleted(tree: Path, tmp_path: Path)
 
 
 @LAYOUTS
-@pytest.mark.usefixtures("settled")
 def test_keep_then_edit_then_seal_again(tree: Path, tmp_path: Path, *, hidden: bool) -> None:
     state = str(tmp_path / "state")
     seal(tree, keep=True, hide_names=hidden, state_dir=state)
