@@ -123,6 +123,27 @@ def write_file(
     calls.fsync(fd)
 
 
+def make_folder(path: str) -> None:
+    """Make a folder and those above it where they are missing, durable on return.
+
+    Raises:
+        OSError: as the system reports it; what was made until then stays.
+    """
+    missing = []
+    at = os.path.abspath(path)
+    while not os.path.isdir(at):
+        missing.append(at)
+        at = os.path.dirname(at)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        fd = calls.open_folder(os.path.dirname(folder))
+        try:
+            calls.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def read_file(tree: Tree, path: str, limit: int) -> bytes:
     """A small file's content, at most `limit` bytes and one more to show that it is too large."""
     folder, _slash, name = path.rpartition("/")
@@ -212,8 +233,10 @@ class Lock:
             raise
         if not reading:
             self.was_interrupted = os.fstat(self._fd).st_size > 0
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            # no room for these words is no reason not to work
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let the next run in; the emptied file says that this one ended in order."""

@@ -13,7 +13,7 @@ from encvault.errors import (
     NotSealed,
     SourceMissing,
 )
-from encvault.fs import calls
+from encvault.fs import calls, durable
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.places import (
@@ -99,7 +99,7 @@ def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Ob
         raise InvalidRequest(reason=_("the output is the input itself"))
     identities = prompter.identities(path)
     if request.to is not None:
-        os.makedirs(request.to, exist_ok=True)
+        durable.make_folder(request.to)
         report = _extract(request, path, request.to, identities, watcher)
         if report is not None:
             return report
@@ -145,7 +145,7 @@ def _open_in_vault(
         if request.to is not None:
             base = inside if _is_folder(vault, inside) else inside.rpartition("/")[0]
             _check_target(vault, request.to)
-            os.makedirs(request.to, exist_ok=True)
+            durable.make_folder(request.to)
         options = OpenOptions(
             keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
         )

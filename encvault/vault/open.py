@@ -23,10 +23,11 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import ngettext, system_reason
 from encvault.vault import attributes
-from encvault.vault.catalog import Catalog, Found, read_catalog
+from encvault.vault.catalog import LOST_AND_FOUND, Catalog, Found, read_catalog
 from encvault.vault.layout import (
     SUFFIX,
     object_folder,
+    object_path,
     plain_name,
     sealed_path,
 )
@@ -179,6 +180,18 @@ class _OpenRun:
         self._finish()
         return self.report
 
+    def _may_have_a_folder(self, path: str) -> bool:
+        """Whether a file's folder is perhaps among the objects that could not be read.
+
+        Opened in place it would be taken out of a folder that may be readable again tomorrow.
+        """
+        return (
+            self.drops_sealed
+            and path.startswith(LOST_AND_FOUND + "/")
+            and self.catalog is not None
+            and bool(self.catalog.problems)
+        )
+
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
         for found in catalog.superseded:
@@ -237,6 +250,8 @@ class _OpenRun:
         for path, found in sorted(catalog.files.items()):
             if self.options.covers(path):
                 folder, name = split(path)
+                if self._may_have_a_folder(path):
+                    continue
                 yield OpenTask(
                     dir=object_folder(found.file),
                     name=found.file,

@@ -282,7 +282,7 @@ class Planner:
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
         if self._vault.hidden:
             old = self._known_objects(known)
-            if unchanged and old:
+            if unchanged and known is not None and len(old) == len(known.ids):
                 self._count_unchanged(entry)
                 return None
             parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1
@@ -327,11 +327,13 @@ class Planner:
         self._observer.progress(1, entry.status.st_size)
 
     def _known_objects(self, known: Known | None) -> tuple[tuple[str, str], ...]:
-        if known is None or not all(
-            object_exists(self._vault.tree, file_id) for file_id in known.ids
-        ):
-            return ()
-        return tuple((object_folder(file_id), file_id) for file_id in known.ids)
+        """What is there of the objects that a file was sealed to."""
+        ids = known.ids if known is not None else ()
+        return tuple(
+            (object_folder(file_id), file_id)
+            for file_id in ids
+            if object_exists(self._vault.tree, file_id)
+        )
 
     def _succeeds(self, path: str, name: str, known: Known | None) -> bool:
         """Whether the plain file may take the place of the sealed file `name`."""

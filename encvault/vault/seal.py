@@ -263,6 +263,7 @@ class _SealRun:
 
     def _name(self, task: SealTask) -> bool:
         """Give a task's sealed copies their final names, the first object last."""
+        named: list[tuple[str, str]] = []
         try:
             pairs = list(zip(task.temporaries, task.places, strict=True))
             for temporary, (folder, name) in reversed(pairs):
@@ -271,23 +272,24 @@ class _SealRun:
                     calls.replace(fd, temporary, name)
                 else:
                     calls.rename_new(fd, temporary, name)
+                    named.append((folder, name))
         except FileExistsError:
             self._fail(task, Conflict(path=self.source.show(task.source_path)))
-            return False
         except OSError as error:
             self._fail(task, storage_error(error, self.target.show(task.source_path)))
-            return False
-        return True
+        else:
+            return True
+        for folder, name in named:  # parts without their first object
+            with contextlib.suppress(OSError):
+                self._unlink(folder, name)
+        return False
 
     def _event(self, task: SealTask) -> Event:
         return Event("seal", task.source_path, task.ids[0], task.stamp.size)
 
     def _release(self, task: SealTask) -> bool:
         """Remove what the sealed copy has made superfluous; False if the original changed."""
-        for folder, name in task.replaces:
-            if (folder, name) not in task.places:
-                with contextlib.suppress(FileNotFoundError):
-                    self._unlink(folder, name)
+        self._remove_replaced(task)
         if task.type == "dir":
             self.report.folders += 1
             return True
@@ -297,6 +299,24 @@ class _SealRun:
         self.report.size += task.stamp.size
         self.observer.progress(1, 0 if is_ticked(task) else task.stamp.size)
         return True
+
+    def _remove_replaced(self, task: SealTask) -> None:
+        left = []
+        for folder, name in task.replaces:
+            if (folder, name) in task.places:
+                continue
+            try:
+                self._unlink(folder, name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
+                left.append(name)
+        if left and self.ledger is not None and task.type != "dir":
+            # the next run seals the file again and takes these away
+            stamp = task.stamp._replace(ctime_ns=0)
+            row = FileRow(task.dir, task.name, stamp, (*task.ids, *left))
+            self.ledger.remember([row], {})
 
     def _drop(self, task: SealTask) -> bool:
         try:
