@@ -173,6 +173,22 @@ def rename_new(folder: int, old: str, new: str, into: int | None = None) -> None
     os.rename(old, new, src_dir_fd=folder, dst_dir_fd=target)
 
 
+def link(folder: int, old: str, new: str) -> bool:
+    """Give a file a second name; FileExistsError if `new` exists.
+
+    Returns:
+        False where files have one name only.
+    """
+    _probe("link", folder, f"{old}\0{new}")
+    try:
+        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED | {errno.EPERM, errno.EMLINK}:
+            raise
+        return False
+    return True
+
+
 def replace(folder: int, old: str, new: str) -> None:
     """Rename within a folder; an existing `new` is replaced at once."""
     _probe("replace", folder, f"{old}\0{new}")

@@ -39,12 +39,19 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
+_TOMBSTONE = re.compile(r"\.encvault-[a-z2-7]{26}\.gone")
 _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 
 
 def temporary_name(file_id: str) -> str:
     """The temporary name of the file with this id (26 characters)."""
     return f".encvault-{file_id}.tmp"
+
+
+def stable_id(name: str) -> str:
+    """An id for a temporary name that is the same at every run."""
+    digest = hashlib.sha256(os.fsencode(name)).digest()[:16]
+    return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 def own_temporary(tree: Tree, name: str) -> str:
@@ -57,8 +64,7 @@ def own_temporary(tree: Tree, name: str) -> str:
         VaultBusy: the name is in use by another run.
         OSError: the left file cannot be removed.
     """
-    digest = hashlib.sha256(os.fsencode(name)).digest()[:16]
-    file_id = base64.b32encode(digest).decode().rstrip("=").lower()
+    file_id = stable_id(name)
     temporary = temporary_name(file_id)
     alone = claim(tree)
     if calls.exists(tree.fd, temporary):
@@ -74,6 +80,16 @@ def own_temporary(tree: Tree, name: str) -> str:
 def is_temporary(name: str) -> bool:
     """Whether a run that was killed may have left this file."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def tombstone_name(file_id: str) -> str:
+    """What the first object of a file in parts is called while the others are removed."""
+    return f".encvault-{file_id}.gone"
+
+
+def is_tombstone(name: str) -> bool:
+    """Whether a run was killed while it removed the parts that this object names."""
+    return _TOMBSTONE.fullmatch(name) is not None
 
 
 def discard(folder: int, name: str) -> None:
@@ -135,10 +151,11 @@ def make_folder(path: str) -> None:
         missing.append(at)
         at = os.path.dirname(at)
     for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-        fd = calls.open_folder(os.path.dirname(folder))
+        above, name = os.path.split(folder)
+        fd = calls.open_folder(above)
         try:
+            with contextlib.suppress(FileExistsError):
+                calls.mkdir(fd, name)
             calls.fsync(fd)
         finally:
             os.close(fd)
@@ -152,6 +169,17 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes:
         return calls.read(handle, limit + 1)
     finally:
         os.close(handle)
+
+
+def clean(tree: Tree, folder: str) -> None:
+    """Remove the temporary files in one folder. Only for who holds a lock on it."""
+    try:
+        fd = tree.folder(folder)
+        names = os.listdir(fd)
+    except OSError:
+        return
+    for name in filter(is_temporary, names):
+        discard(fd, name)
 
 
 def claim(tree: Tree) -> bool:

@@ -275,7 +275,9 @@ def extract_archive(
             names = sorted(os.listdir(inside.fd))
             taken = [name for name in names if calls.exists(target.fd, name)]
             for name in taken:
-                if not force or _is_folder(target, name):
+                if _is_same(inside, target, name):  # a killed run has come so far
+                    names.remove(name)
+                elif not force or _is_folder(target, name):
                     raise DestinationExists(path=target.show(name))
             if event is not None:
                 watcher.before_release([event])
@@ -298,6 +300,34 @@ def extract_archive(
 def _is_folder(tree: Tree, name: str) -> bool:
     """Whether something that force would replace is a folder, which may hold anything."""
     return stat.S_ISDIR(tree.status(name).st_mode)
+
+
+def _is_same(one: Tree, other: Tree, path: str) -> bool:
+    """Whether two trees hold the same at one path: kinds, names, content and link targets."""
+    mode = one.status(path).st_mode
+    try:
+        if stat.S_IFMT(other.status(path).st_mode) != stat.S_IFMT(mode):
+            return False
+    except OSError:
+        return False
+    folder, name = split(path)
+    if stat.S_ISDIR(mode):
+        names = [sorted(os.listdir(tree.folder(path))) for tree in (one, other)]
+        return names[0] == names[1] and all(
+            _is_same(one, other, join(path, inner)) for inner in names[0]
+        )
+    if stat.S_ISLNK(mode):
+        targets = [os.readlink(name, dir_fd=tree.folder(folder)) for tree in (one, other)]
+        return targets[0] == targets[1]
+    fds = [calls.open_read(tree.folder(folder), name) for tree in (one, other)]
+    try:
+        while True:
+            pieces = [calls.read(fd, 1 << 18) for fd in fds]
+            if pieces[0] != pieces[1] or not pieces[0]:
+                return pieces[0] == pieces[1]
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 class _Unpacker:

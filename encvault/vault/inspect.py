@@ -67,7 +67,7 @@ class VaultStatus:
         leftovers: temporary files of a run that was killed.
         special: sockets, devices and FIFOs, which cannot be sealed.
         nested: vaults inside this one.
-        unreadable: folders that could not be listed.
+        unreadable: folders that could not be listed, and sealed files that could not be read.
     """
 
     sealed: int = 0
@@ -95,7 +95,7 @@ def inspect_status(vault: Vault) -> VaultStatus:
         status.leftovers += [
             join(folder.path, entry.name)
             for entry in folder.entries
-            if durable.is_temporary(entry.name)
+            if durable.is_temporary(entry.name) or durable.is_tombstone(entry.name)
         ]
     return status
 
@@ -120,7 +120,12 @@ def _count_entry(vault: Vault, folder: str, entry: Entry, status: VaultStatus) -
     elif entry.kind not in ("file", "symlink"):
         status.special.append(path)
     elif not vault.hidden and entry.kind == "file" and entry.name.endswith(SUFFIX):
-        if belongs_to(peek(vault.tree, folder, entry.name), vault.record.id):
+        try:
+            header = peek(vault.tree, folder, entry.name)
+        except OSError:
+            status.unreadable.append(path)
+            return
+        if belongs_to(header, vault.record.id):
             status.sealed += 1
             status.sealed_size += entry.status.st_size
         else:

@@ -133,14 +133,15 @@ def is_object(name: str) -> bool:
 
 
 def peek(tree: Tree, folder: str, name: str) -> Header | None:
-    """The header of a sealed file, or None if the file is none or cannot be read."""
-    try:
-        fd = calls.open_read(tree.folder(folder), name)
-    except OSError:
-        return None
+    """The header of a sealed file, or None if the file is none.
+
+    Raises:
+        OSError: nothing is known, since it cannot be read.
+    """
+    fd = calls.open_read(tree.folder(folder), name)
     try:
         return read_header(fd, tree.show(join(folder, name)))
-    except (FormatError, OSError):
+    except FormatError:
         return None
     finally:
         os.close(fd)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from encvault.errors import StateUnavailable
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
   root BLOB, dir BLOB, name BLOB, size INT, mtime_ns INT, ctime_ns INT, inode INT, ids TEXT,
+  older TEXT,
   PRIMARY KEY (root, dir, name)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folders (
-  root BLOB, dir BLOB, folder TEXT, object TEXT, mode INT, mtime_ns INT,
+  root BLOB, dir BLOB, folder TEXT, objects TEXT, mode INT, mtime_ns INT,
   PRIMARY KEY (root, dir)
 ) WITHOUT ROWID;
 """
@@ -58,12 +59,14 @@ class FileRow:
         dir, name: where the plain file is, relative to its root.
         stamp: the plain file when it was read.
         ids: file id of the sealed file, and those of its further parts.
+        older: ids of what that one replaces, which may still be there.
     """
 
     dir: str
     name: str
     stamp: Stamp
     ids: tuple[str, ...]
+    older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,12 @@ class Known:
     Attributes:
         stamp: size, mtime_ns, ctime_ns and inode of the plain file.
         ids: of the sealed file and its parts.
+        older: of what that one replaced.
     """
 
     stamp: tuple[int, int, int, int]
     ids: tuple[str, ...]
+    older: tuple[str, ...] = ()
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
@@ -89,14 +94,22 @@ class FolderRow:
 
     Attributes:
         folder: folder id.
-        object: file id of its sealed object.
+        objects: file id of its sealed object, then of older ones that may still be there.
         mode, mtime_ns: the plain folder when it was sealed.
     """
 
     folder: str
-    object: str
+    objects: tuple[str, ...]
     mode: int
     mtime_ns: int
+
+    def unproven(self) -> FolderRow:
+        """The row before its object has its name: such that the folder is sealed again."""
+        return replace(self, mode=-1)
+
+
+def _folder_row(folder: str, objects: str, mode: int, mtime_ns: int) -> FolderRow:
+    return FolderRow(folder, tuple(objects.split()), mode, mtime_ns)
 
 
 def _path(state_dir: str, vault: str) -> str:
@@ -164,20 +177,22 @@ class Ledger:
         """What is remembered of the files of one folder."""
         with self._transaction():
             rows = self._db.execute(
-                "SELECT name, size, mtime_ns, ctime_ns, inode, ids FROM files"
+                "SELECT name, size, mtime_ns, ctime_ns, inode, ids, older FROM files"
                 " WHERE root=? AND dir=?",
                 (self._root, os.fsencode(folder)),
             ).fetchall()
         return {
-            os.fsdecode(name): Known((size, mtime_ns, ctime_ns, inode), tuple(ids.split()))
-            for name, size, mtime_ns, ctime_ns, inode, ids in rows
+            os.fsdecode(name): Known(
+                (size, mtime_ns, ctime_ns, inode), tuple(ids.split()), tuple(older.split())
+            )
+            for name, size, mtime_ns, ctime_ns, inode, ids, older in rows
         }
 
     def remember(self, rows: Iterable[FileRow], folders: dict[str, FolderRow]) -> None:
         """Keep rows; durable on return."""
         with self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)",
                 (
                     (
                         self._root,
@@ -188,6 +203,7 @@ class Ledger:
                         row.stamp.ctime_ns,
                         row.stamp.inode,
                         " ".join(row.ids),
+                        " ".join(row.older),
                     )
                     for row in rows
                 ),
@@ -195,7 +211,14 @@ class Ledger:
             self._db.executemany(
                 "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?,?)",
                 (
-                    (self._root, os.fsencode(path), row.folder, row.object, row.mode, row.mtime_ns)
+                    (
+                        self._root,
+                        os.fsencode(path),
+                        row.folder,
+                        " ".join(row.objects),
+                        row.mode,
+                        row.mtime_ns,
+                    )
                     for path, row in folders.items()
                 ),
             )
@@ -212,19 +235,19 @@ class Ledger:
         """What is remembered of one folder."""
         with self._transaction():
             row = self._db.execute(
-                "SELECT folder, object, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
+                "SELECT folder, objects, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
                 (self._root, os.fsencode(path)),
             ).fetchone()
-        return FolderRow(*row) if row else None
+        return _folder_row(*row) if row else None
 
     def all_folders(self) -> dict[str, FolderRow]:
         """Every remembered folder by path."""
         with self._transaction():
             rows = self._db.execute(
-                "SELECT dir, folder, object, mode, mtime_ns FROM folders WHERE root=?",
+                "SELECT dir, folder, objects, mode, mtime_ns FROM folders WHERE root=?",
                 (self._root,),
             ).fetchall()
-        return {os.fsdecode(path): FolderRow(*rest) for path, *rest in rows}
+        return {os.fsdecode(path): _folder_row(*rest) for path, *rest in rows}
 
     def forget_folders(self, paths: Iterable[str]) -> None:
         """Drop the rows of these folders and of the files in them."""

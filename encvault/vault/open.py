@@ -41,6 +41,7 @@ from encvault.vault.opening import (
     holds_content_of,
     is_ticked,
     open_batch,
+    parts_of,
 )
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -146,6 +147,8 @@ class _OpenRun:
 
     def run(self) -> Report:
         if self.vault.hidden:
+            if self.drops_sealed and self.tree.exists(OBJECTS_FOLDER):
+                self._finish_burials()
             self.catalog = read_catalog(self.vault, self.options.jobs)
             for error in self.catalog.problems:
                 self._problem(error)
@@ -191,6 +194,34 @@ class _OpenRun:
             and self.catalog is not None
             and bool(self.catalog.problems)
         )
+
+    def _bury(self, ids: tuple[str, ...]) -> None:
+        """Remove a file in parts so that a kill leaves no half of it.
+
+        Its first object becomes a tombstone at once; by it the next run finds the other parts.
+        """
+        first = ids[0]
+        folder = object_folder(first)
+        calls.replace(self.tree.folder(folder), first, durable.tombstone_name(first))
+        self.tree.sync_names([folder])
+        self._remove_buried(folder, durable.tombstone_name(first), ids[1:])
+
+    def _remove_buried(self, folder: str, tombstone: str, parts: tuple[str, ...]) -> None:
+        for file_id in parts:
+            with contextlib.suppress(FileNotFoundError):
+                self._unlink(object_folder(file_id), file_id)
+        self.tree.sync_names({object_folder(file_id) for file_id in parts})
+        self._unlink(folder, tombstone)
+
+    def _finish_burials(self) -> None:
+        """Remove what a killed run had begun to remove."""
+        for folder in self.tree.walk(OBJECTS_FOLDER):
+            for entry in folder.entries:
+                if durable.is_tombstone(entry.name):
+                    path = join(folder.path, entry.name)
+                    with contextlib.suppress(EncvaultError, OSError):
+                        parts = parts_of(self.vault, path)
+                        self._remove_buried(folder.path, entry.name, parts)
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -390,10 +421,10 @@ class _OpenRun:
             if Stamp.of(self.tree.status(task.path)) != task.stamp:
                 self._problem(SourceChanged(path=self.tree.show(task.path)))
                 return False
-            # the first object last: without it the others could not be found again
-            for file_id in outcome.ids[1:]:
-                self._unlink(object_folder(file_id), file_id)
-            self._unlink(task.dir, task.name)
+            if len(outcome.ids) > 1:
+                self._bury(outcome.ids)
+            else:
+                self._unlink(task.dir, task.name)
         except OSError as error:
             self._problem(storage_error(error, self.tree.show(task.path)))
             return False
@@ -409,7 +440,9 @@ class _OpenRun:
         for folder, name in self.leftovers:
             self._unlink(folder, name)
         if not self.in_place and self._alone:
-            self._clean_target()
+            self._clean(self._target_dirs)
+        elif self.drops_sealed and self.catalog is not None:
+            self._clean({"", *self.catalog.folders, *self._target_dirs})
         if self.catalog is not None:
             self._restore_hidden_folders(self.catalog)
         else:
@@ -435,12 +468,10 @@ class _OpenRun:
         except (EncvaultError, OSError):
             return False
 
-    def _clean_target(self) -> None:
-        """Temporary files that a killed run left where this one has written."""
-        for folder in self._target_dirs:
-            fd = self.target.folder(folder)
-            for name in filter(durable.is_temporary, os.listdir(fd)):
-                durable.discard(fd, name)
+    def _clean(self, folders: set[str]) -> None:
+        """Temporary files that a killed run left where this one writes."""
+        for folder in folders:
+            durable.clean(self.target, folder)
 
     def _restore_visible_folders(self) -> None:
         for folder in reversed(self._folders):

@@ -27,7 +27,7 @@ from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_folder, object_path, opened_place
-from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
+from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader, read_record
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
 if TYPE_CHECKING:
@@ -295,6 +295,15 @@ def _part_size(record: Record, index: int) -> int:
     if not record.parts:
         return record.size
     return min(record.part_size, record.size - index * record.part_size)
+
+
+def parts_of(vault: Vault, path: str) -> tuple[str, ...]:
+    """The further parts that an object of a hidden vault names."""
+    fd = open_sealed(vault.tree, path)
+    try:
+        return read_record(fd, vault.tree.show(path), vault)[1].parts
+    finally:
+        os.close(fd)
 
 
 def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:

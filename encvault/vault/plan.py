@@ -5,6 +5,7 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import stat
@@ -191,14 +192,14 @@ class Planner:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
         mode = stat.S_IMODE(status.st_mode)
-        known = row is not None and object_exists(self._vault.tree, row.object)
-        if row is not None and known:
+        known = self._existing(row.objects) if row is not None else ()
+        if row is not None and row.objects[0] in known:
             self.folder_rows[path] = row
-            if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns):
+            if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns) and len(known) == 1:
                 return None
-        folder_id = row.folder if row is not None and known else new_id()
+        folder_id = row.folder if row is not None else new_id()
         file_id = new_id()
-        self.folder_rows[path] = FolderRow(folder_id, file_id, mode, status.st_mtime_ns)
+        self.folder_rows[path] = FolderRow(folder_id, (file_id, *known), mode, status.st_mtime_ns)
         above, name = split(path)
         return SealTask(
             type="dir",
@@ -212,7 +213,7 @@ class Planner:
             path=name,
             parent=self._parent_id(above),
             folder=folder_id,
-            replaces=((object_folder(row.object), row.object),) if row and known else (),
+            replaces=tuple((object_folder(known_id), known_id) for known_id in known),
         )
 
     def _parent_id(self, path: str) -> str:
@@ -263,7 +264,13 @@ class Planner:
     def _is_sealed_already(self, path: str, entry: Entry) -> bool:
         if not self.in_place or not entry.name.endswith(SUFFIX) or entry.kind != "file":
             return False
-        header = peek(self._source, path, entry.name)
+        try:
+            header = peek(self._source, path, entry.name)
+        except OSError as error:  # not to be taken for a plain file of that name
+            self.problem(
+                storage_error(error, self._source.show(join(path, entry.name)), reading=True)
+            )
+            return True
         if not belongs_to(header, self._vault.record.id):
             return False
         self._count_unchanged(entry)
@@ -280,15 +287,16 @@ class Planner:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
+        older: tuple[str, ...] = ()
         if self._vault.hidden:
-            old = self._known_objects(known)
-            if unchanged and known is not None and len(old) == len(known.ids):
+            older = self._existing((*known.ids, *known.older)) if known is not None else ()
+            if unchanged and known is not None and older == known.ids:
                 self._count_unchanged(entry)
                 return None
             parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1
             ids = tuple(new_id() for _ in range(parts))
             places = tuple((object_folder(file_id), file_id) for file_id in ids)
-            replaces = old
+            replaces = tuple((object_folder(file_id), file_id) for file_id in older)
         else:
             name = sealed_name(entry.name)
             ids, places, replaces = (), ((folder.path, name),), ()
@@ -300,6 +308,7 @@ class Planner:
                     self.problem(Conflict(path=self._source.show(where)))
                     return None
                 replaces = places
+                older = (*known.ids, *known.older) if known is not None else ()
         if status.st_nlink > 1 and entry.kind == "file" and self._drops_source:
             self._note(
                 _("{path}: has other hard links, which still hold the plain content").format(
@@ -318,7 +327,7 @@ class Planner:
             path=entry.name if self._vault.hidden else where,
             parent=folder_id,
             replaces=replaces,
-            predecessors=known.ids if known and replaces and not self._vault.hidden else (),
+            predecessors=older,
             linked=status.st_nlink > 1 and entry.kind == "file",
         )
 
@@ -326,26 +335,26 @@ class Planner:
         self._report.unchanged += 1
         self._observer.progress(1, entry.status.st_size)
 
-    def _known_objects(self, known: Known | None) -> tuple[tuple[str, str], ...]:
-        """What is there of the objects that a file was sealed to."""
-        ids = known.ids if known is not None else ()
-        return tuple(
-            (object_folder(file_id), file_id)
-            for file_id in ids
-            if object_exists(self._vault.tree, file_id)
-        )
+    def _existing(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the objects that the vault has."""
+        return tuple(file_id for file_id in ids if object_exists(self._vault.tree, file_id))
 
     def _succeeds(self, path: str, name: str, known: Known | None) -> bool:
         """Whether the plain file may take the place of the sealed file `name`."""
         if self._options.force:
             return True
-        header = peek(self._vault.tree, path, name)
+        try:
+            header = peek(self._vault.tree, path, name)
+        except OSError:
+            return False
         if header is None or not isinstance(header.key_info, VaultKeyInfo):
             return False
         if header.key_info.vault != self._vault.record.id:
             return False
         # a mirror follows its source; in place, only what came from this very file gives way
-        return not self.in_place or (known is not None and header.key_info.file in known.ids)
+        return not self.in_place or (
+            known is not None and header.key_info.file in (*known.ids, *known.older)
+        )
 
     def _find_gone(
         self, path: str, taken: set[str], expected: set[str], known: dict[str, Known]
@@ -357,13 +366,15 @@ class Planner:
                 join(path, name.removesuffix(SUFFIX))
             ):
                 continue
-            if belongs_to(peek(self._vault.tree, path, name), self._vault.record.id):
-                self.gone.append((path, name))
+            with contextlib.suppress(OSError):
+                if belongs_to(peek(self._vault.tree, path, name), self._vault.record.id):
+                    self.gone.append((path, name))
         for name, row in known.items():
             if sealed_name(name) not in expected and not self._options.excludes(join(path, name)):
                 self.gone_rows.append((path, name))
                 if self._vault.hidden:
-                    self.gone += self._known_objects(row)
+                    existing = self._existing((*row.ids, *row.older))
+                    self.gone += [(object_folder(file_id), file_id) for file_id in existing]
 
     def _note(self, message: str) -> None:
         self._report.notes.append(message)

@@ -28,7 +28,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
 from encvault.vault.ledger import FileRow, FolderRow
-from encvault.vault.manifest import FOLDER, KEYS_FOLDER
+from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 BATCH_FILES = 512
+_FORGET_FILES = 4096
 BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
 
 
@@ -118,6 +119,7 @@ class _SealRun:
         self.drops_source = self.planner.in_place and not options.keep
         self._context: SealContext | None = None  # from the first batch on
         self._in_flight: dict[int, list[SealTask]] = {}
+        self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
         self._touched: set[str] = set()  # folders in the target with names to be made durable
 
     def run(self) -> Report:
@@ -195,18 +197,10 @@ class _SealRun:
     # -- one batch --------------------------------------------------------------------------
 
     def _commit(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> None:
-        good = []
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            if outcome.error is not None:
-                self._fail(task, outcome.error)
-            elif task.type == "dir" and self._has_lost_its_parent(task):
-                discard_task(self.target, task)
-                self.planner.folder_rows.pop(task.dir, None)
-            else:
-                good.append(task)
+        good = self._good(tasks, outcomes)
         if not good:
             return
-        if self.planner.in_place:
+        if self.planner.in_place or self.vault.hidden:
             self._remember(good, named=False)
         if not self.drops_source:
             # the workers did not sync: no name may become durable before its content
@@ -227,8 +221,30 @@ class _SealRun:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
         released = [task for task in named if self._release(task)]
-        if self.drops_source and self.ledger is not None:
-            self.ledger.forget((task.dir, task.name) for task in released if task.type != "dir")
+        if self.drops_source:
+            self._released += [(task.dir, task.name) for task in released if task.type != "dir"]
+            if len(self._released) >= _FORGET_FILES:
+                self._forget_released()
+
+    def _good(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> list[SealTask]:
+        """The tasks whose sealed copies may get their names."""
+        good = []
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            if outcome.error is not None:
+                self._fail(task, outcome.error)
+            elif task.type == "dir" and self._has_lost_its_parent(task):
+                discard_task(self.target, task)
+                self.planner.folder_rows.pop(task.dir, None)
+            else:
+                good.append(task)
+        return good
+
+    def _forget_released(self) -> None:
+        """Not before the originals are gone for good: what a crash brings back must be known."""
+        if self.ledger is not None and self._released:
+            self.source.sync_names({folder for folder, _name in self._released})
+            self.ledger.forget(self._released)
+        self._released = []
 
     def _has_lost_its_parent(self, task: SealTask) -> bool:
         above = split(task.dir)[0]
@@ -247,18 +263,18 @@ class _SealRun:
             return
         now = time.time_ns()
         rows = []
+        folders: dict[str, FolderRow] = {}
         for task in tasks:
             if task.type == "dir":
+                row = self.planner.folder_rows[task.dir]
+                folders[task.dir] = row if named else row.unproven()
                 continue
-            ids = task.ids if named else task.ids + task.predecessors
-            row = FileRow(task.dir, task.name, task.stamp, ids)
+            stamp = task.stamp
             # a stamp of the future proves nothing: a change may set the same time again
-            if not named or task.stamp.changed_at_ns > now:
-                row = FileRow(task.dir, task.name, task.stamp._replace(ctime_ns=0), ids)
-            rows.append(row)
-        folders: dict[str, FolderRow] = {
-            task.dir: self.planner.folder_rows[task.dir] for task in tasks if task.type == "dir"
-        }
+            if not named or stamp.changed_at_ns > now:
+                stamp = stamp._replace(ctime_ns=0)
+            older = task.predecessors if not named or self.vault.hidden else ()
+            rows.append(FileRow(task.dir, task.name, stamp, task.ids, older))
         self.ledger.remember(rows, folders)
 
     def _name(self, task: SealTask) -> bool:
@@ -301,7 +317,6 @@ class _SealRun:
         return True
 
     def _remove_replaced(self, task: SealTask) -> None:
-        left = []
         for folder, name in task.replaces:
             if (folder, name) in task.places:
                 continue
@@ -309,14 +324,8 @@ class _SealRun:
                 self._unlink(folder, name)
             except FileNotFoundError:
                 continue
-            except OSError as error:
+            except OSError as error:  # the ledger knows it: the next run takes it away
                 self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
-                left.append(name)
-        if left and self.ledger is not None and task.type != "dir":
-            # the next run seals the file again and takes these away
-            stamp = task.stamp._replace(ctime_ns=0)
-            row = FileRow(task.dir, task.name, stamp, (*task.ids, *left))
-            self.ledger.remember([row], {})
 
     def _drop(self, task: SealTask) -> bool:
         try:
@@ -339,9 +348,11 @@ class _SealRun:
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        self._forget_released()
         for folder, name in self.planner.leftovers:
             self._unlink(folder, name)
-        self._clean_own_folder()
+        if self.vault.was_interrupted and self.vault.hidden:
+            self._clean_objects()
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:
@@ -350,18 +361,10 @@ class _SealRun:
             self._remove_emptied_folders()
         self.target.sync_names(self._touched)
 
-    def _clean_own_folder(self) -> None:
-        """Temporary files that a killed run left among the vault's own.
-
-        Objects are looked through only if the run before was killed: there are as many as files.
-        """
-        everything = self.vault.was_interrupted
-        for folder in self.target.walk(
-            FOLDER, enter=lambda path: everything or path == KEYS_FOLDER
-        ):
-            for entry in folder.entries:
-                if durable.is_temporary(entry.name):
-                    self._unlink(folder.path, entry.name)
+    def _clean_objects(self) -> None:
+        """Temporary files that a killed run left among the objects."""
+        for folder in self.target.walk(OBJECTS_FOLDER):
+            durable.clean(self.target, folder.path)
 
     def _remove_emptied_folders(self) -> None:
         removed = []
@@ -419,9 +422,11 @@ class _SealRun:
         ]
         for path, row in gone:
             objects = [
-                file_id for known in self.ledger.files(path).values() for file_id in known.ids
+                file_id
+                for known in self.ledger.files(path).values()
+                for file_id in (*known.ids, *known.older)
             ]
-            for file_id in (*objects, row.object):
+            for file_id in (*objects, *row.objects):
                 folder, _slash, name = object_path(file_id).rpartition("/")
                 with contextlib.suppress(FileNotFoundError):
                     self._unlink(folder, name)
@@ -438,11 +443,12 @@ class _SealRun:
         ]
         for folder in reversed(gone):
             for entry in folder.entries:
-                if entry.name.endswith(SUFFIX) and belongs_to(
-                    peek(self.target, folder.path, entry.name), self.vault.record.id
-                ):
-                    self._unlink(folder.path, entry.name)
-                    self.report.removed += 1
+                with contextlib.suppress(OSError):
+                    if entry.name.endswith(SUFFIX) and belongs_to(
+                        peek(self.target, folder.path, entry.name), self.vault.record.id
+                    ):
+                        self._unlink(folder.path, entry.name)
+                        self.report.removed += 1
             above, _slash, name = folder.path.rpartition("/")
             self.target.forget(folder.path)
             with contextlib.suppress(OSError):  # something else lies in it

@@ -128,6 +128,8 @@ def seal_file(
     output_folder, output_name = _split(output)
     with _tree(folder, path) as source, _tree(output_folder, output) as target:
         status = _plain_status(source, name, path)
+        if _is_own(target, output_name):
+            calls.unlink(target.fd, output_name)  # made again from the original, which is there
         if not force and calls.exists(target.fd, output_name):
             raise DestinationExists(path=output)
         if watcher.wants_total:
@@ -162,10 +164,15 @@ def seal_file(
             raise outcome.error
         if keep:
             target.sync_files([("", task.temporaries[0])])
-        _publish(target, task.temporaries[0], output_name, output, force=force)
+        temporary = task.temporaries[0]
+        if keep:
+            _publish(target, temporary, output_name, output, force=force)
+        else:
+            _publish_twice(target, temporary, output_name, output, force=force)
         watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
         if not keep:
             _drop(source, name, task.is_of, path)
+            durable.discard(target.fd, temporary)
         watcher.progress(1, 0)
     return output
 
@@ -390,6 +397,38 @@ def _publish(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -
         if isinstance(error, OSError):
             raise storage_error(error, path) from None
         raise
+
+
+def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
+    """Publish, but leave the temporary name as well until the original is gone.
+
+    By it the next run knows the sealed file for the work of a killed one (`_is_own`).
+    """
+    try:
+        if force:
+            with contextlib.suppress(FileNotFoundError):
+                calls.unlink(tree.fd, name)
+        if calls.link(tree.fd, temporary, name):
+            calls.fsync(tree.fd)
+            return
+    except BaseException as error:
+        durable.discard(tree.fd, temporary)
+        if isinstance(error, OSError):
+            raise storage_error(error, path) from None
+        raise
+    _publish(tree, temporary, name, path, force=force)
+
+
+def _is_own(tree: Tree, name: str) -> bool:
+    """Whether a file is what a killed run made of the original that is still there."""
+    temporary = durable.temporary_name(durable.stable_id(name))
+    try:
+        one, other = (
+            os.stat(at, dir_fd=tree.fd, follow_symlinks=False) for at in (name, temporary)
+        )
+    except OSError:
+        return False
+    return os.path.samestat(one, other)
 
 
 def _drop(tree: Tree, name: str, is_unchanged: Callable[[os.stat_result], bool], path: str) -> None:

@@ -15,12 +15,14 @@ from encvault.errors import (
     SealedAlone,
     SourceMissing,
 )
+from encvault.fs import durable
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import now_text, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.manifest import (
+    FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
     RECORD_FILES,
@@ -137,6 +139,7 @@ class Vault:
             try:
                 tree.make_folders(KEYS_FOLDER)
                 lock = Lock(tree, LOCK_FILE, reading=False)
+                durable.clean(tree, FOLDER)
                 # someone may have made one while the password was hashed
                 cls._refuse_existing(tree, path)
                 store_record(tree, record)
@@ -226,6 +229,8 @@ class Vault:
         if self._lock is None:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
             if not reading:
+                for folder in (FOLDER, KEYS_FOLDER):
+                    durable.clean(self.tree, folder)
                 mend_records(self.tree, self.record)
 
     def unlock(self, identities: Iterable[Identity]) -> None:

@@ -154,6 +154,7 @@ class Recorder:
             "truncate",
             "sync_filesystem",
             "rename_new",
+            "link",
             "replace",
             "unlink",
             "mkdir",
@@ -209,6 +210,13 @@ class Recorder:
     ) -> None:
         real(folder, old, new, into)
         self._rename(folder, old, new, folder if into is None else into)
+
+    def _link(self, real: Callable[..., bool], folder: int, old: str, new: str) -> bool:
+        linked = real(folder, old, new)
+        if linked:
+            source, target = (self._of(folder), old), (self._of(folder), new)
+            self._change(f"link {old} {new}", (target, self.names[source]))
+        return linked
 
     def _replace(self, real: Callable[..., None], folder: int, old: str, new: str) -> None:
         real(folder, old, new)
