@@ -6,6 +6,7 @@ gives the one name and removes the one original, in the order of `encvault.vault
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
