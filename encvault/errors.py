@@ -547,6 +547,15 @@ class OtherVersions(SkippedError):
     object: str
 
 
+class OrphanPart(SkippedError):
+    """A part of a large file whose first part is not there: a run was killed, or it was deleted."""
+
+    message = N_("{path}: a part of a large file whose first part {first} is not there")
+    advice = N_("restore that one from a backup, or run the seal that was interrupted again")
+    path: str
+    first: str
+
+
 class SealedAlone(SkippedError):
     """A file in a vault's folder that has keyslots of its own."""
 

@@ -154,8 +154,11 @@ def make_folder(path: str) -> None:
         above, name = os.path.split(folder)
         fd = calls.open_folder(above)
         try:
-            with contextlib.suppress(FileExistsError):
+            try:
                 calls.mkdir(fd, name)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
             calls.fsync(fd)
         finally:
             os.close(fd)

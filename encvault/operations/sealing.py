@@ -36,6 +36,7 @@ from encvault.vault.seal import plan_seal, seal_tree
 from encvault.vault.single import (
     STREAM_NAME,
     OutputFile,
+    finish_file,
     seal_file,
     seal_stream,
 )
@@ -136,13 +137,23 @@ def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = N
     """
     watcher = observer or Observer()
     selftest.run()
+    finished = {path for path in request.paths if _is_finished(request, path)}
     for path in request.paths:
-        if not os.path.lexists(path):
+        if not (os.path.lexists(path) or path in finished):
             raise SourceMissing(path=path)
     _check_seal_request(request)
     if request.archive is not None:
         return _seal_archive(request, request.archive, prompter, watcher)
-    return each(request.paths, lambda path: _seal_path(request, path, prompter, watcher), watcher)
+    paths = [path for path in request.paths if path not in finished]
+    return each(paths, lambda path: _seal_path(request, path, prompter, watcher), watcher)
+
+
+def _is_finished(request: SealRequest, path: str) -> bool:
+    """Whether a killed run had sealed the file, which is gone, and only its traces were left."""
+    elsewhere = request.to or request.output or request.archive or request.dry_run
+    if elsewhere or os.path.lexists(path) or not os.path.isdir(os.path.dirname(canonical(path))):
+        return False
+    return finish_file(path)
 
 
 def _check_seal_request(request: SealRequest) -> None:

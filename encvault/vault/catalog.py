@@ -11,10 +11,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import EncvaultError, MissingPart, SwappedFile
-from encvault.fs.durable import storage_error
+from encvault.errors import EncvaultError, OrphanPart, SwappedFile
+from encvault.fs.durable import storage_error, tombstone_name
 from encvault.fs.tree import Stamp, join
-from encvault.vault.layout import is_object, object_exists, object_path
+from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Pool, Tick, default_jobs
@@ -85,9 +85,10 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
     _place(catalog, found)
     for item in catalog.parts.values():
         first = item.record.part_of[0] if item.record.part_of else ""
-        if not object_exists(vault.tree, first):
+        buried = join(object_folder(first), tombstone_name(first))
+        if not object_exists(vault.tree, first) and not vault.tree.exists(buried):
             path = vault.tree.show(object_path(item.file))
-            catalog.problems.append(MissingPart(path=path, part=first))
+            catalog.problems.append(OrphanPart(path=path, first=first))
     return catalog
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _SHORT_PREFIX_SIZE = 200  # bytes of a long name that stay readable
 _SHORT_DIGEST_LENGTH = 20
 
@@ -138,13 +140,18 @@ def peek(tree: Tree, folder: str, name: str) -> Header | None:
     Raises:
         OSError: nothing is known, since it cannot be read.
     """
-    fd = calls.open_read(tree.folder(folder), name)
     try:
-        return read_header(fd, tree.show(join(folder, name)))
+        fd = calls.open_read(tree.folder(folder), name)
+        try:
+            return read_header(fd, tree.show(join(folder, name)))
+        finally:
+            os.close(fd)
     except FormatError:
         return None
-    finally:
-        os.close(fd)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
 
 
 def belongs_to(header: Header | None, vault: str) -> bool:

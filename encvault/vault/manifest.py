@@ -25,6 +25,7 @@ from encvault.envelope import (
 )
 from encvault.errors import MalformedVault, UnknownDataKey, UnsupportedVersion
 from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
 from encvault.fs.tree import split
 from encvault.i18n import N_, _
 from encvault.keyslots import Slot, check_slots, group, is_time, now_text
@@ -309,8 +310,10 @@ def load_data_key(
         suite = Suite.from_label(value["suite"])
         if len(key) != KEY_SIZE:
             raise ValueError(N_("size"))  # noqa: TRY301 - as above
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
         raise UnknownDataKey(path=path, key=key_id) from None
+    except OSError as error:
+        raise storage_error(error, path, reading=True) from None
     return suite, key
 
 

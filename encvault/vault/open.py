@@ -17,7 +17,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, OtherVersions, SourceChanged, Unreadable
+from encvault.errors import (
+    Conflict,
+    DamagedFiles,
+    EncvaultError,
+    OtherVersions,
+    SourceChanged,
+    Unreadable,
+)
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
@@ -186,14 +193,13 @@ class _OpenRun:
     def _may_have_a_folder(self, path: str) -> bool:
         """Whether a file's folder is perhaps among the objects that could not be read.
 
-        Opened in place it would be taken out of a folder that may be readable again tomorrow.
+        Opened now it would be taken out of a folder that may be readable again tomorrow.
+        Elsewhere, and if it is damage that hides the folder, the file is given all the same.
         """
-        return (
-            self.drops_sealed
-            and path.startswith(LOST_AND_FOUND + "/")
-            and self.catalog is not None
-            and bool(self.catalog.problems)
-        )
+        if self.catalog is None or not path.startswith(LOST_AND_FOUND + "/"):
+            return False
+        codes = {problem.exit_code for problem in self.catalog.problems}
+        return bool(codes) if self.drops_sealed else bool(codes - {DamagedFiles.exit_code})
 
     def _bury(self, ids: tuple[str, ...]) -> None:
         """Remove a file in parts so that a kill leaves no half of it.

@@ -150,7 +150,7 @@ def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]
         try:
             bodies = _open_task(context, task, outcome)
         except (EncvaultError, OSError) as error:
-            outcome.error = _named(error, context, task)
+            outcome.error = _named(error, context, task, outcome)
             discard_task(context.target, task)
         outcomes.append(outcome)
         if outcome.error is None and not outcome.same:
@@ -170,10 +170,13 @@ def discard_task(target: Tree, task: OpenTask) -> None:
     durable.discard(fd, temporary)
 
 
-def _named(error: EncvaultError | OSError, context: OpenContext, task: OpenTask) -> EncvaultError:
+def _named(
+    error: EncvaultError | OSError, context: OpenContext, task: OpenTask, outcome: OpenOutcome
+) -> EncvaultError:
     if isinstance(error, EncvaultError):
         return error
-    return storage_error(error, context.target.show(join(task.target_dir, task.name)))
+    name = outcome.name or task.target_name or task.name
+    return storage_error(error, context.target.show(join(task.target_dir, name)))
 
 
 def open_sealed(tree: Tree, path: str) -> int:
@@ -455,7 +458,7 @@ def _prove_all(
                 folder, temporary = task.temporary
                 attributes.set_mode(context.target.folder(folder), temporary, outcome.late_mode)
         except (EncvaultError, OSError) as error:
-            outcome.error = _named(error, context, task)
+            outcome.error = _named(error, context, task, outcome)
             discard_task(context.target, task)
 
 

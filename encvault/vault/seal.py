@@ -242,7 +242,7 @@ class _SealRun:
     def _forget_released(self) -> None:
         """Not before the originals are gone for good: what a crash brings back must be known."""
         if self.ledger is not None and self._released:
-            self.source.sync_names({folder for folder, _name in self._released})
+            self.target.sync_names(self._touched)
             self.ledger.forget(self._released)
         self._released = []
 
@@ -283,6 +283,9 @@ class _SealRun:
         try:
             pairs = list(zip(task.temporaries, task.places, strict=True))
             for temporary, (folder, name) in reversed(pairs):
+                if named and (folder, name) == task.places[0]:
+                    # no first object may outlive a crash without the parts that it names
+                    self.target.sync_names({above for above, _part in named})
                 fd = self.target.folder(folder)
                 if (folder, name) in task.replaces:
                     calls.replace(fd, temporary, name)
@@ -304,8 +307,9 @@ class _SealRun:
         return Event("seal", task.source_path, task.ids[0], task.stamp.size)
 
     def _release(self, task: SealTask) -> bool:
-        """Remove what the sealed copy has made superfluous; False if the original changed."""
-        self._remove_replaced(task)
+        """Remove what the sealed copy has made superfluous; False if the original stays."""
+        if not self._remove_replaced(task) and task.type != "dir":
+            return False  # with the original, the next run knows what is to be taken away
         if task.type == "dir":
             self.report.folders += 1
             return True
@@ -316,7 +320,8 @@ class _SealRun:
         self.observer.progress(1, 0 if is_ticked(task) else task.stamp.size)
         return True
 
-    def _remove_replaced(self, task: SealTask) -> None:
+    def _remove_replaced(self, task: SealTask) -> bool:
+        removed = True
         for folder, name in task.replaces:
             if (folder, name) in task.places:
                 continue
@@ -324,8 +329,10 @@ class _SealRun:
                 self._unlink(folder, name)
             except FileNotFoundError:
                 continue
-            except OSError as error:  # the ledger knows it: the next run takes it away
+            except OSError as error:
                 self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
+                removed = False
+        return removed
 
     def _drop(self, task: SealTask) -> bool:
         try:

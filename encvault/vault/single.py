@@ -173,7 +173,7 @@ def seal_file(
         watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
         if not keep:
             _drop(source, name, task.is_of, path)
-            durable.discard(target.fd, temporary)
+            _forget_temporary(target, temporary, output)
         watcher.progress(1, 0)
     return output
 
@@ -418,6 +418,31 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
             raise storage_error(error, path) from None
         raise
     _publish(tree, temporary, name, path, force=force)
+
+
+def _forget_temporary(tree: Tree, temporary: str, path: str) -> None:
+    """Take away the second name that `_publish_twice` left."""
+    try:
+        with contextlib.suppress(FileNotFoundError):  # where files have one name only
+            calls.unlink(tree.fd, temporary)
+            calls.fsync(tree.fd)
+    except OSError as error:
+        raise storage_error(error, path) from None
+
+
+def finish_file(path: str) -> bool:
+    """Finish what a killed `seal_file` had all but done: the original is gone already.
+
+    Returns:
+        Whether there was anything to finish.
+    """
+    folder, name = _split(path)
+    output = sealed_name(name)
+    with _tree(folder, path) as tree:
+        if calls.exists(tree.fd, name) or not _is_own(tree, output):
+            return False
+        _forget_temporary(tree, durable.temporary_name(durable.stable_id(output)), path)
+    return True
 
 
 def _is_own(tree: Tree, name: str) -> bool:

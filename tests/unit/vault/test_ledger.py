@@ -24,7 +24,7 @@ def row(folder: str, name: str, *ids: str, stamp: Stamp = STAMP) -> FileRow:
 
 
 def test_what_was_remembered_is_known_after_a_restart(tmp_path: Path) -> None:
-    folder = FolderRow("f" * 26, "o" * 26, 0o755, 9)
+    folder = FolderRow("f" * 26, ("o" * 26, "p" * 26), 0o755, 9)
     with Ledger(str(tmp_path), VAULT, "/home/me") as ledger:
         ledger.remember(
             [row("", "a", "x"), row("", ODD, "y", "z"), row("sub", "a", "w")], {ODD: folder}
@@ -59,7 +59,7 @@ def test_any_change_of_a_file_is_noticed_but_not_of_the_device(tmp_path: Path, f
 
 def test_roots_and_vaults_do_not_mix(tmp_path: Path) -> None:
     with Ledger(str(tmp_path), VAULT, "/one") as one, Ledger(str(tmp_path), VAULT, "/two") as two:
-        one.remember([row("", "a", "x")], {"d": FolderRow("f", "o", 1, 2)})
+        one.remember([row("", "a", "x")], {"d": FolderRow("f", ("o",), 1, 2)})
         assert two.files("") == {}
         assert two.all_folders() == {}
         two.forget([("", "a")])
@@ -72,7 +72,7 @@ def test_roots_and_vaults_do_not_mix(tmp_path: Path) -> None:
 
 def test_forgetting_drops_exactly_what_was_named(tmp_path: Path) -> None:
     with Ledger(str(tmp_path), VAULT, "") as ledger:
-        folders = {name: FolderRow("f", "o", 1, 2) for name in ("d", "d/e", "de")}
+        folders = {name: FolderRow("f", ("o",), 1, 2) for name in ("d", "d/e", "de")}
         ledger.remember(
             [row("", "a", "x"), row("d", "a", "x"), row("d/e", "a", "x"), row("", ODD, "y")],
             folders,
