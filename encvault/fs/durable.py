@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
 _TOMBSTONE = re.compile(r"\.encvault-[a-z2-7]{26}\.gone")
 _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 
@@ -137,31 +138,6 @@ def write_file(
         discard(fd, temporary)
         raise
     calls.fsync(fd)
-
-
-def make_folder(path: str) -> None:
-    """Make a folder and those above it where they are missing, durable on return.
-
-    Raises:
-        OSError: as the system reports it; what was made until then stays.
-    """
-    missing = []
-    at = os.path.abspath(path)
-    while not os.path.isdir(at):
-        missing.append(at)
-        at = os.path.dirname(at)
-    for folder in reversed(missing):
-        above, name = os.path.split(folder)
-        fd = calls.open_folder(above)
-        try:
-            try:
-                calls.mkdir(fd, name)
-            except FileExistsError:
-                if not os.path.isdir(folder):
-                    raise
-            calls.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def read_file(tree: Tree, path: str, limit: int) -> bytes:
@@ -299,7 +275,7 @@ def storage_error(error: OSError, path: str, *, reading: bool = False) -> Encvau
         return DestinationExists(path=path)
     if error.errno == errno.ENOENT:
         return SourceMissing(path=path)
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}:
+    if error.errno in _REFUSED:
         if reading:
             return Unreadable(path=path, reason=reason)
         return CannotCreate(path=path, reason=reason)

@@ -144,6 +144,30 @@ class Tree:
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}
 
+    @classmethod
+    def made(cls, path: str) -> Tree:
+        """The folder at `path`, made with those above it where they are missing, and durable.
+
+        What is made is entered at once by its descriptor, so that nobody can put a link in its
+        place.
+
+        Raises:
+            OSError: what was made until then stays.
+        """
+        missing = []
+        at = os.path.abspath(path)
+        while not os.path.isdir(at):
+            missing.append(os.path.basename(at))
+            at = os.path.dirname(at)
+        tree = cls(at)
+        for name in reversed(missing):
+            with tree:
+                with contextlib.suppress(FileExistsError):
+                    calls.mkdir(tree.fd, name)
+                calls.fsync(tree.fd)
+                tree = cls(name, within=tree)
+        return tree
+
     def close(self) -> None:
         """Give the descriptors back."""
         for fd in {*self._open.values(), *self._devices.values()}:

@@ -13,7 +13,7 @@ from encvault.errors import (
     NotSealed,
     SourceMissing,
 )
-from encvault.fs import calls, durable
+from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.places import (
@@ -99,7 +99,6 @@ def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Ob
         raise InvalidRequest(reason=_("the output is the input itself"))
     identities = prompter.identities(path)
     if request.to is not None:
-        durable.make_folder(request.to)
         report = _extract(request, path, request.to, identities, watcher)
         if report is not None:
             return report
@@ -122,7 +121,7 @@ def _extract(
     watcher: Observer,
 ) -> Report | None:
     """Unpack a sealed archive into a folder; None if the file is none."""
-    with Tree(to) as target, open(path, "rb", buffering=0) as file:
+    with Tree.made(to) as target, open(path, "rb", buffering=0) as file:
         reader = SealedReader(file.fileno(), path, Buffers())
         record, pieces = reader.open(SlotKeyring(identities))
         if record.type != "archive":
@@ -145,14 +144,13 @@ def _open_in_vault(
         if request.to is not None:
             base = inside if _is_folder(vault, inside) else inside.rpartition("/")[0]
             _check_target(vault, request.to)
-            durable.make_folder(request.to)
         options = OpenOptions(
             keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
         )
         with contextlib.ExitStack() as stack:
             target = vault.tree
             if request.to is not None:
-                target = stack.enter_context(Tree(request.to))
+                target = stack.enter_context(Tree.made(request.to))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
     if inside and not (report.files or report.folders or report.problems):

@@ -21,7 +21,6 @@ from encvault.errors import (
     SourceMissing,
     SuiteMismatch,
 )
-from encvault.fs import durable
 from encvault.fs.tree import Tree
 from encvault.i18n import _, ngettext
 from encvault.operations.places import each, is_same_file, ledger_of, storage, within
@@ -80,7 +79,7 @@ def init_vault(
     layout: VaultLayout = "hidden" if hide_names else "visible"
     recipients = prompter.recipients(path)
     with storage(path):
-        durable.make_folder(path)
+        Tree.made(path).close()
         with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
             return vault.record
 
@@ -219,7 +218,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
     if output is not None and is_same_file(output, path):
         raise InvalidRequest(reason=_("the output is the input itself"))
     if request.to is not None:
-        durable.make_folder(request.to)
+        Tree.made(request.to).close()
         output = os.path.join(request.to, sealed_name(os.path.basename(path)))
     if os.path.islink(path):
         watcher.note(_("{path}: is a link; what it points to is not sealed").format(path=path))
@@ -341,7 +340,7 @@ def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> I
             return
         _refuse_nested(path)
         recipients = prompter.recipients(_all_of(request))
-        durable.make_folder(path)
+        Tree.made(path).close()
         with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
             yield vault
         return

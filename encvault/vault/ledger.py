@@ -83,6 +83,11 @@ class Known:
     ids: tuple[str, ...]
     older: tuple[str, ...] = ()
 
+    @property
+    def all(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The ids of the sealed file and of what it replaced, each first object first."""
+        return self.ids, self.older
+
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
         return self.stamp == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)

@@ -102,7 +102,7 @@ class Planner:
         self.folders: list[Folder] = []  # visited; without their entries
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
-        self.gone: list[tuple[str, str]] = []  # sealed files in the vault without a source
+        self.gone: list[list[tuple[str, str]]] = []  # sealed files without a source, with parts
         self.gone_rows: list[tuple[str, str]] = []
         self._vault = vault
         self._source = source
@@ -335,6 +335,10 @@ class Planner:
         self._report.unchanged += 1
         self._observer.progress(1, entry.status.st_size)
 
+    def existing_places(self, ids: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Where those of the objects are that the vault has."""
+        return [(object_folder(file_id), file_id) for file_id in self._existing(ids)]
+
     def _existing(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the objects that the vault has."""
         return tuple(file_id for file_id in ids if object_exists(self._vault.tree, file_id))
@@ -368,13 +372,13 @@ class Planner:
                 continue
             with contextlib.suppress(OSError):
                 if belongs_to(peek(self._vault.tree, path, name), self._vault.record.id):
-                    self.gone.append((path, name))
+                    self.gone.append([(path, name)])
         for name, row in known.items():
             if sealed_name(name) not in expected and not self._options.excludes(join(path, name)):
                 self.gone_rows.append((path, name))
                 if self._vault.hidden:
-                    existing = self._existing((*row.ids, *row.older))
-                    self.gone += [(object_folder(file_id), file_id) for file_id in existing]
+                    objects = [self.existing_places(ids) for ids in row.all]
+                    self.gone += [places for places in objects if places]
 
     def _note(self, message: str) -> None:
         self._report.notes.append(message)

@@ -26,7 +26,7 @@ from encvault.errors import Conflict, EncvaultError, SourceChanged
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
-from encvault.vault.layout import SUFFIX, belongs_to, object_path, peek
+from encvault.vault.layout import SUFFIX, belongs_to, peek
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
@@ -93,9 +93,9 @@ def plan_seal(
         watcher.action("reseal" if task.replaces else "seal", task.source_path)
         report.files += 1
         report.size += task.stamp.size
-    for folder, name in planner.gone:
-        watcher.action("remove", join(folder, name))
-        report.removed += 1
+    for places in planner.gone:
+        watcher.action("remove", join(*places[0]))
+        report.removed += len(places)
     return report
 
 
@@ -120,6 +120,7 @@ class _SealRun:
         self._context: SealContext | None = None  # from the first batch on
         self._in_flight: dict[int, list[SealTask]] = {}
         self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
+        self._unfinished: set[str] = set()  # folders of which an older object could not be removed
         self._touched: set[str] = set()  # folders in the target with names to be made durable
 
     def run(self) -> Report:
@@ -220,7 +221,7 @@ class _SealRun:
         if not self.drops_source:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
-        released = [task for task in named if self._release(task)]
+        released = self._release_all(named)
         if self.drops_source:
             self._released += [(task.dir, task.name) for task in released if task.type != "dir"]
             if len(self._released) >= _FORGET_FILES:
@@ -306,10 +307,45 @@ class _SealRun:
     def _event(self, task: SealTask) -> Event:
         return Event("seal", task.source_path, task.ids[0], task.stamp.size)
 
+    def _release_all(self, tasks: list[SealTask]) -> list[SealTask]:
+        """Remove what the sealed copies have made superfluous; the tasks of which nothing stays.
+
+        First what they replace, durably: with the original still there, the next run knows what is
+        to be taken away.
+        """
+        replaced = [
+            [place for place in task.replaces if place not in task.places] for task in tasks
+        ]
+        failed = self._remove(replaced)
+        if any(replaced):
+            self.target.sync_names({folder for places in replaced for folder, _name in places})
+        self._unfinished |= {tasks[index].dir for index in failed if tasks[index].type == "dir"}
+        return [
+            task for index, task in enumerate(tasks) if index not in failed and self._release(task)
+        ]
+
+    def _remove(self, objects: list[list[tuple[str, str]]]) -> set[int]:
+        """Remove sealed files, each given with its further parts; the indexes of those that stay.
+
+        The first object goes before the parts, for good: without them it would count as damaged.
+        """
+        failed: set[int] = set()
+        for which in (slice(1), slice(1, None)):
+            if which.start and any(len(places) > 1 for places in objects):
+                self.target.sync_names({places[0][0] for places in objects if places})
+            for index, places in enumerate(objects):
+                for folder, name in places[which]:
+                    try:
+                        self._unlink(folder, name)
+                    except FileNotFoundError:
+                        continue
+                    except OSError as error:
+                        shown = self.target.show(join(folder, name))
+                        self.planner.problem(storage_error(error, shown))
+                        failed.add(index)
+        return failed
+
     def _release(self, task: SealTask) -> bool:
-        """Remove what the sealed copy has made superfluous; False if the original stays."""
-        if not self._remove_replaced(task) and task.type != "dir":
-            return False  # with the original, the next run knows what is to be taken away
         if task.type == "dir":
             self.report.folders += 1
             return True
@@ -319,20 +355,6 @@ class _SealRun:
         self.report.size += task.stamp.size
         self.observer.progress(1, 0 if is_ticked(task) else task.stamp.size)
         return True
-
-    def _remove_replaced(self, task: SealTask) -> bool:
-        removed = True
-        for folder, name in task.replaces:
-            if (folder, name) in task.places:
-                continue
-            try:
-                self._unlink(folder, name)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
-                removed = False
-        return removed
 
     def _drop(self, task: SealTask) -> bool:
         try:
@@ -378,6 +400,8 @@ class _SealRun:
         for folder in reversed(self.planner.folders):
             if not folder.path or not self.options.covers(folder.path):
                 continue
+            if folder.path in self._unfinished:
+                continue  # the next run finds it here
             above, _slash, name = folder.path.rpartition("/")
             self.source.forget(folder.path)
             with contextlib.suppress(OSError):  # not empty: something in it was left
@@ -405,13 +429,13 @@ class _SealRun:
 
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
-        for folder, name in self.planner.gone:
-            self.observer.action("remove", join(folder, name))
-            with contextlib.suppress(FileNotFoundError):
-                self._unlink(folder, name)
-                self.report.removed += 1
+        for places in self.planner.gone:
+            self.observer.action("remove", join(*places[0]))
+        self.report.removed += sum(map(len, self.planner.gone))
+        self._remove(self.planner.gone)
         visited = {folder.path for folder in self.planner.folders}
         if self.ledger is not None:
+            self.target.sync_names(self._touched)
             self.ledger.forget(self.planner.gone_rows)
             self._remove_gone_folders(visited)
         if not self.vault.hidden:
@@ -428,16 +452,12 @@ class _SealRun:
             and not self.options.excludes(path)
         ]
         for path, row in gone:
-            objects = [
-                file_id
-                for known in self.ledger.files(path).values()
-                for file_id in (*known.ids, *known.older)
-            ]
-            for file_id in (*objects, *row.objects):
-                folder, _slash, name = object_path(file_id).rpartition("/")
-                with contextlib.suppress(FileNotFoundError):
-                    self._unlink(folder, name)
-                    self.report.removed += 1
+            files = self.ledger.files(path).values()
+            objects = [self.planner.existing_places(ids) for known in files for ids in known.all]
+            objects += [self.planner.existing_places((file_id,)) for file_id in row.objects]
+            self.report.removed += sum(map(len, objects))
+            self._remove(objects)
+        self.target.sync_names(self._touched)
         self.ledger.forget_folders(path for path, _row in gone)
 
     def _remove_gone_trees(self, visited: set[str]) -> None:

@@ -172,7 +172,13 @@ def seal_file(
             _publish_twice(target, temporary, output_name, output, force=force)
         watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
         if not keep:
-            _drop(source, name, task.is_of, path)
+            try:
+                _drop(source, name, task.is_of, path)
+            except BaseException:
+                if calls.exists(source.fd, name):  # it stays: then the sealed copy does not
+                    durable.discard(target.fd, output_name)
+                    durable.discard(target.fd, temporary)
+                raise
             _forget_temporary(target, temporary, output)
         watcher.progress(1, 0)
     return output
@@ -206,7 +212,10 @@ def open_file(
     folder, name = _split(path)
     output_folder, output_name = _split(output) if output else (to or folder, None)
     drops = not keep and output is None and to is None
-    with _tree(folder, path) as source, _tree(output_folder, path) as target:
+    with (
+        _tree(folder, path) as source,
+        Tree.made(to) if to is not None else _tree(output_folder, path) as target,
+    ):
         status = _plain_status(source, name, path)
         if watcher.wants_total:
             watcher.total(1, status.st_size)
@@ -405,15 +414,19 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
 
     By it the next run knows the sealed file for the work of a killed one (`_is_own`).
     """
+    linked = False
     try:
         if force:
             with contextlib.suppress(FileNotFoundError):
                 calls.unlink(tree.fd, name)
         if calls.link(tree.fd, temporary, name):
+            linked = True
             calls.fsync(tree.fd)
             return
     except BaseException as error:
         durable.discard(tree.fd, temporary)
+        if linked:
+            durable.discard(tree.fd, name)
         if isinstance(error, OSError):
             raise storage_error(error, path) from None
         raise
@@ -427,7 +440,9 @@ def _forget_temporary(tree: Tree, temporary: str, path: str) -> None:
             calls.unlink(tree.fd, temporary)
             calls.fsync(tree.fd)
     except OSError as error:
-        raise storage_error(error, path) from None
+        durable.discard(tree.fd, temporary)
+        if calls.exists(tree.fd, temporary):
+            raise storage_error(error, path) from None
 
 
 def finish_file(path: str) -> bool:

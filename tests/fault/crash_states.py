@@ -511,6 +511,7 @@ class Disk:
 
     def materialise(self, state: State, top: Path, *, ledger: bool) -> None:
         """Make a state real in an empty folder."""
+        first: dict[int, str] = {}
         for path, inode, signature in state.files:
             known = self._recorder.inodes[inode]
             where = os.path.join(top, path)
@@ -519,7 +520,10 @@ class Disk:
                 continue
             if known.kind == "symlink":
                 os.symlink(known.content, os.fsencode(where))
+            elif inode in first:
+                os.link(first[inode], where)
             else:
+                first[inode] = where
                 with open(where, "wb", buffering=0) as file:
                     file.write(self.content(inode, signature))
             if known.times is not None:
