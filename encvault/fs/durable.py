@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
 _TOMBSTONE = re.compile(r"\.encvault-[a-z2-7]{26}\.gone")
 _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 

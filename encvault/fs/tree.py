@@ -162,8 +162,11 @@ class Tree:
         tree = cls(at)
         for name in reversed(missing):
             with tree:
-                with contextlib.suppress(FileExistsError):
+                try:
                     calls.mkdir(tree.fd, name)
+                except FileExistsError:
+                    if not stat.S_ISDIR(tree.status(name).st_mode):
+                        raise
                 calls.fsync(tree.fd)
                 tree = cls(name, within=tree)
         return tree

@@ -408,7 +408,8 @@ class _SealRun:
                 calls.rmdir(self.source.folder(above), name)
                 self._touched.add(above)
                 removed.append(folder.path)
-        if self.ledger is not None:
+        if self.ledger is not None and removed:
+            self.source.sync_names(self._touched)
             self.ledger.forget_folders(removed)  # their names are hidden now, here as well
 
     def _settle_folders(self) -> None:

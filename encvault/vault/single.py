@@ -177,7 +177,7 @@ def seal_file(
             except BaseException:
                 if calls.exists(source.fd, name):  # it stays: then the sealed copy does not
                     durable.discard(target.fd, output_name)
-                    durable.discard(target.fd, temporary)
+                durable.discard(target.fd, temporary)
                 raise
             _forget_temporary(target, temporary, output)
         watcher.progress(1, 0)
@@ -419,6 +419,7 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
         if force:
             with contextlib.suppress(FileNotFoundError):
                 calls.unlink(tree.fd, name)
+        calls.fsync(tree.fd)  # no second name may outlive a crash without the first
         if calls.link(tree.fd, temporary, name):
             linked = True
             calls.fsync(tree.fd)
@@ -441,8 +442,7 @@ def _forget_temporary(tree: Tree, temporary: str, path: str) -> None:
             calls.fsync(tree.fd)
     except OSError as error:
         durable.discard(tree.fd, temporary)
-        if calls.exists(tree.fd, temporary):
-            raise storage_error(error, path) from None
+        raise storage_error(error, path) from None
 
 
 def finish_file(path: str) -> bool:
