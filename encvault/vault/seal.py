@@ -433,11 +433,12 @@ class _SealRun:
         for places in self.planner.gone:
             self.observer.action("remove", join(*places[0]))
         self.report.removed += sum(map(len, self.planner.gone))
-        self._remove(self.planner.gone)
+        failed = self._remove(self.planner.gone)
         visited = {folder.path for folder in self.planner.folders}
         if self.ledger is not None:
             self.target.sync_names(self._touched)
-            self.ledger.forget(self.planner.gone_rows)
+            if not failed:  # else the next run finds them by these rows
+                self.ledger.forget(self.planner.gone_rows)
             self._remove_gone_folders(visited)
         if not self.vault.hidden:
             self._remove_gone_trees(visited)
@@ -452,14 +453,16 @@ class _SealRun:
             and not self.source.exists(path)
             and not self.options.excludes(path)
         ]
+        removed = []
         for path, row in gone:
             files = self.ledger.files(path).values()
             objects = [self.planner.existing_places(ids) for known in files for ids in known.all]
             objects += [self.planner.existing_places((file_id,)) for file_id in row.objects]
             self.report.removed += sum(map(len, objects))
-            self._remove(objects)
+            if not self._remove(objects):
+                removed.append(path)
         self.target.sync_names(self._touched)
-        self.ledger.forget_folders(path for path, _row in gone)
+        self.ledger.forget_folders(removed)
 
     def _remove_gone_trees(self, visited: set[str]) -> None:
         gone = [
