@@ -64,14 +64,11 @@ def decode_json(data: bytes) -> Any:
     """
     try:
         value = json.loads(data.decode(), parse_float=_refuse, parse_constant=_refuse)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(N_("not JSON")) from None
-    except RecursionError:
-        raise ValueError(N_("nested too deeply")) from None
-    try:
         if encode_json(value) != data:
             raise ValueError(N_("not canonical"))
         _check_json(value)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(N_("not JSON")) from None
     except RecursionError:
         raise ValueError(N_("nested too deeply")) from None
     return value
