@@ -183,7 +183,7 @@ def _mounted(command: str, clean: str) -> list[Contender]:
         Contender(
             "gocryptfs",
             f"{command} && sync -f p",
-            ("gocryptfs",),
+            ("gocryptfs", "fusermount"),
             before="mkdir -p c p && gocryptfs -q -init -extpass 'echo x' -scryptn 10 c"
             " && gocryptfs -q -extpass 'echo x' c p",
             after=f"fusermount3 -u p || fusermount -u p || umount p; {clean}",
@@ -219,6 +219,7 @@ def _prepare_keys(work: Path) -> None:
     _shell(f"{ENCVAULT} key new --no-password -o me.key >me.pub 2>/dev/null", work)
     if shutil.which("age-keygen"):
         _shell("age-keygen -o age.key 2>/dev/null; age-keygen -y age.key >age.pub", work)
+    (work / "gnupg").mkdir(mode=0o700)
     if shutil.which("rclone"):
         secret = subprocess.run(
             ["rclone", "obscure", "x"], capture_output=True, text=True, check=True
@@ -304,7 +305,9 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} processors, {options.folder}", end="")
     print(f", {scale.large_mib} MiB, {scale.files} files, {options.runs} rounds")
     results = {}
-    with tempfile.TemporaryDirectory(prefix="encvault-bench-", dir=options.folder) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="encvault-bench-", dir=options.folder, ignore_cleanup_errors=True
+    ) as name:
         work = Path(name)
         _prepare_keys(work)
         for part in chosen:
