@@ -30,6 +30,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import ngettext, system_reason
 from encvault.vault import attributes
+from encvault.vault.burial import bury, finish_burials, remove_empty_folders
 from encvault.vault.catalog import LOST_AND_FOUND, Catalog, Found, read_catalog
 from encvault.vault.layout import (
     SUFFIX,
@@ -39,7 +40,7 @@ from encvault.vault.layout import (
     sealed_path,
 )
 from encvault.vault.ledger import FileRow
-from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
+from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.opening import (
     OpenContext,
     OpenOutcome,
@@ -48,7 +49,6 @@ from encvault.vault.opening import (
     holds_content_of,
     is_ticked,
     open_batch,
-    parts_of,
 )
 from encvault.vault.pool import Pool, Tick, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -154,8 +154,8 @@ class _OpenRun:
 
     def run(self) -> Report:
         if self.vault.hidden:
-            if self.drops_sealed and self.tree.exists(OBJECTS_FOLDER):
-                self._finish_burials()
+            if self.drops_sealed:
+                finish_burials(self.vault)
             self.catalog = read_catalog(self.vault, self.options.jobs)
             for error in self.catalog.problems:
                 self._problem(error)
@@ -200,34 +200,6 @@ class _OpenRun:
             return False
         codes = {problem.exit_code for problem in self.catalog.problems}
         return bool(codes) if self.drops_sealed else bool(codes - {DamagedFiles.exit_code})
-
-    def _bury(self, ids: tuple[str, ...]) -> None:
-        """Remove a file in parts so that a kill leaves no half of it.
-
-        Its first object becomes a tombstone at once; by it the next run finds the other parts.
-        """
-        first = ids[0]
-        folder = object_folder(first)
-        calls.replace(self.tree.folder(folder), first, durable.tombstone_name(first))
-        self.tree.sync_names([folder])
-        self._remove_buried(folder, durable.tombstone_name(first), ids[1:])
-
-    def _remove_buried(self, folder: str, tombstone: str, parts: tuple[str, ...]) -> None:
-        for file_id in parts:
-            with contextlib.suppress(FileNotFoundError):
-                self._unlink(object_folder(file_id), file_id)
-        self.tree.sync_names({object_folder(file_id) for file_id in parts})
-        self._unlink(folder, tombstone)
-
-    def _finish_burials(self) -> None:
-        """Remove what a killed run had begun to remove."""
-        for folder in self.tree.walk(OBJECTS_FOLDER):
-            for entry in folder.entries:
-                if durable.is_tombstone(entry.name):
-                    path = join(folder.path, entry.name)
-                    with contextlib.suppress(EncvaultError, OSError):
-                        parts = parts_of(self.vault, path)
-                        self._remove_buried(folder.path, entry.name, parts)
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -428,7 +400,7 @@ class _OpenRun:
                 self._problem(SourceChanged(path=self.tree.show(task.path)))
                 return False
             if len(outcome.ids) > 1:
-                self._bury(outcome.ids)
+                bury(self.tree, outcome.ids)
             else:
                 self._unlink(task.dir, task.name)
         except OSError as error:
@@ -527,8 +499,4 @@ class _OpenRun:
             with contextlib.suppress(FileNotFoundError):
                 for file_id in (*found.record.parts, found.file):
                     self._unlink(object_folder(file_id), file_id)
-        for folder in list(self.tree.walk(OBJECTS_FOLDER)):
-            if folder.path != OBJECTS_FOLDER:
-                self.tree.forget(folder.path)
-                with contextlib.suppress(OSError):
-                    calls.rmdir(self.tree.folder(OBJECTS_FOLDER), split(folder.path)[1])
+        remove_empty_folders(self.tree)

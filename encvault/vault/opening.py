@@ -300,15 +300,6 @@ def _part_size(record: Record, index: int) -> int:
     return min(record.part_size, record.size - index * record.part_size)
 
 
-def parts_of(vault: Vault, path: str) -> tuple[str, ...]:
-    """The further parts that an object of a hidden vault names."""
-    fd = open_sealed(vault.tree, path)
-    try:
-        return read_record(fd, vault.tree.show(path), vault)[1].parts
-    finally:
-        os.close(fd)
-
-
 def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:
     """Whether a plain file has the content of an object of a hidden vault."""
     path = object_path(file_id)
