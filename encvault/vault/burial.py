@@ -1,8 +1,8 @@
 """Remove the objects of opened files of the hidden layout, so that a kill leaves no half of one.
 
 A file in parts is several objects, and without one of them the others are damage. So its first
-object, which lists the others, is renamed to a tombstone before they go, and goes itself last: by it
-the next run finds what is left to remove.
+object, which lists the others, is renamed to a tombstone before they go, and goes itself last: by
+it the next run finds what is left to remove.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from encvault.fs import calls, durable
 from encvault.fs.tree import join, split
 from encvault.vault.layout import object_folder
 from encvault.vault.manifest import OBJECTS_FOLDER
-from encvault.vault.opening import open_sealed, read_record
+from encvault.vault.opening import open_sealed
+from encvault.vault.sealed import read_record
 
 if TYPE_CHECKING:
     from encvault.fs.tree import Tree

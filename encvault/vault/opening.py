@@ -27,7 +27,7 @@ from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_folder, object_path, opened_place
-from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader, read_record
+from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
 if TYPE_CHECKING:
