@@ -17,7 +17,7 @@ from encvault.fs.tree import Stamp, join
 from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.opening import open_sealed
-from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.sealed import read_record
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 LOST_AND_FOUND = "lost+found"
-_BATCH = 512
 
 
 @dataclass(slots=True)
@@ -76,7 +75,8 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
         return [_read_object(vault, file_id, stamp) for file_id, stamp in batch]
 
     pool = Pool(work, jobs or default_jobs())
-    for _batch, answers in pool.map(_batches(vault)):
+    waiting = ((entry.name, Stamp.of(entry.status)) for entry in objects(vault))
+    for _batch, answers in pool.map(batches(waiting, lambda _object: 0)):  # records are small
         for answer in answers:
             if isinstance(answer, Found):
                 found.append(answer)
@@ -100,17 +100,6 @@ def objects(vault: Vault) -> Iterator[Entry]:
         for entry in folder.entries:
             if entry.kind == "file" and is_object(entry.name):
                 yield entry
-
-
-def _batches(vault: Vault) -> Iterator[list[tuple[str, Stamp]]]:
-    batch: list[tuple[str, Stamp]] = []
-    for entry in objects(vault):
-        batch.append((entry.name, Stamp.of(entry.status)))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _read_object(vault: Vault, file_id: str, stamp: Stamp) -> Found | EncvaultError:

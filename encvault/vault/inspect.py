@@ -33,7 +33,7 @@ from encvault.vault.layout import (
 )
 from encvault.vault.manifest import FOLDER, MAX_RECORD_SIZE, RECORD_FILES, VaultRecord
 from encvault.vault.opening import open_sealed, read_part
-from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, read_header, read_record
 
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 Problem = Callable[[EncvaultError], None]
 
 _ALL = 100  # percent
-_BATCH_FILES = 256
-_BATCH_SIZE = 64 << 20
 
 
 # -- status ---------------------------------------------------------------------------------
@@ -215,7 +213,7 @@ def verify_vault(
 
     pool = Pool(work, jobs or default_jobs())
     moved = 0
-    for batch, answers in pool.map(_batches(targets)):
+    for batch, answers in pool.map(batches(targets, lambda target: target.size)):
         for target, answer in zip(batch, answers, strict=True):
             if answer.error is not None:
                 problem(answer.error)
@@ -256,19 +254,6 @@ def _verify_records(vault: Vault, problem: Problem) -> None:
             problem(MalformedVault(path=shown, reason=_("missing")))
         except OSError as error:
             problem(storage_error(error, shown))
-
-
-def _batches(targets: list[_Target]) -> Iterator[list[_Target]]:
-    batch: list[_Target] = []
-    size = 0
-    for target in targets:
-        if batch and (len(batch) >= _BATCH_FILES or size + target.size > _BATCH_SIZE):
-            yield batch
-            batch, size = [], 0
-        batch.append(target)
-        size += target.size
-    if batch:
-        yield batch
 
 
 def _visible_targets(vault: Vault, problem: Problem) -> Iterator[_Target]:

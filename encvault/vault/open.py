@@ -50,7 +50,7 @@ from encvault.vault.opening import (
     is_ticked,
     open_batch,
 )
-from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Folder, Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.vault import Vault
-
-BATCH_FILES = 512
-BATCH_SIZE = 16 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +174,7 @@ class _OpenRun:
 
         jobs = self.options.jobs or default_jobs()
         pool = Pool(work, jobs, self._tick, (self.tree, self.target))
-        done = pool.map(self._tracked(self._batches()))
+        done = pool.map(self._tracked(self._tasks(quiet=False)))
         try:
             for tasks, outcomes in done:
                 self._commit(tasks, outcomes)
@@ -232,21 +229,9 @@ class _OpenRun:
             size += task.stamp.size
         self.observer.total(files, size)
 
-    def _tracked(self, batches: Iterator[list[OpenTask]]) -> Iterator[list[OpenTask]]:
-        for batch in batches:
+    def _tracked(self, tasks: Iterator[OpenTask]) -> Iterator[list[OpenTask]]:
+        for batch in batches(tasks, lambda task: task.stamp.size):
             self._in_flight[id(batch)] = batch
-            yield batch
-
-    def _batches(self) -> Iterator[list[OpenTask]]:
-        batch: list[OpenTask] = []
-        size = 0
-        for task in self._tasks(quiet=False):
-            if batch and (len(batch) >= BATCH_FILES or size + task.stamp.size > BATCH_SIZE):
-                yield batch
-                batch, size = [], 0
-            batch.append(task)
-            size += task.stamp.size
-        if batch:
             yield batch
 
     def _tasks(self, *, quiet: bool) -> Iterator[OpenTask]:

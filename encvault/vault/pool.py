@@ -31,6 +31,28 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tick = Callable[[int], None]
 
+BATCH_FILES = 512
+BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
+
+
+def batches(tasks: Iterable[Task], size_of: Callable[[Task], int]) -> Iterator[list[Task]]:
+    """Cut tasks into lists of at most `BATCH_FILES` tasks and `BATCH_SIZE` bytes.
+
+    Args:
+        tasks: taken one by one, as they are asked for.
+        size_of: a task's bytes; one that is larger than `BATCH_SIZE` is a batch of its own.
+    """
+    batch: list[Task] = []
+    size = 0
+    for task in tasks:
+        if batch and (len(batch) >= BATCH_FILES or size + size_of(task) > BATCH_SIZE):
+            yield batch
+            batch, size = [], 0
+        batch.append(task)
+        size += size_of(task)
+    if batch:
+        yield batch
+
 
 def default_jobs() -> int:
     """One worker per processor that this process may use, at most eight."""

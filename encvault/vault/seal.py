@@ -30,7 +30,7 @@ from encvault.vault.layout import SUFFIX, belongs_to, peek
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
-from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
     SealContext,
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
     from encvault.vault.ledger import Ledger
     from encvault.vault.vault import Vault
 
-BATCH_FILES = 512
 _FORGET_FILES = 4096
-BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
 
 
 def seal_tree(
@@ -129,30 +127,17 @@ class _SealRun:
         with contextlib.ExitStack() as keys:
             if self.vault.hidden:
                 # in order: a folder counts only if the one above it does
-                self._seal(self._batches(self.planner.folder_tasks()), keys, jobs=1)
+                self._seal(self.planner.folder_tasks(), keys, jobs=1)
             jobs = self.options.jobs or default_jobs()
-            self._seal(self._batches(self.planner.tasks()), keys, jobs=jobs)
+            self._seal(self.planner.tasks(), keys, jobs=jobs)
         self._finish()
         return self.report
 
     # -- batches ----------------------------------------------------------------------------
 
-    def _batches(self, tasks: Iterable[SealTask]) -> Iterator[list[SealTask]]:
-        batch: list[SealTask] = []
-        size = 0
-        for task in tasks:
-            if batch and (len(batch) >= BATCH_FILES or size + task.stamp.size > BATCH_SIZE):
-                yield batch
-                batch, size = [], 0
-            batch.append(task)
-            size += task.stamp.size
-        if batch:
-            yield batch
-
-    def _seal(
-        self, batches: Iterator[list[SealTask]], keys: contextlib.ExitStack, *, jobs: int
-    ) -> None:
-        first = next(batches, None)
+    def _seal(self, tasks: Iterable[SealTask], keys: contextlib.ExitStack, *, jobs: int) -> None:
+        lists = batches(tasks, lambda task: task.stamp.size)
+        first = next(lists, None)
         if first is None:
             return  # no data key for a run that seals nothing
         if self._context is None:
@@ -175,20 +160,20 @@ class _SealRun:
             return seal_batch(context, tasks)
 
         pool = Pool(work, jobs, self._tick, (self.source, self.target))
-        done = pool.map(self._tracked(itertools.chain([first], batches)))
+        done = pool.map(self._tracked(itertools.chain([first], lists)))
         try:
-            for tasks, outcomes in done:
-                self._commit(tasks, outcomes)
-                del self._in_flight[id(tasks)]
+            for batch, outcomes in done:
+                self._commit(batch, outcomes)
+                del self._in_flight[id(batch)]
         finally:
             done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
-            for tasks in self._in_flight.values():
-                for task in tasks:
+            for batch in self._in_flight.values():
+                for task in batch:
                     discard_task(self.target, task)
 
-    def _tracked(self, batches: Iterable[list[SealTask]]) -> Iterator[list[SealTask]]:
+    def _tracked(self, lists: Iterable[list[SealTask]]) -> Iterator[list[SealTask]]:
         # what is in flight has temporary files, which an interrupted run takes away
-        for batch in batches:
+        for batch in lists:
             self._in_flight[id(batch)] = batch
             yield batch
 

@@ -11,7 +11,7 @@ import pytest
 from fault.scenes import BATCH_FILES, PART_SIZE, World
 
 from encvault.fs import tree
-from encvault.vault import ledger, open as opening, plan, seal, sealing
+from encvault.vault import ledger, plan, pool, sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,7 @@ def world(_world: World, _small: None) -> World:
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (plan, sealing):
         monkeypatch.setattr(module, "PART_SIZE", PART_SIZE)
-    for module in (seal, opening):
-        monkeypatch.setattr(module, "BATCH_FILES", BATCH_FILES)
+    monkeypatch.setattr(pool, "BATCH_FILES", BATCH_FILES)
     monkeypatch.setattr(tree, "RACY_NS", 0)
     monkeypatch.setattr(ledger.Known, "matches", _matches_a_copy)
 

@@ -205,8 +205,8 @@ DRIVER = f"""
 import os, sys, time
 from encvault.cli import main
 from encvault.fs import calls
-from encvault.vault import open, seal
-seal.BATCH_FILES = open.BATCH_FILES = {BATCH_FILES}
+from encvault.vault import pool
+pool.BATCH_FILES = {BATCH_FILES}
 left, number, me = int(sys.argv[1]), int(sys.argv[2]), os.getpid()
 def probe(name, fd, target):
     global left

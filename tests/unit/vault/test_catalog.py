@@ -56,7 +56,7 @@ def path_of(vault: Vault, file_id: str) -> Path:
 def test_the_tree_is_what_was_sealed(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, jobs: int, batch: int
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH", batch)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", batch)
     made = read_catalog(vault, jobs)
     assert sorted(made.files) == ["a/b/two", "a/link", "a/one", "c/one", "top"]
     assert sorted(made.folders) == ["a", "a/b", "c"]

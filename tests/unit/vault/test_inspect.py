@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BATCH_FILES", 2)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", 2)
 
 
 def flip(path: Path, at: int) -> None:

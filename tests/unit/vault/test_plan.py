@@ -231,7 +231,7 @@ def test_nested_vaults_special_files_and_what_cannot_be_read(public_path: Path) 
 def test_two_names_of_one_file_are_both_sealed_in_one_run(
     tree: Path, monkeypatch: pytest.MonkeyPatch, batch: int, jobs: int, *, hidden: bool
 ) -> None:
-    monkeypatch.setattr("encvault.vault.seal.BATCH_FILES", batch)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", batch)
     (tree / "one").write_text("content")
     for other in ("two", "hollow/three", "src/deep/four"):
         os.link(tree / "one", tree / other)

@@ -13,7 +13,7 @@ import pytest
 
 from encvault.errors import ChunkCorrupt, InputOutputError, VaultBusy
 from encvault.fs.tree import Tree
-from encvault.vault.pool import Pool, Tick, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,24 @@ def _no_child_is_left() -> Iterator[None]:
     before = children()
     yield
     assert children() == before
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cut"),
+    [
+        ([], []),
+        ([0, 0, 0, 0], [[0, 0, 0], [0]]),
+        ([4, 6, 1], [[4, 6], [1]]),
+        ([11, 1, 9, 1], [[11], [1, 9], [1]]),
+        ([1, 99], [[1], [99]]),
+    ],
+)
+def test_batches_have_few_files_and_few_bytes_or_one_large_file(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], cut: list[list[int]]
+) -> None:
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", 3)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_SIZE", 10)
+    assert list(batches(sizes, lambda size: size)) == cut
 
 
 def square(number: int, tick: Tick) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from encvault import operations
 from encvault.crypto.suite import Suite
 from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
 from encvault.fs import calls
-from encvault.vault import open as opening_run, opening, plan, seal as sealing_run, sealing
+from encvault.vault import opening, plan, seal as sealing_run, sealing
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
 
@@ -37,9 +37,8 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sealing_run, opening_run):
-        monkeypatch.setattr(module, "BATCH_FILES", 3)
-        monkeypatch.setattr(module, "BATCH_SIZE", 2000)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", 3)
+    monkeypatch.setattr("encvault.vault.pool.BATCH_SIZE", 2000)
 
 
 def leftovers(root: Path) -> list[Path]:
