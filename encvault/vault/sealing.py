@@ -240,8 +240,8 @@ def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]
     status = os.fstat(fd)
     if not task.is_of(status) or not stat.S_ISREG(status.st_mode):
         raise SourceChanged(path=context.source.show(task.source_path))
-    # from here on every change of the file shows in its stamp
-    time.sleep(task.stamp.settles_in_ns(time.time_ns()) / 1e9)
+    if wait := task.stamp.settles_in_ns(time.time_ns()):  # else even 0 costs a time slice
+        time.sleep(wait / 1e9)  # from here on every change of the file shows in its stamp
     size = task.stamp.size
     holes = status.st_blocks * 512 < size if hasattr(status, "st_blocks") else False
     first = _record(task, size, sparse=holes, xattrs=attributes.read_xattrs(fd)).encode()
