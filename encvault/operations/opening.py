@@ -142,7 +142,7 @@ def _open_in_vault(
         only = (inside,) if inside else ()
         base = ""
         if request.to is not None:
-            base = inside if _is_folder(vault, inside) else inside.rpartition("/")[0]
+            base = _folder_of(vault, inside, request.jobs)
             _check_target(vault, request.to)
         options = OpenOptions(
             keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
@@ -184,10 +184,15 @@ def _check_target(vault: Vault, to: str) -> None:
         raise InvalidRequest(reason=_("--to names a folder inside the vault; leave it out"))
 
 
-def _is_folder(vault: Vault, inside: str) -> bool:
-    if not vault.hidden:
-        return os.path.isdir(os.path.join(vault.path, inside))
-    return inside in read_catalog(vault).folders
+def _folder_of(vault: Vault, inside: str, jobs: int) -> str:
+    """The path itself if it is a folder, else the folder it is in."""
+    if not inside:
+        return ""
+    if vault.hidden:
+        is_folder = inside in read_catalog(vault, jobs).folders
+    else:
+        is_folder = os.path.isdir(os.path.join(vault.path, inside))
+    return inside if is_folder else inside.rpartition("/")[0]
 
 
 def cat(
