@@ -528,6 +528,15 @@ class Conflict(SkippedError):
     path: str
 
 
+class NameTaken(SkippedError):
+    """Another file has the name that the sealed copy needs."""
+
+    message = N_("{path}: the name {other} of its sealed copy is another file's")
+    advice = N_("rename one of the two")
+    path: str
+    other: str
+
+
 class NestedVault(SkippedError):
     """A vault inside the folder."""
 

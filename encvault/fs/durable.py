@@ -161,6 +161,27 @@ def clean(tree: Tree, folder: str) -> None:
         discard(fd, name)
 
 
+def discard_leftover(tree: Tree, folder: str, name: str) -> None:
+    """Remove a temporary file or folder that a killed run left, unless its folder is in use.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    own = calls.open_folder(".", tree.folder(folder))
+    try:
+        _lock(own, shared=False)
+        try:
+            calls.unlink(own, name)
+        except (IsADirectoryError, PermissionError):  # POSIX allows either for a folder
+            if not stat.S_ISDIR(os.stat(name, dir_fd=own, follow_symlinks=False).st_mode):
+                raise
+            shutil.rmtree(name, dir_fd=own)
+    except (BlockingIOError, FileNotFoundError):
+        pass  # someone is writing here, who may own it; or it is gone
+    finally:
+        os.close(own)
+
+
 def claim(tree: Tree) -> bool:
     """Mark a folder as being written to, until it is closed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
@@ -26,7 +26,7 @@ from encvault.i18n import _, ngettext
 from encvault.operations.places import each, is_same_file, ledger_of, storage, within
 from encvault.operations.prompter import Prompter, confirm
 from encvault.vault.archive import seal_archive
-from encvault.vault.inspect import inspect_status
+from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
 from encvault.vault.plan import SealOptions
@@ -44,6 +44,7 @@ from encvault.vault.vault import Vault, canonical, find_vault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from encvault.vault.ledger import Ledger
     from encvault.vault.manifest import VaultLayout, VaultRecord
 
 
@@ -209,7 +210,13 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
     outer = find_vault(os.path.dirname(os.path.abspath(path)))
     elsewhere = request.output is not None or request.to is not None
     if outer is not None and not elsewhere and _are_of(outer, prompter):
-        return _seal_in_place(request, outer, prompter, watcher, within(outer, path))
+        note = _("{path} belongs to the vault {vault}").format(path=path, vault=outer)
+        watcher.note(note)
+        if not request.dry_run:
+            _confirm_found(path, outer, prompter)
+        report = _seal_in_place(request, outer, prompter, watcher, within(outer, path))
+        report.notes.append(note)
+        return report
     size = os.lstat(path).st_size
     if request.dry_run:
         watcher.action("seal", path)
@@ -232,6 +239,22 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         observer=watcher,
     )
     return Report(files=1, size=size)
+
+
+def _confirm_found(path: str, vault: str, prompter: Prompter) -> None:
+    """A vault that was found above a file, and not named: it may be somebody else's.
+
+    Who can write to a folder above can make it a vault with keys of his own, as with a git
+    repository that is planted above another (CVE-2022-24765).
+    """
+    owner = os.stat(os.path.join(vault, VAULT_FOLDER)).st_uid
+    if hasattr(os, "geteuid") and owner != os.geteuid():
+        confirm(
+            prompter,
+            _("the vault {vault} belongs to another user: seal {path} for its keys?").format(
+                path=path, vault=vault
+            ),
+        )
 
 
 def _are_of(outer: str, prompter: Prompter) -> bool:
@@ -320,8 +343,40 @@ def _seal_mirror(
         _vault_for_sealing(request, to, prompter) as vault,
         ledger_of(request.state_dir, vault, source.path, create=not request.dry_run) as ledger,
     ):
+        options = replace(request.options(), adopt=_adopts(vault, ledger))
+        if not request.dry_run:
+            _confirm_mirror(request, path, to, options, prompter)
         run = plan_seal if request.dry_run else seal_tree
-        return run(vault, source, request.options(), ledger=ledger, observer=watcher)
+        return run(vault, source, options, ledger=ledger, observer=watcher)
+
+
+def _adopts(vault: Vault, ledger: Ledger | None) -> bool:
+    """Whether a vault holds sealed files and none of them is known to be from the source."""
+    if vault.is_imagined or (ledger is not None and ledger.knows_root()):
+        return False
+    return holds_sealed_files(vault)
+
+
+def _confirm_mirror(
+    request: SealRequest, path: str, to: str, options: SealOptions, prompter: Prompter
+) -> None:
+    """Ask before what may be the only copy of something is replaced or removed."""
+    if options.adopt:
+        confirm(
+            prompter,
+            _(
+                "{to} holds sealed files that are not known here to come from {path}: "
+                "replace those of the same names?"
+            ).format(to=to, path=path),
+        )
+    elif request.delete:
+        with os.scandir(path) as entries:
+            if next(entries, None) is not None:
+                return
+        confirm(
+            prompter,
+            _("{path} is empty: remove everything that was sealed from it?").format(path=path),
+        )
 
 
 @contextlib.contextmanager

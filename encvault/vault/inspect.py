@@ -98,8 +98,19 @@ def inspect_status(vault: Vault) -> VaultStatus:
     return status
 
 
+def holds_sealed_files(vault: Vault) -> bool:
+    """Whether anything in a vault looks sealed; stops at the first."""
+    if vault.hidden:
+        return next(objects(vault), None) is not None
+    return any(
+        entry.kind == "file" and entry.name.endswith(SUFFIX)
+        for folder in _plain_folders(vault, VaultStatus())
+        for entry in folder.entries
+    )
+
+
 def _plain_folders(vault: Vault, status: VaultStatus) -> Iterator[Folder]:
-    for folder in vault.tree.walk(enter=lambda path: split(path)[1] != FOLDER):
+    for folder in vault.tree.walk(enter=_is_looked_into):
         if folder.error is not None:
             status.unreadable.append(folder.path)
         elif folder.path and any(entry.name == FOLDER for entry in folder.entries):
@@ -109,12 +120,17 @@ def _plain_folders(vault: Vault, status: VaultStatus) -> Iterator[Folder]:
             yield folder
 
 
+def _is_looked_into(path: str) -> bool:
+    name = split(path)[1]
+    return name != FOLDER and not durable.is_temporary(name)
+
+
 def _count_entry(vault: Vault, folder: str, entry: Entry, status: VaultStatus) -> None:
     path = join(folder, entry.name)
-    if entry.kind == "dir":
-        return
     if durable.is_temporary(entry.name):
         status.leftovers.append(path)
+    elif entry.kind == "dir":
+        return
     elif entry.kind not in ("file", "symlink"):
         status.special.append(path)
     elif not vault.hidden and entry.kind == "file" and entry.name.endswith(SUFFIX):

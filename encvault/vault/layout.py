@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, check_path, encode_base32, is_id
-from encvault.errors import FormatError, SwappedFile
+from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.tree import join, split
 from encvault.vault.manifest import OBJECTS_FOLDER
@@ -134,24 +134,41 @@ def is_object(name: str) -> bool:
     return is_id(name)
 
 
+def header_at(tree: Tree, folder: str, name: str) -> Header:
+    """The header of a sealed file.
+
+    Raises:
+        NotSealed: the file is none.
+        FormatError: it was one, and its header is damaged or of a later version.
+        OSError: nothing is known, since it cannot be read.
+    """
+    path = tree.show(join(folder, name))
+    try:
+        fd = calls.open_read(tree.folder(folder), name)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise NotSealed(path=path) from None
+        raise
+    try:
+        return read_header(fd, path)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise NotSealed(path=path) from None
+        raise
+    finally:
+        os.close(fd)
+
+
 def peek(tree: Tree, folder: str, name: str) -> Header | None:
-    """The header of a sealed file, or None if the file is none.
+    """The header of a sealed file, or None if the file is none that can be understood.
 
     Raises:
         OSError: nothing is known, since it cannot be read.
     """
     try:
-        fd = calls.open_read(tree.folder(folder), name)
-        try:
-            return read_header(fd, tree.show(join(folder, name)))
-        finally:
-            os.close(fd)
+        return header_at(tree, folder, name)
     except FormatError:
         return None
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            return None
-        raise
 
 
 def belongs_to(header: Header | None, vault: str) -> bool:

@@ -178,6 +178,12 @@ class Ledger:
         except sqlite3.Error as error:
             raise StateUnavailable(path=self._folder, reason=_(str(error))) from None
 
+    def knows_root(self) -> bool:
+        """Whether anything of this root was ever sealed into the vault."""
+        with self._transaction():
+            found = self._db.execute("SELECT 1 FROM files WHERE root=? LIMIT 1", (self._root,))
+            return found.fetchone() is not None
+
     def files(self, folder: str) -> dict[str, Known]:
         """What is remembered of the files of one folder."""
         with self._transaction():
@@ -244,6 +250,15 @@ class Ledger:
                 (self._root, os.fsencode(path)),
             ).fetchone()
         return _folder_row(*row) if row else None
+
+    def folders_with_rows(self) -> list[str]:
+        """Every folder of which anything is remembered, or of the files in it."""
+        with self._transaction():
+            rows = self._db.execute(
+                "SELECT dir FROM folders WHERE root=? UNION SELECT dir FROM files WHERE root=?",
+                (self._root, self._root),
+            ).fetchall()
+        return [os.fsdecode(path) for (path,) in rows]
 
     def all_folders(self) -> dict[str, FolderRow]:
         """Every remembered folder by path."""

@@ -34,8 +34,10 @@ from encvault.vault.burial import bury, finish_burials, remove_empty_folders
 from encvault.vault.catalog import LOST_AND_FOUND, Catalog, Found, read_catalog
 from encvault.vault.layout import (
     SUFFIX,
+    belongs_to,
     object_folder,
     object_path,
+    peek,
     plain_name,
     sealed_path,
 )
@@ -226,7 +228,7 @@ class _OpenRun:
         files = size = 0
         for task in self._tasks(quiet=True):
             files += 1
-            size += task.stamp.size
+            size += task.work
         self.observer.total(files, size)
 
     def _tracked(self, tasks: Iterator[OpenTask]) -> Iterator[list[OpenTask]]:
@@ -253,6 +255,7 @@ class _OpenRun:
                     target_dir=self.options.below_base(folder),
                     target_name=name,
                     temporary_id=new_id(),
+                    work=found.record.size or 0,
                 )
 
     def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
@@ -284,10 +287,13 @@ class _OpenRun:
                     target_dir=self.options.below_base(path),
                     target_name=None,
                     temporary_id=new_id(),
+                    work=entry.status.st_size,
                 )
 
     def _enters(self, path: str) -> bool:
-        return split(path)[1] != FOLDER and self.options.leads_to(path)
+        name = split(path)[1]
+        left = self.in_place and durable.is_temporary(name)
+        return name != FOLDER and not left and self.options.leads_to(path)
 
     def _remember_folder(self, folder: Folder) -> None:
         self._folders.append(type(folder)(folder.path, folder.status, []))
@@ -344,7 +350,7 @@ class _OpenRun:
         shown = self.target.show(join(folder, outcome.name))
         try:
             fd = self.target.folder(folder)
-            if self.options.force:
+            if self.options.force and not self._is_sealed_here(folder, outcome.name):
                 calls.replace(fd, temporary, outcome.name)
             else:
                 calls.rename_new(fd, temporary, outcome.name)
@@ -355,6 +361,15 @@ class _OpenRun:
             self._fail(task, storage_error(error, shown))
             return False
         return True
+
+    def _is_sealed_here(self, folder: str, name: str) -> bool:
+        """Whether a name is a sealed file's of the vault, which this run may not have opened."""
+        if not self.in_place or self.vault.hidden or not name.endswith(SUFFIX):
+            return False
+        try:
+            return belongs_to(peek(self.tree, folder, name), self.vault.record.id)
+        except OSError:
+            return True
 
     def _remember(self, done: list[tuple[OpenTask, OpenOutcome]]) -> None:
         if self.ledger is None:
@@ -376,8 +391,8 @@ class _OpenRun:
         self.report.size += outcome.size
         self._moved += outcome.moved
         self._lost.update(outcome.lost)
-        ticked = is_ticked(outcome.size) and not outcome.same
-        self.observer.progress(1, 0 if ticked else outcome.size)
+        ticked = outcome.size if is_ticked(outcome.size) and not outcome.same else 0
+        self.observer.progress(1, max(0, task.work - ticked))  # the rest is header and tags
 
     def _drop(self, task: OpenTask, outcome: OpenOutcome) -> bool:
         try:
@@ -401,7 +416,11 @@ class _OpenRun:
 
     def _finish(self) -> None:
         for folder, name in self.leftovers:
-            self._unlink(folder, name)
+            try:
+                durable.discard_leftover(self.tree, folder, name)
+                self._touched.add(folder)
+            except OSError as error:
+                self._problem(storage_error(error, self.tree.show(join(folder, name))))
         if not self.in_place and self._alone:
             self._clean(self._target_dirs)
         elif self.drops_sealed and self.catalog is not None:

@@ -48,6 +48,7 @@ class OpenTask:
         target_dir: folder in the target tree.
         target_name: final name, or None if it follows from the record.
         temporary_id: for the temporary name.
+        work: bytes that it counts for a progress bar.
     """
 
     dir: str
@@ -56,6 +57,7 @@ class OpenTask:
     target_dir: str
     target_name: str | None
     temporary_id: str
+    work: int = 0
 
     @property
     def path(self) -> str:

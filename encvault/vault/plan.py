@@ -5,21 +5,30 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encvault.envelope import PART_SIZE, VaultKeyInfo
-from encvault.errors import Conflict, NestedVault, SpecialFile, Unreadable
+from encvault.envelope import PART_SIZE
+from encvault.errors import (
+    Conflict,
+    FormatError,
+    NameTaken,
+    NestedVault,
+    NotSealed,
+    SpecialFile,
+    Unreadable,
+)
 from encvault.fs.durable import is_temporary, storage_error
 from encvault.fs.tree import Folder, Stamp, join, split
 from encvault.i18n import _, system_reason
+from encvault.vault.gone import Gone
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
+    header_at,
     object_exists,
     object_folder,
     peek,
@@ -49,6 +58,7 @@ class SealOptions:
         delete: remove sealed files whose source is gone (mirror only).
         exclude: shell patterns; a name or path that matches is left out.
         only: paths within the source to restrict the run to; empty for all of it.
+        adopt: in a mirror, replace what is not known to have come from this source.
         jobs: worker processes, 0 for one per processor.
     """
 
@@ -57,6 +67,7 @@ class SealOptions:
     delete: bool = False
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    adopt: bool = False
     jobs: int = 0
 
     def excludes(self, path: str) -> bool:
@@ -66,6 +77,14 @@ class SealOptions:
             fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(path, pattern)
             for pattern in self.exclude
         )
+
+    def excludes_within(self, path: str) -> bool:
+        """Whether a pattern leaves out this path or a folder that it is in."""
+        while path:
+            if self.excludes(path):
+                return True
+            path = split(path)[0]
+        return False
 
     def covers(self, path: str) -> bool:
         """Whether the run is concerned with this file."""
@@ -102,8 +121,8 @@ class Planner:
         self.folders: list[Folder] = []  # visited; without their entries
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
-        self.gone: list[list[tuple[str, str]]] = []  # sealed files without a source, with parts
-        self.gone_rows: list[tuple[str, str]] = []
+        self.gone = Gone(vault, source, options, ledger, self.problem)
+        self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._vault = vault
         self._source = source
         self._options = options
@@ -149,8 +168,10 @@ class Planner:
     # -- folders ----------------------------------------------------------------------------
 
     def _enters(self, path: str) -> bool:
+        name = split(path)[1]
         return (
-            split(path)[1] != FOLDER
+            name != FOLDER
+            and not (self.in_place and is_temporary(name))
             and self._options.leads_to(path)
             and not self._options.excludes(path)
         )
@@ -241,8 +262,10 @@ class Planner:
                 if task is not None:
                     yield task
         self.leftovers += [(path, name) for name in taken if is_temporary(name)]
-        if not self.in_place and self._options.covers(path):
-            self._find_gone(path, taken, expected, known)
+        if self.in_place:
+            self.lost_rows += [(path, name) for name in known.keys() - taken]
+        elif self._options.delete and self._options.covers(path):
+            self.gone.look_in(path, taken, expected, known)
 
     def _is_to_seal(self, path: str, entry: Entry) -> bool:
         where = join(path, entry.name)
@@ -265,7 +288,12 @@ class Planner:
         if not self.in_place or not entry.name.endswith(SUFFIX) or entry.kind != "file":
             return False
         try:
-            header = peek(self._source, path, entry.name)
+            header = header_at(self._source, path, entry.name)
+        except NotSealed:
+            return False
+        except FormatError as error:  # sealed once more, its damage would never be seen again
+            self.problem(error)
+            return True
         except OSError as error:  # not to be taken for a plain file of that name
             self.problem(
                 storage_error(error, self._source.show(join(path, entry.name)), reading=True)
@@ -304,13 +332,12 @@ class Planner:
                 if unchanged:
                     self._count_unchanged(entry)
                     return None
-                if not self._succeeds(folder.path, name, known):
-                    self.problem(Conflict(path=self._source.show(where)))
+                predecessors = self._predecessors(where, folder.path, name, known)
+                if predecessors is None:
                     return None
-                replaces = places
-                older = (*known.ids, *known.older) if known is not None else ()
+                replaces, older = places, predecessors
         if status.st_nlink > 1 and entry.kind == "file" and self._drops_source:
-            self._note(
+            self.note(
                 _("{path}: has other hard links, which still hold the plain content").format(
                     path=self._source.show(where)
                 )
@@ -335,51 +362,38 @@ class Planner:
         self._report.unchanged += 1
         self._observer.progress(1, entry.status.st_size)
 
-    def existing_places(self, ids: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Where those of the objects are that the vault has."""
-        return [(object_folder(file_id), file_id) for file_id in self._existing(ids)]
-
     def _existing(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the objects that the vault has."""
         return tuple(file_id for file_id in ids if object_exists(self._vault.tree, file_id))
 
-    def _succeeds(self, path: str, name: str, known: Known | None) -> bool:
-        """Whether the plain file may take the place of the sealed file `name`."""
-        if self._options.force:
-            return True
+    def _predecessors(
+        self, where: str, path: str, name: str, known: Known | None
+    ) -> tuple[str, ...] | None:
+        """What the sealed file `name` may be that gives way to the plain file.
+
+        None if it must stay; that is reported then.
+        """
+        shown = self._source.show(where)
         try:
             header = peek(self._vault.tree, path, name)
         except OSError:
-            return False
-        if header is None or not isinstance(header.key_info, VaultKeyInfo):
-            return False
-        if header.key_info.vault != self._vault.record.id:
-            return False
-        # a mirror follows its source; in place, only what came from this very file gives way
-        return not self.in_place or (
-            known is not None and header.key_info.file in (*known.ids, *known.older)
-        )
+            header = None
+        if header is None or not belongs_to(header, self._vault.record.id):
+            # in place it is somebody's file, and perhaps another one that this run seals
+            if self._options.force and not self.in_place:
+                return ()
+            other = self._vault.tree.show(join(path, name))
+            self.problem(NameTaken(path=shown, other=other))
+            return None
+        ids = (*known.ids, *known.older) if known is not None else ()
+        if header.key_info.file in ids:
+            return ids
+        if self._options.force or (self._options.adopt and not self.in_place):
+            return (*ids, header.key_info.file)
+        self.problem(Conflict(path=shown))
+        return None
 
-    def _find_gone(
-        self, path: str, taken: set[str], expected: set[str], known: dict[str, Known]
-    ) -> None:
-        if not self._options.delete:
-            return
-        for name in sorted(taken - expected):
-            if not name.endswith(SUFFIX) or self._options.excludes(
-                join(path, name.removesuffix(SUFFIX))
-            ):
-                continue
-            with contextlib.suppress(OSError):
-                if belongs_to(peek(self._vault.tree, path, name), self._vault.record.id):
-                    self.gone.append([(path, name)])
-        for name, row in known.items():
-            if sealed_name(name) not in expected and not self._options.excludes(join(path, name)):
-                self.gone_rows.append((path, name))
-                if self._vault.hidden:
-                    objects = [self.existing_places(ids) for ids in row.all]
-                    self.gone += [places for places in objects if places]
-
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
+        """Tell something that is no failure."""
         self._report.notes.append(message)
         self._observer.note(message)

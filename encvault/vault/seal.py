@@ -26,9 +26,9 @@ from encvault.errors import Conflict, EncvaultError, SourceChanged
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
-from encvault.vault.layout import SUFFIX, belongs_to, peek
+from encvault.i18n import _, ngettext
 from encvault.vault.ledger import FileRow, FolderRow
-from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
+from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -91,7 +91,9 @@ def plan_seal(
         watcher.action("reseal" if task.replaces else "seal", task.source_path)
         report.files += 1
         report.size += task.stamp.size
-    for places in planner.gone:
+    if options.delete:
+        planner.gone.look_for_folders({folder.path for folder in planner.folders})
+    for places in planner.gone.objects:
         watcher.action("remove", join(*places[0]))
         report.removed += len(places)
     return report
@@ -186,8 +188,7 @@ class _SealRun:
         good = self._good(tasks, outcomes)
         if not good:
             return
-        if self.planner.in_place or self.vault.hidden:
-            self._remember(good, named=False)
+        self._remember(good, named=False)
         if not self.drops_source:
             # the workers did not sync: no name may become durable before its content
             self.target.sync_files(
@@ -363,8 +364,8 @@ class _SealRun:
 
     def _finish(self) -> None:
         self._forget_released()
-        for folder, name in self.planner.leftovers:
-            self._unlink(folder, name)
+        self._forget_lost()
+        self._discard_leftovers()
         if self.vault.was_interrupted and self.vault.hidden:
             self._clean_objects()
         if self.options.delete and not self.planner.in_place:
@@ -374,6 +375,32 @@ class _SealRun:
         elif self.drops_source:
             self._remove_emptied_folders()
         self.target.sync_names(self._touched)
+
+    def _forget_lost(self) -> None:
+        """In place: what was sealed and is gone now has no successor, whatever gets its name."""
+        if self.ledger is None or not self.planner.in_place:
+            return
+        if lost := self.planner.lost_rows:
+            # a killed run may have removed them and not made that durable
+            self.source.sync_names({folder for folder, _name in lost})
+            self.ledger.forget(lost)
+        visited = {folder.path for folder in self.planner.folders}
+        rows = [path for path in self.ledger.folders_with_rows() if path not in visited]
+        self.ledger.forget_folders([path for path in rows if not self._is_there(path)])
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.source.exists(path)
+        except OSError:  # nothing is known
+            return True
+
+    def _discard_leftovers(self) -> None:
+        for folder, name in self.planner.leftovers:
+            try:
+                durable.discard_leftover(self.target, folder, name)
+                self._touched.add(folder)
+            except OSError as error:
+                self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
 
     def _clean_objects(self) -> None:
         """Temporary files that a killed run left among the objects."""
@@ -387,11 +414,7 @@ class _SealRun:
                 continue
             if folder.path in self._unfinished:
                 continue  # the next run finds it here
-            above, _slash, name = folder.path.rpartition("/")
-            self.source.forget(folder.path)
-            with contextlib.suppress(OSError):  # not empty: something in it was left
-                calls.rmdir(self.source.folder(above), name)
-                self._touched.add(above)
+            if self._remove_folder(self.source, folder.path):
                 removed.append(folder.path)
         if self.ledger is not None and removed:
             self.source.sync_names(self._touched)
@@ -415,58 +438,51 @@ class _SealRun:
 
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
-        for places in self.planner.gone:
+        gone = self.planner.gone
+        gone.look_for_folders({folder.path for folder in self.planner.folders})
+        for places in gone.objects:
             self.observer.action("remove", join(*places[0]))
-        self.report.removed += sum(map(len, self.planner.gone))
-        failed = self._remove(self.planner.gone)
-        visited = {folder.path for folder in self.planner.folders}
-        if self.ledger is not None:
-            self.target.sync_names(self._touched)
-            if not failed:  # else the next run finds them by these rows
-                self.ledger.forget(self.planner.gone_rows)
-            self._remove_gone_folders(visited)
-        if not self.vault.hidden:
-            self._remove_gone_trees(visited)
-
-    def _remove_gone_folders(self, visited: set[str]) -> None:
-        if self.ledger is None or not self.vault.hidden:
-            return
-        gone = [
-            (path, row)
-            for path, row in self.ledger.all_folders().items()
-            if path not in visited
-            and not self.source.exists(path)
-            and not self.options.excludes(path)
+        failed = self._remove_counted(gone.files)
+        emptied = [
+            folder.path
+            for folder in gone.folders
+            if not self._remove_counted(folder.objects)
+            and not folder.stays
+            and (self.vault.hidden or self._remove_folder(self.target, folder.path))
         ]
-        removed = []
-        for path, row in gone:
-            files = self.ledger.files(path).values()
-            objects = [self.planner.existing_places(ids) for known in files for ids in known.all]
-            objects += [self.planner.existing_places((file_id,)) for file_id in row.objects]
-            self.report.removed += sum(map(len, objects))
-            if not self._remove(objects):
-                removed.append(path)
         self.target.sync_names(self._touched)
-        self.ledger.forget_folders(removed)
+        if self.ledger is not None:
+            if not failed:  # else the next run finds them by these rows
+                self.ledger.forget(gone.rows)
+            self.ledger.forget_folders(emptied)
+        if gone.strangers:
+            self.planner.note(
+                ngettext(
+                    "{count} sealed file that did not come from this source stays",
+                    "{count} sealed files that did not come from this source stay",
+                    gone.strangers,
+                ).format(count=gone.strangers)
+            )
+        if self.vault.hidden and self.options.adopt:
+            self.planner.note(
+                _("what was sealed before and is gone from the source is not known here and stays")
+            )
 
-    def _remove_gone_trees(self, visited: set[str]) -> None:
-        gone = [
-            folder
-            for folder in self.target.walk(enter=lambda path: not path.startswith(FOLDER))
-            if folder.path not in visited
-            and not self.source.exists(folder.path)
-            and not self.options.excludes(folder.path)
-        ]
-        for folder in reversed(gone):
-            for entry in folder.entries:
-                with contextlib.suppress(OSError):
-                    if entry.name.endswith(SUFFIX) and belongs_to(
-                        peek(self.target, folder.path, entry.name), self.vault.record.id
-                    ):
-                        self._unlink(folder.path, entry.name)
-                        self.report.removed += 1
-            above, _slash, name = folder.path.rpartition("/")
-            self.target.forget(folder.path)
-            with contextlib.suppress(OSError):  # something else lies in it
-                calls.rmdir(self.target.folder(above), name)
-                self._touched.add(above)
+    def _remove_counted(self, objects: list[list[tuple[str, str]]]) -> bool:
+        """Remove sealed files whose source is gone; whether any of them stays."""
+        failed = self._remove(objects)
+        self.report.removed += sum(
+            len(places) for index, places in enumerate(objects) if index not in failed
+        )
+        return bool(failed)
+
+    def _remove_folder(self, tree: Tree, path: str) -> bool:
+        """Remove a folder if it is empty."""
+        above, name = split(path)
+        tree.forget(path)
+        try:
+            calls.rmdir(tree.folder(above), name)
+        except OSError:  # something in it was left
+            return False
+        self._touched.add(above)
+        return True

@@ -129,8 +129,11 @@ def seal_file(
     output_folder, output_name = _split(output)
     with _tree(folder, path) as source, _tree(output_folder, output) as target:
         status = _plain_status(source, name, path)
-        if _is_own(target, output_name):
-            calls.unlink(target.fd, output_name)  # made again from the original, which is there
+        # made again, and then replaced, if it is a killed run's copy of this very original
+        force = force or (
+            _is_own(target, output_name)
+            and status.st_ctime_ns <= _status(target, output_name).st_ctime_ns
+        )
         if not force and calls.exists(target.fd, output_name):
             raise DestinationExists(path=output)
         if watcher.wants_total:
@@ -175,7 +178,8 @@ def seal_file(
             try:
                 _drop(source, name, task.is_of, path)
             except BaseException:
-                if calls.exists(source.fd, name):  # it stays: then the sealed copy does not
+                # it stays: then the sealed copy does not, unless another one was replaced by it
+                if not force and calls.exists(source.fd, name):
                     durable.discard(target.fd, output_name)
                 durable.discard(target.fd, temporary)
                 raise
@@ -415,12 +419,12 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
     By it the next run knows the sealed file for the work of a killed one (`_is_own`).
     """
     linked = False
+    second = durable.temporary_name(new_id()) if force else name
     try:
-        if force:
-            with contextlib.suppress(FileNotFoundError):
-                calls.unlink(tree.fd, name)
         calls.fsync(tree.fd)  # no second name may outlive a crash without the first
-        if calls.link(tree.fd, temporary, name):
+        if calls.link(tree.fd, temporary, second):
+            if force:
+                calls.replace(tree.fd, second, name)
             linked = True
             calls.fsync(tree.fd)
             return
@@ -428,6 +432,8 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
         durable.discard(tree.fd, temporary)
         if linked:
             durable.discard(tree.fd, name)
+        elif force:
+            durable.discard(tree.fd, second)
         if isinstance(error, OSError):
             raise storage_error(error, path) from None
         raise
@@ -464,12 +470,13 @@ def _is_own(tree: Tree, name: str) -> bool:
     """Whether a file is what a killed run made of the original that is still there."""
     temporary = durable.temporary_name(durable.stable_id(name))
     try:
-        one, other = (
-            os.stat(at, dir_fd=tree.fd, follow_symlinks=False) for at in (name, temporary)
-        )
+        return os.path.samestat(_status(tree, name), _status(tree, temporary))
     except OSError:
         return False
-    return os.path.samestat(one, other)
+
+
+def _status(tree: Tree, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=tree.fd, follow_symlinks=False)
 
 
 def _drop(tree: Tree, name: str, is_unchanged: Callable[[os.stat_result], bool], path: str) -> None:

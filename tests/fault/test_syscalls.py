@@ -205,15 +205,15 @@ def _flip(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def _drop_last(data: bytes) -> bytes:
-    return data[:-1]
+def _drop_end(data: bytes) -> bytes:
+    return data[:-8]  # a single last byte may be zero, and so what a hole gives anyway
 
 
 def _zero(data: bytes) -> bytes:
     return bytes(len(data))
 
 
-@pytest.mark.parametrize("spoil", [_flip, _drop_last, _zero])
+@pytest.mark.parametrize("spoil", [_flip, _drop_end, _zero])
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_a_write_that_went_wrong_unnoticed_costs_nothing(
     world: World, name: str, spoil: Callable[[bytes], bytes]

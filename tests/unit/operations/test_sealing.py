@@ -364,7 +364,7 @@ def test_files_of_another_vault_in_the_destination_are_kept(tree: Path, tmp_path
         source = other / "empty.sealed"
         (mirror / name).write_bytes(source.read_bytes())
     report = seal(tree, to=str(mirror), delete=True)
-    assert [type(problem).__name__ for problem in report.problems] == ["Conflict"]
+    assert [type(problem).__name__ for problem in report.problems] == ["NameTaken"]
     for name in ("empty.sealed", "src/gone.sealed"):
         assert (mirror / name).read_bytes() == (other / "empty.sealed").read_bytes()
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import NOBODY, everything, in_child, keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
-from encvault.errors import Conflict, NestedVault, SpecialFile, Unreadable
+from encvault.errors import Conflict, NameTaken, NestedVault, SpecialFile, Unreadable
 from encvault.vault.plan import SealOptions
 from encvault.vault.report import Observer
 
@@ -122,7 +122,7 @@ def test_a_dry_run_into_a_folder_that_is_no_vault_yet(tree: Path) -> None:
     (tree.parent / "mirror" / "empty.sealed").write_text("something else")
     report, actions = dry(tree, to=str(tree.parent / "mirror"))
     assert len(actions) == 7
-    assert [type(problem) for problem in report.problems] == [Conflict]
+    assert [type(problem) for problem in report.problems] == [NameTaken]
 
 
 def test_a_dry_run_asks_nothing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_what_stands_at_a_sealed_name_and_is_none_of_ours_is_kept(
     if force:
         assert report.problems == []
     else:
-        assert [type(problem) for problem in report.problems] == [Conflict]
+        assert [type(problem) for problem in report.problems] == [NameTaken]
         assert (mirror / "run.sh.sealed").read_text() == "a file of someone else"
 
 
@@ -300,7 +300,7 @@ def test_a_sealed_file_on_its_own_is_not_taken_for_the_vaults(tree: Path, tmp_pa
     alone = (tmp_path / "run.sh.sealed").read_bytes()
     (mirror / "run.sh.sealed").write_bytes(alone)
     report = seal(tree / "src", to=str(mirror), delete=True)
-    assert [type(problem) for problem in report.problems] == [Conflict]
+    assert [type(problem) for problem in report.problems] == [NameTaken]
     (tree / "src" / "run.sh").unlink()
     report = seal(tree / "src", to=str(mirror), delete=True)
     assert (mirror / "run.sh.sealed").read_bytes() == alone
