@@ -86,6 +86,7 @@ class Gone:
         self._options = options
         self._ledger = ledger
         self._problem = problem
+        self._unread: set[Place] = set()
 
     @property
     def objects(self) -> list[list[Place]]:
@@ -105,10 +106,13 @@ class Gone:
         """
         self.files += self._sealed_files(path, set(taken) - expected, known)
         for name, row in known.items():
-            if sealed_name(name) not in expected and not self._is_excluded(join(path, name)):
+            sealed = sealed_name(name)
+            if sealed in expected or self._is_excluded(join(path, name)):
+                continue
+            if (path, sealed) not in self._unread:
                 self.rows.append((path, name))
-                if self._vault.hidden:
-                    self.files += self._objects_of(row)
+            if self._vault.hidden:
+                self.files += self._objects_of(row)
 
     def look_for_folders(self, visited: set[str]) -> None:
         """Find the folders that the source has no more; after all others were looked in."""
@@ -162,6 +166,7 @@ class Gone:
             except OSError as error:
                 shown = self._vault.tree.show(join(path, name))
                 self._problem(storage_error(error, shown, reading=True))
+                self._unread.add((path, name))
                 continue
             if header is None or not belongs_to(header, self._vault.record.id):
                 continue
