@@ -34,7 +34,6 @@ from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
     SealContext,
-    SealOutcome,
     SealTask,
     discard_task,
     is_ticked,
@@ -157,15 +156,15 @@ class _SealRun:
             )
         context = self._context
 
-        def work(tasks: list[SealTask], tick: Tick) -> list[SealOutcome]:
+        def work(tasks: list[SealTask], tick: Tick) -> list[EncvaultError | None]:
             context.tick = tick
             return seal_batch(context, tasks)
 
         pool = Pool(work, jobs, self._tick, (self.source, self.target))
         done = pool.map(self._tracked(itertools.chain([first], lists)))
         try:
-            for batch, outcomes in done:
-                self._commit(batch, outcomes)
+            for batch, errors in done:
+                self._commit(batch, errors)
                 del self._in_flight[id(batch)]
         finally:
             done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
@@ -184,8 +183,8 @@ class _SealRun:
 
     # -- one batch --------------------------------------------------------------------------
 
-    def _commit(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> None:
-        good = self._good(tasks, outcomes)
+    def _commit(self, tasks: list[SealTask], errors: list[EncvaultError | None]) -> None:
+        good = self._good(tasks, errors)
         if not good:
             return
         self._remember(good, named=False)
@@ -213,12 +212,12 @@ class _SealRun:
             if len(self._released) >= _FORGET_FILES:
                 self._forget_released()
 
-    def _good(self, tasks: list[SealTask], outcomes: list[SealOutcome]) -> list[SealTask]:
+    def _good(self, tasks: list[SealTask], errors: list[EncvaultError | None]) -> list[SealTask]:
         """The tasks whose sealed copies may get their names."""
         good = []
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            if outcome.error is not None:
-                self._fail(task, outcome.error)
+        for task, error in zip(tasks, errors, strict=True):
+            if error is not None:
+                self._fail(task, error)
             elif task.type == "dir" and self._has_lost_its_parent(task):
                 discard_task(self.target, task)
                 self.planner.folder_rows.pop(task.dir, None)

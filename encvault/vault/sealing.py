@@ -90,20 +90,6 @@ class SealTask:
 
 
 @dataclass(slots=True)
-class SealOutcome:
-    """What became of a task.
-
-    Attributes:
-        error: why it was not sealed, or None.
-        sealed_size: bytes of all its objects.
-        stamp: of the source, taken again after the sealed copy was proved.
-    """
-
-    error: EncvaultError | None = None
-    sealed_size: int = 0
-
-
-@dataclass(slots=True)
 class SealContext:
     """What a worker needs to seal.
 
@@ -155,20 +141,21 @@ def is_ticked(task: SealTask) -> bool:
     return len(task.ids) > 1 or task.stamp.size > PIECE_SIZE - RECORD_STEP
 
 
-def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[SealOutcome]:
+def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultError | None]:
     """Seal each task to temporary files in its target folders.
 
-    A task that fails has an error in its outcome, and none of its temporary files stay; the others
-    go on. Where an outcome has no error, ``durable.temporary_name(id)`` exists for each of its ids
-    and, with ``context.check``, is durable, authentic and equal to the source.
+    Returns:
+        For each task why it was not sealed, or None. Of a failed one no temporary files stay, and
+        the others go on. Of the others ``durable.temporary_name(id)`` exists for each of their ids
+        and, with ``context.check``, is durable, authentic and equal to the source.
     """
-    outcomes = [SealOutcome() for _ in tasks]
+    errors: list[EncvaultError | None] = [None for _ in tasks]
     written: dict[int, list[_Written]] = {}
     for index, task in enumerate(tasks):
         try:
             written[index] = _write_task(context, task)
         except (EncvaultError, OSError) as error:
-            outcomes[index].error = _named(error, context, task)
+            errors[index] = _named(error, context, task)
     if context.check and written:
         try:
             context.target.sync_files(
@@ -176,23 +163,19 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[SealOutcome]
             )
         except OSError as error:
             for index in written:
-                outcomes[index].error = storage_error(error, context.target.path)
+                errors[index] = storage_error(error, context.target.path)
                 discard_task(context.target, tasks[index])
-            return outcomes
+            return errors
     for index, pieces in written.items():
-        task, outcome = tasks[index], outcomes[index]
+        task = tasks[index]
         try:
             if context.check:
                 _prove(context, task, pieces)
             _check_unchanged(context, task)
         except (EncvaultError, OSError) as error:
-            outcome.error = _named(error, context, task)
+            errors[index] = _named(error, context, task)
             discard_task(context.target, task)
-            continue
-        outcome.sealed_size = sum(
-            len(piece.header) + stream.body_size(len(piece.record) + piece.size) for piece in pieces
-        )
-    return outcomes
+    return errors
 
 
 def discard_task(target: Tree, task: SealTask) -> None:

@@ -163,9 +163,9 @@ def seal_file(
         )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
-            (outcome,) = seal_batch(context, [task])
-        if outcome.error is not None:
-            raise outcome.error
+            (error,) = seal_batch(context, [task])
+        if error is not None:
+            raise error
         if keep:
             target.sync_files([("", task.temporaries[0])])
         temporary = task.temporaries[0]
