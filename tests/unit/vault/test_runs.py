@@ -84,6 +84,8 @@ def test_there_and_back_in_many_batches(tree: Path, jobs: int, *, hidden: bool) 
     report = unseal(tree, log, jobs=jobs)
     assert (report.files, report.problems, report.notes) == (29, [], [])
     assert log.counted[0] == log.done[0] == 29
+    assert size <= log.counted[1]
+    assert abs(log.counted[1] - log.done[1]) < 2 * 256 + 100  # the bar fills
     assert snapshot(tree) == before
     assert leftovers(tree) == []
 
