@@ -371,7 +371,7 @@ def test_a_file_that_changed_since_the_walk_is_left(tree: Path) -> None:
         context = sealing.SealContext(
             pinned, pinned, Suite.AES_256_GCM, operations_key(), vault="a" * 26, key_id="a" * 26
         )
-        (outcome,) = sealing.seal_batch(context, [task])
+        (error,) = sealing.seal_batch(context, [task])
     assert isinstance(error, SourceChanged)
     assert not list(tree.glob(".encvault-*"))
 
