@@ -6,6 +6,7 @@ when their command is called, so that ``encvault --version`` costs no more than 
 
 from __future__ import annotations
 
+import contextlib
 import gettext
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from encvault import __version__, i18n
+from encvault.cli import streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
@@ -37,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code (docs/exit-codes.md).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
-        print(f"encvault {__version__}")  # noqa: T201 - before anything slow is imported
-        return 0
+    if arguments == ["--version"] and sys.stdout is not None:
+        with contextlib.suppress(OSError):  # then the long way names what is wrong
+            os.write(sys.stdout.fileno(), f"encvault {__version__}\n".encode())
+            return 0
     speak(os.environ)
     from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
 
@@ -47,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if _is_main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        return run(arguments)
+        with streams.guarded():
+            return run(arguments)
     finally:
         if _is_main_thread():
             signal.signal(signal.SIGTERM, previous)

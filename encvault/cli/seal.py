@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ from encvault.cli.options import (
     suite_option,
     yes_option,
 )
+from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
+from encvault.fs.durable import storage_error
 from encvault.i18n import N_, _
 from encvault.vault.report import Report
+from encvault.vault.single import STREAM_NAME
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -150,7 +154,13 @@ def _seal_stream(
         raise InvalidRequest(reason=_("sealed bytes do not belong on a terminal; use -o FILE"))
     if as_json and request.output is None:
         raise InvalidRequest(reason=_("with --json a stream needs -o FILE"))
-    size = operations.seal_from_stream(sys.stdin.fileno(), request, prompter, sys.stdout.fileno)
+    source = sys.stdin.fileno()
+    try:
+        os.read(source, 0)  # or what cannot be read would be taken for what cannot be written
+    except OSError as error:
+        raise storage_error(error, STREAM_NAME) from None
+    with writing_result():
+        size = operations.seal_from_stream(source, request, prompter, sys.stdout.fileno)
     if as_json:
         ui.show_json(ui.report_json(Report(files=1, size=size)))
     return 0

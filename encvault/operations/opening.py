@@ -262,7 +262,13 @@ def open_from_stream(
 ) -> Iterator[memoryview]:
     """The content of a sealed stream, authenticated piece by piece."""
     selftest.run()
-    header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
-    event = Event("open", STREAM_NAME, header.key_info.file, record.size)
-    (observer or Observer()).before_release([event])
-    return pieces
+    with storage(STREAM_NAME):
+        header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
+        event = Event("open", STREAM_NAME, header.key_info.file, record.size)
+        (observer or Observer()).before_release([event])
+    return _from_stream(pieces)
+
+
+def _from_stream(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    with storage(STREAM_NAME):
+        yield from pieces
