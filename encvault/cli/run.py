@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault import __version__
-from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, ui
+from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated, ui
 from encvault.cli.formatter import Formatter
 from encvault.errors import EncvaultError
 from encvault.i18n import _
@@ -100,9 +100,9 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
         ui.message(_("interrupted"))
         ui.hint(_("run the same command again: it goes on where it stopped"))
         return EXIT_INTERRUPTED
-    except Terminated:
+    except Terminated as stop:
         ui.message(_("stopped by a signal"))
-        return EXIT_TERMINATED
+        return stop.exit_code
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE  # the reader of stdout has enough
     except Exception:  # noqa: BLE001 - a bug must end in an exit code as well
