@@ -386,9 +386,9 @@ class MissingPart(IntegrityError):
 
 
 class UnsafePath(IntegrityError):
-    """A name from an archive or a record that would leave the target folder."""
+    """A name from an archive or a record that would leave the target folder, or make it a vault."""
 
-    message = N_("{path}: the name {name!r} would leave the target folder")
+    message = N_("{path}: the name {name!r} would do harm in or outside the target folder")
     advice = N_("this is not made by encvault: do not trust the file")
     path: str
     name: str
