@@ -273,6 +273,70 @@ def test_usage_errors(
     assert done.out == ""
 
 
+IDLE = [
+    (["file", "--hide-names"], "a single file"),
+    (["file", "--exclude", "*.tmp"], "a single file"),
+    (["file", "-o", "out", "--hide-names"], "a single file"),
+    (["file", "--to", "out", "--exclude", "*.tmp"], "a single file"),
+    (["docs", "--archive", "out", "--hide-names"], "an archive"),
+    (["docs", "--archive", "out", "--keep"], "an archive"),
+    (["docs", "--archive", "out", "--jobs", "2"], "an archive"),
+    (["-", "--hide-names"], "a stream"),
+    (["-", "--exclude", "*.tmp"], "a stream"),
+    (["-", "--dry-run"], "a stream"),
+    (["-", "--keep"], "a stream"),
+    (["-", "--force"], "a stream"),
+    (["-", "--delete"], "a stream"),
+    (["-", "-o", "out", "--jobs", "2"], "a stream"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "what"), IDLE)
+def test_an_option_that_can_have_no_effect_is_refused(
+    run: Command,
+    docs: Path,
+    tmp_path: Path,
+    password: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    what: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("content")
+    before = snapshot(tmp_path)
+    done = run("seal", *arguments, "--password-file", password)
+    assert done.code == 2
+    assert f"has no effect on {what}; leave it out" in done.err
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["docs", "file", "--hide-names", "--jobs", "2"],
+        ["docs", "--archive", "out", "--exclude", "*.py"],
+        ["docs", "--keep", "--exclude", "*.py"],
+        ["-", "-o", "password", "--force"],
+        ["vault/new", "--exclude", "*.tmp", "--jobs", "2"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_has_an_effect_is_taken(
+    run: Command,
+    docs: Path,
+    tmp_path: Path,
+    password: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "vault").mkdir()
+    assert run("init", "vault", "--password-file", password).code == 0
+    (tmp_path / "vault" / "new").write_text("new")
+    assert run("seal", *arguments, "--password-file", password).code == 0
+
+
 def test_init_then_seal(run: Command, docs: Path, password: Path) -> None:
     done = run("init", docs, "--hide-names", "--suite", "sm4-gcm", "--password-file", password)
     assert done.code == 0
