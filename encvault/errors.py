@@ -84,6 +84,14 @@ class PasswordSourceFailed(ConfigError):
     reason: str
 
 
+class KeysUnreadable(ConfigError):
+    """The file of an identity or of recipients cannot be read."""
+
+    message = N_("{path}: cannot read the identity or recipient: {reason}")
+    path: str
+    reason: str
+
+
 class EmptyPassword(ConfigError):
     """An empty password protects nothing."""
 
@@ -450,6 +458,15 @@ class DestinationExists(StorageError):
     exit_code = 73
     message = N_("{path}: exists already")
     advice = N_("move it away, or say --force to replace it")
+    path: str
+
+
+class IdentityExists(StorageError):
+    """A new identity would replace a file, perhaps the only key to what was sealed."""
+
+    exit_code = 73
+    message = N_("{path}: exists already, and an identity file is never replaced")
+    advice = N_("choose another file with: encvault key new -o FILE")
     path: str
 
 
