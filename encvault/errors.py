@@ -595,3 +595,11 @@ class PlaintextPresent(SkippedError):
     advice = N_("seal them with: encvault seal {path}")
     count: int
     path: str
+
+
+class UnreadablePresent(SkippedError):
+    """`status` found nothing plain, but folders or files that it cannot read."""
+
+    message = N_("folders and files that cannot be read: {count}")
+    advice = N_("make them readable, or run this as a user who may read them")
+    count: int

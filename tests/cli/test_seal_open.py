@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import Command, snapshot, write_tree
+from helpers import NOBODY, Command, in_child, snapshot, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,8 @@ def test_a_folder_there_and_back(
     assert snapshot(docs) == before
     done = run("status", docs)
     assert done.code == 3
-    assert f"hint: seal them with: encvault seal {docs}" in done.err
+    assert f"hint: seal them with: encvault seal {docs}\n" in done.err
+    assert run("status", docs / "src").err == done.err
 
 
 def test_a_file_gets_the_ending_and_loses_it(run: Command, tmp_path: Path, password: Path) -> None:
@@ -346,6 +347,26 @@ def test_init_then_seal(run: Command, docs: Path, password: Path) -> None:
     assert sorted(path.name for path in docs.iterdir()) == [".encvault"]
     made = run("init", docs.parent / "new", "--json", "--password-file", password)
     assert json.loads(made.out)["kind"] == "vault"
+
+
+def test_status_of_what_cannot_be_read(run: Command, public_path: Path) -> None:
+    docs = public_path / "docs"
+    docs.mkdir()
+    recipient = run("key", "new", "--no-password", "-o", public_path / "me.key").out.strip()
+    assert run("seal", docs, "-r", recipient).code == 0
+    (docs / "closed").mkdir(mode=0)
+
+    done = in_child(lambda: run("status", docs), uid=NOBODY)
+    assert done.code == 3
+    assert done.err == (
+        "encvault: folders and files that cannot be read: 1\n"
+        "hint: make them readable, or run this as a user who may read them\n"
+    )
+    assert in_child(lambda: run("status", docs, "--json"), uid=NOBODY).code == 3
+    (docs / "plain").write_text("x")
+    done = in_child(lambda: run("status", docs), uid=NOBODY)
+    assert done.err.startswith("encvault: files not sealed: 1\n")
+    (docs / "closed").chmod(0o755)
 
 
 def test_names_cannot_forge_messages(run: Command, docs: Path, password: Path) -> None:
