@@ -84,6 +84,14 @@ class PasswordSourceFailed(ConfigError):
     reason: str
 
 
+class KeysUnreadable(ConfigError):
+    """The file of an identity or of recipients cannot be read."""
+
+    message = N_("{path}: cannot read the identity or recipient: {reason}")
+    path: str
+    reason: str
+
+
 class EmptyPassword(ConfigError):
     """An empty password protects nothing."""
 
@@ -386,9 +394,9 @@ class MissingPart(IntegrityError):
 
 
 class UnsafePath(IntegrityError):
-    """A name from an archive or a record that would leave the target folder."""
+    """A name from an archive or a record that would leave the target folder, or make it a vault."""
 
-    message = N_("{path}: the name {name!r} would leave the target folder")
+    message = N_("{path}: the name {name!r} would do harm in or outside the target folder")
     advice = N_("this is not made by encvault: do not trust the file")
     path: str
     name: str
@@ -450,6 +458,15 @@ class DestinationExists(StorageError):
     exit_code = 73
     message = N_("{path}: exists already")
     advice = N_("move it away, or say --force to replace it")
+    path: str
+
+
+class IdentityExists(StorageError):
+    """A new identity would replace a file, perhaps the only key to what was sealed."""
+
+    exit_code = 73
+    message = N_("{path}: exists already, and an identity file is never replaced")
+    advice = N_("choose another file with: encvault key new -o FILE")
     path: str
 
 
@@ -587,3 +604,11 @@ class PlaintextPresent(SkippedError):
     advice = N_("seal them with: encvault seal {path}")
     count: int
     path: str
+
+
+class UnreadablePresent(SkippedError):
+    """`status` found nothing plain, but folders or files that it cannot read."""
+
+    message = N_("folders and files that cannot be read: {count}")
+    advice = N_("make them readable, or run this as a user who may read them")
+    count: int

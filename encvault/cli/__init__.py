@@ -6,6 +6,7 @@ when their command is called, so that ``encvault --version`` costs no more than 
 
 from __future__ import annotations
 
+import contextlib
 import gettext
 import os
 import signal
@@ -13,18 +14,27 @@ import sys
 from typing import TYPE_CHECKING
 
 from encvault import __version__, i18n
+from encvault.cli import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
     from types import FrameType
 
+EXIT_HUNG_UP = 129
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
+_STOPPING = {signal.SIGTERM: EXIT_TERMINATED}
+if sys.platform != "win32":
+    _STOPPING[signal.SIGHUP] = EXIT_HUNG_UP
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, it must pass every ``except Exception``."""
+    """A signal asks to stop; like KeyboardInterrupt, it must pass every ``except Exception``."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code (docs/exit-codes.md).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
-        print(f"encvault {__version__}")  # noqa: T201 - before anything slow is imported
-        return 0
+    if arguments == ["--version"] and sys.stdout is not None:
+        with contextlib.suppress(OSError):  # then the long way names what is wrong
+            os.write(sys.stdout.fileno(), f"encvault {__version__}\n".encode())
+            return 0
     speak(os.environ)
     from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
 
-    previous = signal.getsignal(signal.SIGTERM)
-    if _is_main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-    try:
+    with _stopped_by_signals(), streams.guarded():
         return run(arguments)
-    finally:
-        if _is_main_thread():
-            signal.signal(signal.SIGTERM, previous)
 
 
 def speak(environ: MutableMapping[str, str]) -> None:
@@ -87,11 +92,32 @@ def languages(environ: Mapping[str, str]) -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP stop the command in order."""
+    previous = {}
+    if _is_main_thread():
+        for number in _STOPPING:
+            # nohup ignores SIGHUP so that the command outlives its terminal
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:
+                previous[number] = before
+                signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
 def _is_main_thread() -> bool:
     import threading  # noqa: PLC0415 - loaded already where it matters
 
     return threading.current_thread() is threading.main_thread()
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    # a terminal that closes sends SIGHUP, and so does its shell: the second must not tear what
+    # the first one cleans up
+    for stopping in _STOPPING:
+        signal.signal(stopping, signal.SIG_IGN)
+    raise Terminated(_STOPPING[signal.Signals(number)])

@@ -46,6 +46,7 @@ def new_command(
     if output is None:
         os.makedirs(config_dir(), mode=0o700, exist_ok=True)
         output = default_identity()
+    operations.check_identity_is_new(output)
     try:
         password = None if no_password else prompter.new_password(output)
     except PasswordUnavailable:

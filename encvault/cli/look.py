@@ -11,11 +11,13 @@ import click
 from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import jobs_option, json_option, quiet_option, secret_options
-from encvault.errors import PlaintextPresent
+from encvault.errors import PlaintextPresent, UnreadablePresent
 from encvault.i18n import N_, _
+from encvault.vault.vault import canonical, find_vault
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
+    from encvault.errors import EncvaultError
     from encvault.vault.inspect import Listed, VaultStatus
 
 _LISTED_PATHS = 10
@@ -39,11 +41,16 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
         ui.show_json(dataclasses.asdict(status))
     elif not quiet:
         _show_status(status)
-    left = sum(map(len, (status.plain, status.unknown, status.leftovers, status.unreadable)))
-    if left:
-        error = PlaintextPresent(count=left, path=path)
-        return error.exit_code if as_json or quiet else ui.fail(error)
-    return 0
+    error: EncvaultError
+    if left := sum(map(len, (status.plain, status.unknown, status.leftovers))):
+        # what is counted lies in all of the vault, whatever place in it was given
+        top = find_vault(path) or path
+        error = PlaintextPresent(count=left, path=path if canonical(path) == top else top)
+    elif status.unreadable:
+        error = UnreadablePresent(count=len(status.unreadable))
+    else:
+        return 0
+    return error.exit_code if as_json or quiet else ui.fail(error)
 
 
 def _show_status(status: VaultStatus) -> None:

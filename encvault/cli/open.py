@@ -18,6 +18,7 @@ from encvault.cli.options import (
     secret_options,
     state_dir,
 )
+from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
 
@@ -113,5 +114,6 @@ def _copy_out(pieces: Iterable[memoryview | bytes]) -> None:
             reason = _("control characters do not belong on a terminal; send them to a file")
             raise InvalidRequest(reason=reason)
         view = memoryview(piece)
-        while view:
-            view = view[os.write(fd, view) :]
+        with writing_result():
+            while view:
+                view = view[os.write(fd, view) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault import __version__
-from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, ui
+from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated, ui
 from encvault.cli.formatter import Formatter
 from encvault.errors import EncvaultError
 from encvault.i18n import _
@@ -84,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
         result = _invoke(list(arguments))
         sys.stdout.flush()
     except EncvaultError as error:
-        return ui.fail(error, as_json="--json" in arguments)
+        return _fail(error, as_json="--json" in arguments)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
@@ -99,13 +100,11 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
         ui.message(_("interrupted"))
         ui.hint(_("run the same command again: it goes on where it stopped"))
         return EXIT_INTERRUPTED
-    except Terminated:
+    except Terminated as stop:
         ui.message(_("stopped by a signal"))
-        return EXIT_TERMINATED
+        return stop.exit_code
     except BrokenPipeError:
-        # the reader has enough; what is left in the buffer has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return EXIT_BROKEN_PIPE  # the reader of stdout has enough
     except Exception:  # noqa: BLE001 - a bug must end in an exit code as well
         ui.message(_("internal error; nothing was removed that was not sealed"))
         traceback.print_exc()
@@ -128,6 +127,15 @@ def _invoke(arguments: list[str]) -> Any:
             return group.invoke(ctx)
     except click.exceptions.Exit as wanted:
         return wanted.exit_code
+
+
+def _fail(error: EncvaultError, *, as_json: bool) -> int:
+    if as_json:
+        # the error itself, if stdout fails as well: it is told on stderr, and by its code
+        with contextlib.suppress(EncvaultError, BrokenPipeError):
+            ui.show_json(ui.error_json(error))
+            sys.stdout.flush()
+    return ui.fail(error)
 
 
 def _usage(error: click.UsageError) -> int:

@@ -18,12 +18,12 @@ from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
     InvalidRequest,
+    KeysUnreadable,
     PasswordSourceFailed,
     PasswordUnavailable,
     SourceMissing,
     WrongIdentityPassword,
 )
-from encvault.fs.durable import storage_error
 from encvault.i18n import _, system_reason
 from encvault.keyslots import (
     MAX_IDENTITY_FILE_SIZE,
@@ -257,7 +257,7 @@ def read_recipients(text: str) -> list[Recipient]:
     """The recipients of one ``-r``: a string, or a file of them.
 
     Raises:
-        MalformedRecipient, SourceMissing: it is neither.
+        MalformedRecipient, SourceMissing, KeysUnreadable: it is neither.
     """
     if text.startswith("encvault1-"):
         keys = [decode_recipient(text, text[:24] + "…")]
@@ -270,7 +270,7 @@ def read_identity(path: str) -> IdentityFile:
     """An identity file.
 
     Raises:
-        MalformedIdentity, SourceMissing: it is none.
+        MalformedIdentity, SourceMissing, KeysUnreadable: it is none.
     """
     return IdentityFile.decode(_read_file(path, MAX_IDENTITY_FILE_SIZE), path)
 
@@ -282,7 +282,7 @@ def _read_file(path: str, limit: int) -> bytes:
     except FileNotFoundError:
         raise SourceMissing(path=path) from None
     except OSError as error:
-        raise storage_error(error, path) from None
+        raise KeysUnreadable(path=path, reason=system_reason(error)) from None
 
 
 def _read_all(fd: int) -> bytes:

@@ -98,10 +98,8 @@ def error_json(error: EncvaultError) -> dict[str, Any]:
     }
 
 
-def fail(error: EncvaultError, *, as_json: bool = False) -> int:
+def fail(error: EncvaultError) -> int:
     """Show an error; return its exit code."""
-    if as_json:
-        show_json(error_json(error))
     message(str(error))
     if error.hint:
         hint(error.hint)

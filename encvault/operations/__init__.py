@@ -5,7 +5,7 @@ the `Prompter` for keys and consent where it needs them, and calls the layer bel
 prints nor reads the environment.
 """
 
-from encvault.operations.identities import new_identity
+from encvault.operations.identities import check_identity_is_new, new_identity
 from encvault.operations.looking import Info, info, list_files, status, verify
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
@@ -18,6 +18,7 @@ __all__ = [
     "Prompter",
     "SealRequest",
     "cat",
+    "check_identity_is_new",
     "info",
     "init_vault",
     "list_files",

@@ -10,12 +10,19 @@ from encvault.crypto import selftest
 from encvault.envelope import InlineKeyInfo
 from encvault.errors import (
     EncvaultError,
-    NotAVault,
     SourceMissing,
 )
 from encvault.i18n import N_
 from encvault.keyslots import describe
-from encvault.operations.places import header_of, is_alone, storage, unlocked, within
+from encvault.operations.places import (
+    header_of,
+    is_alone,
+    no_vault,
+    not_in_vault,
+    storage,
+    unlocked,
+    within,
+)
 from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vault, verify_vault
 from encvault.vault.layout import sealed_path
 from encvault.vault.report import Observer, Report
@@ -32,13 +39,16 @@ def status(path: str) -> VaultStatus:
 
     Raises:
         NotAVault: `path` is no vault and in none.
+        SourceMissing: there is no such place in the vault.
     """
     top = find_vault(path)
     if top is None:
-        if not os.path.lexists(path):
-            raise SourceMissing(path=path)
-        raise NotAVault(path=path)
+        raise no_vault(path)
     with storage(path), Vault.load(top) as vault:
+        # what a hidden vault holds is not known without a key
+        sealed = sealed_path(within(top, path))
+        if not (vault.hidden or os.path.lexists(path) or vault.tree.exists(sealed)):
+            raise SourceMissing(path=path)
         return inspect_status(vault)
 
 
@@ -63,7 +73,7 @@ def verify(
             vault.hold(reading=True)
             report = verify_vault(vault, only=inside, sample=sample, jobs=jobs, observer=observer)
     if inside and not (report.files or report.problems):
-        raise SourceMissing(path=path)
+        raise not_in_vault(path)
     return report
 
 
@@ -86,20 +96,27 @@ def _verify_alone(path: str, prompter: Prompter, watcher: Observer) -> Report:
 def list_files(
     path: str, prompter: Prompter, *, jobs: int = 0
 ) -> tuple[list[Listed], list[EncvaultError]]:
-    """What a vault holds; the visible layout is listed without a key if none was given."""
+    """What a vault holds; the visible layout is listed without a key if none was given.
+
+    Raises:
+        NotAVault: `path` is no vault and in none.
+        SourceMissing: there is no such place in the vault.
+    """
     top = find_vault(path)
     if top is None:
-        raise NotAVault(path=path) if os.path.lexists(path) else SourceMissing(path=path)
+        raise no_vault(path)
     with storage(path), Vault.load(top) as vault:
         if vault.hidden or prompter.has_keys():
             vault.unlock(prompter.identities(top))
         listed, problems = list_vault(vault, jobs=jobs)
     inside = within(top, path)
     if inside:
+        at_place = {inside, sealed_path(inside)}
         listed = [
             item
             for item in listed
-            if inside in (item.path, item.sealed_path) or item.path.startswith(inside + "/")
+            if not at_place.isdisjoint((item.path, item.sealed_path))
+            or item.path.startswith(inside + "/")
         ]
         # a problem of a hidden vault has no name, so it may concern this place
         place = os.path.join(vault.path, inside)
@@ -108,9 +125,11 @@ def list_files(
             problem
             for problem in problems
             if vault.hidden
-            or (path := str(problem.fields().get("path", place))) in concerned
-            or path.startswith(place + "/")
+            or (at := str(problem.fields().get("path", place))) in concerned
+            or at.startswith(place + "/")
         ]
+        if not (listed or problems or os.path.lexists(place)):
+            raise SourceMissing(path=path)
     return listed, problems
 
 
@@ -136,7 +155,7 @@ def info(path: str) -> Info:
             return _file_info(path)
         top = find_vault(path)
         if top is None:
-            raise NotAVault(path=path)
+            raise no_vault(path)
         with Vault.load(top) as vault:
             record = vault.record
             return Info(

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
-from encvault.errors import (
-    InvalidRequest,
-    NotSealed,
-    SourceMissing,
-)
+from encvault.errors import InvalidRequest
 from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
@@ -22,6 +18,7 @@ from encvault.operations.places import (
     is_alone,
     is_same_file,
     ledger_of,
+    not_in_vault,
     storage,
     unlocked,
 )
@@ -153,11 +150,12 @@ def _open_in_vault(
                 target = stack.enter_context(Tree.made(request.to))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
-    if inside and not (report.files or report.folders or report.problems):
-        if not os.path.lexists(path):
-            raise SourceMissing(path=path)
-        if os.path.isfile(path):
-            raise NotSealed(path=path)
+    if (
+        inside
+        and not (report.files or report.folders or report.problems)
+        and not os.path.isdir(path)
+    ):
+        raise not_in_vault(path)
     return report
 
 
@@ -247,13 +245,13 @@ def _sealed_path(vault: Vault, inside: str, path: str) -> str:
     if vault.hidden:
         found = read_catalog(vault).files.get(inside)
         if found is None:
-            raise SourceMissing(path=path)
+            raise not_in_vault(path)
         return object_path(found.file)
     if inside.endswith(SUFFIX) and vault.tree.exists(inside):
         return inside
     sealed = sealed_path(inside)
     if not vault.tree.exists(sealed):
-        raise SourceMissing(path=path)
+        raise not_in_vault(path)
     return sealed
 
 
@@ -262,7 +260,13 @@ def open_from_stream(
 ) -> Iterator[memoryview]:
     """The content of a sealed stream, authenticated piece by piece."""
     selftest.run()
-    header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
-    event = Event("open", STREAM_NAME, header.key_info.file, record.size)
-    (observer or Observer()).before_release([event])
-    return pieces
+    with storage(STREAM_NAME):
+        header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
+        event = Event("open", STREAM_NAME, header.key_info.file, record.size)
+        (observer or Observer()).before_release([event])
+    return _from_stream(pieces)
+
+
+def _from_stream(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    with storage(STREAM_NAME):
+        yield from pieces

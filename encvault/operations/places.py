@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from encvault.envelope import InlineKeyInfo
 from encvault.errors import (
     EncvaultError,
+    InvalidRequest,
     NotAVault,
+    NotSealed,
     SourceMissing,
 )
 from encvault.fs.durable import storage_error
+from encvault.i18n import _
 from encvault.vault.ledger import Ledger
 from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
@@ -66,12 +70,34 @@ def unlocked(path: str, prompter: Prompter) -> Iterator[tuple[Vault, str]]:
     """The vault that `path` is or lies in, unlocked, and the path within it."""
     top = find_vault(path)
     if top is None:
-        if not os.path.lexists(path):
-            raise SourceMissing(path=path)
-        raise NotAVault(path=path)
+        raise no_vault(path)
     with Vault.load(top) as vault:
         vault.unlock(prompter.identities(top))
         yield vault, within(top, path)
+
+
+def no_vault(path: str) -> EncvaultError:
+    """What is wrong with a path that is no vault and in none."""
+    if not os.path.lexists(path):
+        return SourceMissing(path=path)
+    if os.path.isdir(path):
+        return NotAVault(path=path)
+    try:
+        header_of(path)
+    except EncvaultError as error:
+        return error
+    return InvalidRequest(
+        reason=_("{path} is a sealed file on its own; see it with: encvault info {path}").format(
+            path=path
+        )
+    )
+
+
+def not_in_vault(path: str) -> EncvaultError:
+    """What is wrong with a path in a vault at which nothing is sealed."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        return NotSealed(path=path)
+    return SourceMissing(path=path)
 
 
 def is_alone(path: str) -> bool:
@@ -87,8 +113,15 @@ def is_alone(path: str) -> bool:
 
 def header_of(path: str) -> Header:
     """The header of a sealed file, checked."""
-    with storage(path), open(path, "rb") as file:
-        return read_header(file.fileno(), path)
+    with storage(path):
+        # whoever names a FIFO must not wait for its writer
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise NotSealed(path=path)
+            return read_header(fd, path)
+        finally:
+            os.close(fd)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ name leave the folder.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -23,6 +24,8 @@ from encvault.errors import (
     EncvaultError,
     InvalidRequest,
     MalformedRecord,
+    NestedVault,
+    NotAVault,
     SpecialFile,
     Unreadable,
     UnsafePath,
@@ -32,17 +35,19 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
 from encvault.i18n import N_, _, system_reason
 from encvault.vault import attributes
+from encvault.vault.inspect import inspect_status
 from encvault.vault.layout import archive_name, plain_name
-from encvault.vault.manifest import new_id
+from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealWriter
 from encvault.vault.single import OutputFile, make_key
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from encvault.crypto.suite import Suite
-    from encvault.fs.tree import Entry
+    from encvault.fs.tree import Entry, Folder
     from encvault.keyslots import Recipient
     from encvault.vault.plan import SealOptions
 
@@ -73,6 +78,8 @@ def seal_archive(
         observer: is told what happens.
     """
     watcher, report = observer or Observer(), Report()
+    for tree in sources:
+        _check_source(tree)
     prefixes = [os.path.basename(tree.path) if len(sources) > 1 else "" for tree in sources]
     if len(set(prefixes)) != len(prefixes):
         raise InvalidRequest(reason=_("two folders of one name do not fit into one archive"))
@@ -109,6 +116,20 @@ def seal_archive(
     return report
 
 
+def _check_source(tree: Tree) -> None:
+    """Refuse what nobody could open again: sealed files without their vault's folder."""
+    if _is_vault_folder(os.path.basename(tree.path)):
+        raise InvalidRequest(reason=_("{path} belongs to the vault itself").format(path=tree.path))
+    with contextlib.suppress(NotAVault), Vault.load(tree.path) as vault:
+        if inspect_status(vault).sealed:
+            raise InvalidRequest(reason=_("{path} is sealed already").format(path=tree.path))
+
+
+def _is_vault_folder(name: str) -> bool:
+    """Whether a folder with this name in it is a vault, as it is on drives that ignore case."""
+    return name.lower() == FOLDER
+
+
 class _Packer:
     """Adds one tree to the archive."""
 
@@ -132,29 +153,40 @@ class _Packer:
         """Count files and bytes for a progress bar."""
         sizes = [
             entry.status.st_size
-            for folder in self._tree.walk(enter=self._enters)
+            for folder, _nested in self._folders()
             for entry in folder.entries
-            if entry.kind in ("file", "symlink")
-            and not self._options.excludes(join(folder.path, entry.name))
+            if entry.kind in ("file", "symlink") and self._enters(join(folder.path, entry.name))
         ]
         return len(sizes), sum(sizes)
 
     def pack(self) -> None:
-        for folder in self._tree.walk(enter=self._enters):
+        for folder, nested in self._folders():
             if folder.error is not None:
                 reason = system_reason(folder.error)
                 self._problem(Unreadable(path=self._tree.show(folder.path), reason=reason))
                 continue
+            if nested:
+                self._problem(NestedVault(path=self._tree.show(folder.path)))
+                continue
             name = join(self._prefix, folder.path) if folder.path else self._prefix
             if name:
-                self._tar.addfile(self._member(name, folder.status, tarfile.DIRTYPE))
+                self._put(self._member(name, folder.status, tarfile.DIRTYPE))
             for entry in folder.entries:
                 path = join(folder.path, entry.name)
-                if entry.kind != "dir" and not self._options.excludes(path):
+                if entry.kind != "dir" and self._enters(path):
                     self._add(folder.path, entry, join(self._prefix, path))
 
+    def _folders(self) -> Iterator[tuple[Folder, bool]]:
+        """Each folder, and whether it is a vault of its own, which is left out as in sealing."""
+        for folder in self._tree.walk(enter=self._enters):
+            names = (entry.name for entry in folder.entries)
+            nested = bool(folder.path) and any(map(_is_vault_folder, names))
+            if nested:
+                folder.entries.clear()  # what lies below is left out as well
+            yield folder, nested
+
     def _enters(self, path: str) -> bool:
-        return not self._options.excludes(path)
+        return not (_is_vault_folder(split(path)[1]) or self._options.excludes(path))
 
     def _problem(self, error: EncvaultError) -> None:
         self._report.problems.append(error)
@@ -169,7 +201,7 @@ class _Packer:
             except OSError as error:
                 self._problem(storage_error(error, shown, reading=True))
                 return
-            self._tar.addfile(member)
+            self._put(member)
         elif entry.kind == "file":
             try:
                 fd = calls.open_read(self._tree.folder(folder), entry.name)
@@ -196,9 +228,13 @@ class _Packer:
             for key, value in attributes.read_xattrs(fd)
         }
         content = _Exactly(fd, status.st_size)
-        self._tar.addfile(member, content)
+        self._put(member, content)
         if content.was_short or Stamp.of(os.fstat(fd)) != Stamp.of(status):
             self._problem(ChangedInArchive(path=shown))
+
+    def _put(self, member: tarfile.TarInfo, content: _Exactly | None = None) -> None:
+        self._tar.addfile(member, cast("Any", content))  # `read` is all that it uses
+        _forget_members(self._tar)
 
     def _member(self, name: str, status: os.stat_result, kind: bytes) -> tarfile.TarInfo:
         member = tarfile.TarInfo(name)
@@ -258,7 +294,8 @@ def extract_archive(
         event: told to the observer before anything gets its place.
 
     Raises:
-        UnsafePath: a name would leave the folder; nothing was unpacked.
+        UnsafePath: a name would leave the folder, or make it a vault; nothing was unpacked.
+        MalformedRecord: it is no archive that encvault makes; nothing was unpacked.
         DestinationExists: a name at the top exists already.
     """
     watcher, report = observer or Observer(), Report()
@@ -348,12 +385,34 @@ class _Unpacker:
 
     def unpack(self, pieces: Iterator[memoryview]) -> None:
         source = _PieceReader(pieces)
-        with tarfile.open(
-            fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
-        ) as tar:
-            for member in tar:
+        with self._few_headers():  # the first member is read already here
+            opened = tarfile.open(  # noqa: SIM115 - closed two lines below
+                fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
+            )
+        with opened as tar:
+            while (member := self._next(tar)) is not None:
                 self._unpack_member(tar, member)
         source.drain()  # the last chunk decides whether any of it is genuine
+
+    @contextlib.contextmanager
+    def _few_headers(self) -> Iterator[None]:
+        try:
+            yield
+        except RecursionError:  # tarfile calls itself for each header before a member
+            reason = _("too many headers before one member")
+            raise MalformedRecord(path=self._shown, reason=reason) from None
+
+    def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """The next member, or None."""
+        with self._few_headers():
+            member = tar.next()
+        _forget_members(tar)
+        if member is not None and (
+            member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers)
+        ):
+            # a few bytes of it would become as many zeros as it says
+            raise MalformedRecord(path=self._shown, reason=_("a sparse member"))
+        return member
 
     def restore_folders(self, tree: Tree) -> None:
         """Give folders their attributes once they are in their place, the deepest first.
@@ -366,6 +425,8 @@ class _Unpacker:
     def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.rstrip("/")
         check_path(path, self._shown)
+        if any(map(_is_vault_folder, path.split("/"))):
+            raise UnsafePath(path=self._shown, name=path)
         record = _record_of(member, path)
         folder, name = split(path)
         if member.isdir():
@@ -374,13 +435,15 @@ class _Unpacker:
             return
         above = self._folder(folder, path)
         if member.issym():
-            calls.symlink(os.fsencode(member.linkname), above, name)
+            with self._new(above, name):
+                calls.symlink(os.fsencode(member.linkname), above, name)
             self.lost += attributes.restore_symlink(above, name, record, own=False)
         elif member.isreg():
             content = tar.extractfile(member)
             if content is None:
                 raise AssertionError("archive: a regular file has content")
-            fd = calls.create(above, name)
+            with self._new(above, name):
+                fd = calls.create(above, name)
             try:
                 while data := content.read(1 << 18):
                     calls.write(fd, data)
@@ -396,6 +459,17 @@ class _Unpacker:
         self._report.size += member.size
         self._observer.progress(1, member.size)
 
+    @contextlib.contextmanager
+    def _new(self, folder: int, name: str) -> Iterator[None]:
+        """Name what it means that a name is taken, in a folder where all is from the archive."""
+        try:
+            yield
+        except FileExistsError:
+            if name not in os.listdir(folder):  # a drive that takes another name for the same
+                raise
+            reason = _("two members of one name")
+            raise MalformedRecord(path=self._shown, reason=reason) from None
+
     def _folder(self, folder: str, path: str) -> int:
         try:
             return self._inside.make_folders(folder)
@@ -403,6 +477,11 @@ class _Unpacker:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:  # a link or a file stands in its way
                 raise UnsafePath(path=self._shown, name=path) from None
             raise
+
+
+def _forget_members(tar: tarfile.TarFile) -> None:
+    """Let go of what tarfile remembers of every member; streams need none of it."""
+    tar.members.clear()  # type: ignore[attr-defined]  # not in the stubs
 
 
 def _encode_time(time_ns: int) -> str:

@@ -206,6 +206,8 @@ def _serve(
     """A worker's life: until the parent closes its end or dies."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise, a terminal that closes
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # a sibling's copy of our parent's end would keep us alive after the parent's death
         for other in close:

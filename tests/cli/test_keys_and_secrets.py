@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from encvault import operations
+from encvault.errors import IdentityExists
+
 if TYPE_CHECKING:
     from helpers import Command, Ran
 
@@ -62,7 +65,33 @@ def test_an_identity_is_never_overwritten(run: Command, tmp_path: Path) -> None:
     done = new_key(run, tmp_path / "me.key", "--no-password")
     assert first.code == 0
     assert done.code == 73
+    assert "exists already, and an identity file is never replaced" in done.err
+    assert "hint: choose another file with: encvault key new -o FILE" in done.err
     assert (tmp_path / "me.key").read_bytes() == content
+
+
+def test_no_password_is_asked_for_where_an_identity_exists(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "me.key").write_text("mine")
+    assert new_key(run, tmp_path / "me.key", "--password-command", "false").code == 73
+    with pytest.raises(IdentityExists):
+        operations.new_identity(str(tmp_path / "me.key"), "", None)
+
+
+def test_an_identity_or_recipient_that_cannot_be_read_is_named(
+    run: Command, note: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "k.key").mkdir()
+    done = run("seal", note, "-r", tmp_path / "k.key")
+    assert done.code == 78
+    assert (
+        done.err
+        == f"encvault: {tmp_path}/k.key: cannot read the identity or recipient: Is a directory\n"
+    )
+    assert note.read_text() == "content"
+    recipient = new_key(run, tmp_path / "me.key", "--no-password").out.strip()
+    assert run("init", tmp_path / "vault", "-r", recipient).code == 0
+    opened = run("verify", tmp_path / "vault", "-i", tmp_path / "k.key")
+    assert (opened.code, opened.err) == (done.code, done.err)
 
 
 def test_a_key_without_a_terminal_needs_a_decision(run: Command, tmp_path: Path) -> None:

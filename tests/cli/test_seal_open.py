@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import Command, snapshot, write_tree
+from helpers import NOBODY, Command, in_child, snapshot, write_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,8 @@ def test_a_folder_there_and_back(
     assert snapshot(docs) == before
     done = run("status", docs)
     assert done.code == 3
-    assert f"hint: seal them with: encvault seal {docs}" in done.err
+    assert f"hint: seal them with: encvault seal {docs}\n" in done.err
+    assert run("status", docs / "src").err == done.err
 
 
 def test_a_file_gets_the_ending_and_loses_it(run: Command, tmp_path: Path, password: Path) -> None:
@@ -273,6 +274,70 @@ def test_usage_errors(
     assert done.out == ""
 
 
+IDLE = [
+    (["file", "--hide-names"], "a single file"),
+    (["file", "--exclude", "*.tmp"], "a single file"),
+    (["file", "-o", "out", "--hide-names"], "a single file"),
+    (["file", "--to", "out", "--exclude", "*.tmp"], "a single file"),
+    (["docs", "--archive", "out", "--hide-names"], "an archive"),
+    (["docs", "--archive", "out", "--keep"], "an archive"),
+    (["docs", "--archive", "out", "--jobs", "2"], "an archive"),
+    (["-", "--hide-names"], "a stream"),
+    (["-", "--exclude", "*.tmp"], "a stream"),
+    (["-", "--dry-run"], "a stream"),
+    (["-", "--keep"], "a stream"),
+    (["-", "--force"], "a stream"),
+    (["-", "--delete"], "a stream"),
+    (["-", "-o", "out", "--jobs", "2"], "a stream"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "what"), IDLE)
+def test_an_option_that_can_have_no_effect_is_refused(
+    run: Command,
+    docs: Path,
+    tmp_path: Path,
+    password: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    what: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("content")
+    before = snapshot(tmp_path)
+    done = run("seal", *arguments, "--password-file", password)
+    assert done.code == 2
+    assert f"has no effect on {what}; leave it out" in done.err
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["docs", "file", "--hide-names", "--jobs", "2"],
+        ["docs", "--archive", "out", "--exclude", "*.py"],
+        ["docs", "--keep", "--exclude", "*.py"],
+        ["-", "-o", "password", "--force"],
+        ["vault/new", "--exclude", "*.tmp", "--jobs", "2"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_has_an_effect_is_taken(
+    run: Command,
+    docs: Path,
+    tmp_path: Path,
+    password: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "vault").mkdir()
+    assert run("init", "vault", "--password-file", password).code == 0
+    (tmp_path / "vault" / "new").write_text("new")
+    assert run("seal", *arguments, "--password-file", password).code == 0
+
+
 def test_init_then_seal(run: Command, docs: Path, password: Path) -> None:
     done = run("init", docs, "--hide-names", "--suite", "sm4-gcm", "--password-file", password)
     assert done.code == 0
@@ -282,6 +347,26 @@ def test_init_then_seal(run: Command, docs: Path, password: Path) -> None:
     assert sorted(path.name for path in docs.iterdir()) == [".encvault"]
     made = run("init", docs.parent / "new", "--json", "--password-file", password)
     assert json.loads(made.out)["kind"] == "vault"
+
+
+def test_status_of_what_cannot_be_read(run: Command, public_path: Path) -> None:
+    docs = public_path / "docs"
+    docs.mkdir()
+    recipient = run("key", "new", "--no-password", "-o", public_path / "me.key").out.strip()
+    assert run("seal", docs, "-r", recipient).code == 0
+    (docs / "closed").mkdir(mode=0)
+
+    done = in_child(lambda: run("status", docs), uid=NOBODY)
+    assert done.code == 3
+    assert done.err == (
+        "encvault: folders and files that cannot be read: 1\n"
+        "hint: make them readable, or run this as a user who may read them\n"
+    )
+    assert in_child(lambda: run("status", docs, "--json"), uid=NOBODY).code == 3
+    (docs / "plain").write_text("x")
+    done = in_child(lambda: run("status", docs), uid=NOBODY)
+    assert done.err.startswith("encvault: files not sealed: 1\n")
+    (docs / "closed").chmod(0o755)
 
 
 def test_names_cannot_forge_messages(run: Command, docs: Path, password: Path) -> None:

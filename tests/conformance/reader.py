@@ -608,11 +608,17 @@ def check_archive(content: bytes) -> dict[bytes, tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             infos = archive.getmembers()
-    except tarfile.TarError:
+    except (tarfile.TarError, RecursionError):  # it calls itself for every extended header
         raise MalformedRecord from None
     for info in infos:
         path = os.fsencode(info.name)
         names = path.split(b"/")
+        if b".encvault" in path.lower().split(b"/"):
+            raise UnsafePath(path)
+        if info.sparse is not None or any(
+            key.startswith("GNU.sparse.") for key in info.pax_headers
+        ):
+            raise MalformedRecord(path)
         for depth, name in enumerate(names):
             check_name(name)
             above = found.get(b"/".join(names[:depth]))
@@ -620,6 +626,8 @@ def check_archive(content: bytes) -> dict[bytes, tarfile.TarInfo]:
                 raise UnsafePath(path)
         if not (info.isreg() or info.isdir() or info.issym()):
             raise SpecialFile(path)
+        if path in found and not (info.isdir() and found[path].isdir()):
+            raise MalformedRecord(path)
         found[path] = info
     return found
 

@@ -1,4 +1,4 @@
-"""kill -9, SIGTERM and SIGINT at every call, and the run after it."""
+"""kill -9, SIGTERM, SIGHUP and SIGINT at every call, and the run after it."""
 
 from __future__ import annotations
 
@@ -161,10 +161,14 @@ def test_a_killed_worker_is_a_named_error_and_loses_nothing(world: World, scene:
 
 # -- signals that ask -----------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+ENDING = pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)],
+    ids=["SIGTERM", "SIGHUP", "SIGINT"],
 )
+
+
+@ENDING
 @pytest.mark.parametrize("scene", IN_PLACE, ids=repr)
 def test_a_signal_ends_the_run_in_order(
     world: World, scene: Scene, number: int, code: int, monkeypatch: pytest.MonkeyPatch
@@ -220,9 +224,7 @@ sys.exit(main(sys.argv[3:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
-)
+@ENDING
 @pytest.mark.parametrize(("name", "moment"), [("seal-visible", 30), ("open-hidden", 20)])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_real_program_ends_within_a_second(
@@ -251,9 +253,7 @@ def test_the_real_program_ends_within_a_second(
     assert min(took) < 1
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
-)
+@ENDING
 def test_a_signal_from_outside(world: World, number: int, code: int) -> None:
     scene = SCENES["seal-visible"]
     top = world.clear()
@@ -283,6 +283,23 @@ def test_a_signal_from_outside(world: World, number: int, code: int) -> None:
     found = survey(top)
     assert found.plain == {}
     assert len(found.sealed) == len(ORIGINALS) + 40
+
+
+def test_a_run_under_nohup_outlives_its_terminal(world: World) -> None:
+    scene = SCENES["open-visible"]
+    top = world.reset(scene)
+    driven = [sys.executable, "-c", DRIVER, "20", str(int(signal.SIGHUP))]
+    done = subprocess.run(
+        ["nohup", *driven, *arguments(scene, top, 2)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"XDG_STATE_HOME": str(top / STATE)},
+        check=False,
+        text=True,
+    )
+    assert "signalled" in done.stderr
+    assert done.returncode == 0
+    assert violations(top, scene, finished=True) == []
 
 
 def test_a_bug_in_a_child_would_be_seen() -> None:

@@ -649,6 +649,23 @@ def archives() -> Iterator[Case]:
     ):
         content = tar(good, (member("bad", kind, linkname="good", devmajor=1, devminor=3), b""))
         yield case(name, f"a {name}", "SpecialFile", content)
+    for name, path in (
+        ("vault-at-the-top", ".encvault/vault.json"),
+        ("vault-below", "d/.encvault"),
+        ("vault-in-capitals", ".EncVault/vault.json"),
+    ):
+        content = tar(good, (member(path), b"bad\n"))
+        yield case(name, f"a member {path}", "UnsafePath", content)
+    content = tar(good, (member("good"), b"bad\n"))
+    yield case("name-twice", "two files of one name", "MalformedRecord", content)
+    sparse = {
+        "old": [],
+        "map": ["GNU.sparse.map=0,4", "GNU.sparse.size=8589934592"],
+        "real-size": ["GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=8589934592"],
+    }
+    for name, lines in sparse.items():
+        content = tar(good, writer.sparse_member("big", lines))
+        yield case(f"sparse-{name}", "a hole of 8 GiB", "MalformedRecord", content)
     whole = tar(good, (member("big"), random("big", 9000)))
     yield case("cut", "the tar ends within a file", "MalformedRecord", whole[:4096])
     yield case("no-tar", "it is no tar", "MalformedRecord", b"this is no archive" * 99)

@@ -336,3 +336,25 @@ def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     # tarfile fills up to 10 KiB; two blocks of zeros are the end
     content = out.getvalue().rstrip(b"\0")
     return content + bytes(-len(content) % 512 + 1024)
+
+
+def sparse_member(name: str, lines: list[str]) -> tuple[tarfile.TarInfo, bytes]:
+    """A member of four bytes that says it has 8 GiB: by these pax lines, or the old way."""
+    content = b"1\n0\n4\n".ljust(512, b"\0") + b"bad\n"
+    if lines:
+        return member(name, pax_headers=dict(line.split("=", 1) for line in lines)), content
+    return _OldSparse(name), b"bad\n"
+
+
+class _OldSparse(tarfile.TarInfo):
+    """A header of type ``S``, which tarfile reads and does not write."""
+
+    def tobuf(self, *_arguments: Any, **_options: Any) -> bytes:
+        self.type = tarfile.REGTYPE
+        head = bytearray(super().tobuf(tarfile.GNU_FORMAT))
+        head[156:157] = tarfile.GNUTYPE_SPARSE
+        head[386:410] = b"%011o\0%011o\0" % (0, 4)
+        head[483:495] = b"%012o" % (8 << 30)
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        return bytes(head)

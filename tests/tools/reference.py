@@ -30,7 +30,7 @@ _MEANINGS = {
     0: ("", "everything that was asked for is done"),
     1: ("", "an error that no other code names, or a bug"),
     2: ("", "the request itself is wrong; nothing was touched"),
-    3: ("", "finished, but files were left as they were; `status`: plain files are present"),
+    3: ("", "finished, but files were left; `status`: plain or unreadable files are present"),
     65: ("EX_DATAERR", "data does not authenticate, or is not in a format that encvault reads"),
     66: ("EX_NOINPUT", "the source is missing"),
     69: ("EX_UNAVAILABLE", "something this machine should offer does not work"),
@@ -39,11 +39,18 @@ _MEANINGS = {
     75: ("EX_TEMPFAIL", "another run is at work: try again later"),
     77: ("EX_NOPERM", "wrong password, or no key that fits"),
     78: ("EX_CONFIG", "a password, a key or a setting is missing or not usable"),
+    cli.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),
     cli.EXIT_INTERRUPTED: ("128 + SIGINT", "interrupted by Ctrl-C"),
     cli.EXIT_BROKEN_PIPE: ("128 + SIGPIPE", "the reader of stdout went away"),
     cli.EXIT_TERMINATED: ("128 + SIGTERM", "stopped by a signal"),
 }
-_WITHOUT_A_CLASS = {0, cli.EXIT_INTERRUPTED, cli.EXIT_BROKEN_PIPE, cli.EXIT_TERMINATED}
+_WITHOUT_A_CLASS = {
+    0,
+    cli.EXIT_HUNG_UP,
+    cli.EXIT_INTERRUPTED,
+    cli.EXIT_BROKEN_PIPE,
+    cli.EXIT_TERMINATED,
+}
 
 
 # -- commands -------------------------------------------------------------------------------

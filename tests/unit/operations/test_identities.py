@@ -8,7 +8,7 @@ import pytest
 
 from encvault import operations
 from encvault.crypto.kdf import CHEAPEST
-from encvault.errors import DestinationExists, SourceMissing
+from encvault.errors import IdentityExists, SourceMissing
 from encvault.keyslots import IdentityFile, PublicKeyRecipient, encode_password
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_an_identity_without_a_password_needs_no_profile(tmp_path: Path) -> None
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "me.key"
     path.write_text("the only key to everything")
-    with pytest.raises(DestinationExists):
+    with pytest.raises(IdentityExists):
         operations.new_identity(str(path), "me", None)
     assert path.read_text() == "the only key to everything"
     with pytest.raises(SourceMissing):

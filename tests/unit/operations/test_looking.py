@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import struct
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from helpers import RECIPIENT, everything, keys, seal, write_tree
 from encvault import operations
 from encvault.errors import (
     EncvaultError,
+    InvalidRequest,
     KeyRequired,
     NoMatchingKeyslot,
     NotAVault,
@@ -60,7 +63,9 @@ def test_listing_a_place_inside(tree: Path, *, hidden: bool) -> None:
     below = ["src/deep/er/main.py", "src/link", "src/run.sh"]
     assert sorted(listed("src")) == below
     assert listed("src/run.sh") == ["src/run.sh"]
-    assert listed("src/run") == []
+    for place in ("src/run", "typo"):
+        with pytest.raises(SourceMissing):
+            listed(place)
     if not hidden:
         assert listed("src/run.sh.sealed") == ["src/run.sh"]
 
@@ -74,6 +79,58 @@ def test_verifying_a_place_inside_reads_that_place(tree: Path, *, hidden: bool) 
     for place in ("missing", "src/missing", "sr"):
         with pytest.raises(SourceMissing):
             operations.verify(str(tree / place), keys())
+
+
+def test_status_of_a_place_that_is_not_there(tree: Path) -> None:
+    seal(tree)
+    (tree / "plain").write_text("x")
+    for place in ("", "src", "plain", "src/run.sh", "src/run.sh.sealed", "n" * 255):
+        assert operations.status(str(tree / place)).plain == ["plain"]
+    for place in ("typo", "src/run", "typo/run.sh"):
+        with pytest.raises(SourceMissing):
+            operations.status(str(tree / place))
+
+
+def test_a_long_name_is_listed_by_its_plain_path_without_a_key(tree: Path) -> None:
+    seal(tree)
+    listed, problems = operations.list_files(str(tree / ("n" * 255)), operations.Answers())
+    assert ([item.size for item in listed], problems) == ([9], [])
+
+
+def test_a_file_that_is_no_vault_is_not_to_become_one(tree: Path) -> None:
+    operations.seal(operations.SealRequest(paths=(str(tree / "empty"),), keep=True), keys())
+    for look in (operations.status, lambda path: operations.list_files(path, keys())):
+        with pytest.raises(NotSealed):
+            look(str(tree / "empty"))
+        with pytest.raises(InvalidRequest, match="on its own"):
+            look(str(tree / "empty.sealed"))
+
+
+@pytest.mark.parametrize("place", ["fifo", "docs/fifo", "docs/fifo.sealed"])
+def test_nothing_waits_for_what_a_fifo_will_say(tree: Path, place: str) -> None:
+    seal(tree)
+    path = tree.parent / place
+    os.mkfifo(path)
+    for look in (
+        operations.info,
+        lambda path: operations.verify(path, keys()),
+        lambda path: list(operations.cat(path, keys())),
+        lambda path: operations.open_paths(operations.OpenRequest(paths=(path,)), keys()),
+    ):
+        with pytest.raises(NotSealed):
+            look(str(path))
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+def test_what_is_plain_in_a_vault_is_not_missing(tree: Path) -> None:
+    seal(tree)
+    (tree / "plain").write_text("x")
+    for look in (
+        lambda path: operations.verify(path, keys()),
+        lambda path: list(operations.cat(path, keys())),
+    ):
+        with pytest.raises(NotSealed):
+            look(str(tree / "plain"))
 
 
 def test_a_hidden_vault_tells_nothing_without_a_key(tree: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import socket
@@ -11,7 +12,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NOBODY, SEED, in_child, keys, snapshot, unseal, write_tree
+from helpers import NOBODY, SEED, in_child, keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.errors import (
@@ -21,6 +22,7 @@ from encvault.errors import (
     EncvaultError,
     InvalidRequest,
     MalformedRecord,
+    NestedVault,
     OutOfSpace,
     SpecialFile,
     Unreadable,
@@ -316,6 +318,43 @@ def test_a_file_touched_meanwhile_is_told(
     assert [type(problem) for problem in report.problems] == [ChangedInArchive]
 
 
+# -- vaults in what is archived --------------------------------------------------------------
+
+
+def test_a_vault_below_is_left_out_and_told(tmp_path: Path) -> None:
+    write_tree(tmp_path / "docs")
+    inner = tmp_path / "docs" / "src"
+    seal(inner)
+    watcher = Counter()
+    report = pack(tmp_path / "a.sealed", tmp_path / "docs", observer=watcher)
+    assert [type(problem) for problem in report.problems] == [NestedVault]
+    assert watcher.problems == report.problems
+    assert watcher.totals == [tuple(watcher.done)]
+    names = gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert b"src" not in names
+    assert unseal(tmp_path / "a.sealed", to=str(tmp_path / "out")).problems == []
+
+
+def test_a_vault_that_holds_sealed_files_is_no_folder_to_archive(tmp_path: Path) -> None:
+    write_tree(tmp_path / "docs")
+    seal(tmp_path / "docs")
+    for path in (tmp_path / "docs", tmp_path / "docs" / ".encvault"):
+        with pytest.raises(InvalidRequest):
+            pack(tmp_path / "a.sealed", path)
+    assert not (tmp_path / "a.sealed").exists()
+
+
+def test_an_opened_vault_is_archived_without_its_own_folder(tmp_path: Path) -> None:
+    write_tree(tmp_path / "docs")
+    before = snapshot(tmp_path / "docs")
+    seal(tmp_path / "docs")
+    unseal(tmp_path / "docs")
+    assert pack(tmp_path / "a.sealed", tmp_path / "docs").problems == []
+    unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+    assert snapshot(tmp_path / "out") == before
+    assert not (tmp_path / "out" / ".encvault").exists()
+
+
 # -- the output -----------------------------------------------------------------------------
 
 
@@ -499,6 +538,103 @@ def test_a_name_twice_is_refused_and_leaves_nothing(arena: Path) -> None:
     with pytest.raises(EncvaultError):
         extract(arena / "out", data)
     assert_untouched(arena)
+
+
+@pytest.mark.parametrize("first", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE])
+@pytest.mark.parametrize("second", [tarfile.REGTYPE, tarfile.SYMTYPE])
+def test_the_error_of_a_name_twice_is_the_archives(
+    arena: Path, first: bytes, second: bytes
+) -> None:
+    data = tar(member("a", first, linkname="x"), member("a", second, linkname="x"))
+    with pytest.raises(MalformedRecord, match="two members of one name"):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+def test_a_name_that_the_drive_takes_for_another_is_not_the_archives_fault(
+    arena: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = calls.create
+
+    def fold(folder: int, name: str, mode: int = 0o600) -> int:
+        return real(folder, name.lower(), mode)
+
+    monkeypatch.setattr(calls, "create", fold)
+    with pytest.raises(DestinationExists):
+        extract(arena / "out", tar(member("a", content=b"one"), member("A", content=b"two")))
+    assert_untouched(arena)
+
+
+@pytest.mark.parametrize(
+    "name", [".encvault", ".encvault/vault.json", "a/.encvault/keys", "a/.encvault", ".EncVault/x"]
+)
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+def test_an_archive_makes_no_folder_a_vault_of_its_sender(
+    arena: Path, name: str, kind: bytes
+) -> None:
+    with pytest.raises(UnsafePath):
+        extract(arena / "out", tar(member("first", content=b"x"), member(name, kind, linkname="x")))
+    assert_untouched(arena)
+
+
+def test_a_name_that_only_begins_like_a_vault_is_unpacked(arena: Path) -> None:
+    extract(arena / "out", tar(member(".encvault-notes", content=b"x")))
+    assert (arena / "out" / ".encvault-notes").read_text() == "x"
+
+
+SPARSE = [
+    {"GNU.sparse.map": "0,4", "GNU.sparse.size": "8589934592"},
+    {"GNU.sparse.size": "8589934592", "GNU.sparse.numblocks": "1"},
+    {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "8589934592"},
+    {"GNU.sparse.realsize": "8589934592"},
+]
+
+
+@pytest.mark.parametrize("headers", SPARSE)
+def test_a_hole_that_would_fill_the_disk_is_refused(
+    arena: Path, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _data: object) -> None:
+        raise AssertionError("something was written")
+
+    monkeypatch.setattr(calls, "write", refuse)
+    content = b"1\n0\n4\n".ljust(512, b"\0") + b"evil"
+    with pytest.raises(MalformedRecord, match="sparse"):
+        extract(arena / "out", tar(member("big", content=content, pax_headers=headers)))
+    assert_untouched(arena)
+
+
+def test_a_chain_of_headers_is_refused(arena: Path) -> None:
+    head = tarfile.TarInfo("x")
+    head.type, head.size = tarfile.XHDTYPE, 12
+    one = head.tobuf(tarfile.USTAR_FORMAT) + b"12 comment=\n".ljust(512, b"\0")
+    with pytest.raises(MalformedRecord, match="too many headers"):
+        extract(arena / "out", one * 3000 + tar(member("a", content=b"x")))
+    assert_untouched(arena)
+
+
+class Census(Observer):
+    """Counts the members that are in memory when the last one is done."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.held = count
+
+    def progress(self, files: int, size: int) -> None:
+        self._left -= files
+        if not self._left:
+            gc.collect()
+            self.held = sum(isinstance(one, tarfile.TarInfo) for one in gc.get_objects())
+
+
+def test_memory_does_not_grow_with_the_members(arena: Path, tmp_path: Path) -> None:
+    count = 300
+    data = tar(*(member(f"f{index}", content=b"x") for index in range(count)))
+    unpacking, packing = Census(count), Census(count)
+    extract(arena / "out", data, observer=unpacking)
+    pack(tmp_path / "a.sealed", arena / "out", observer=packing)
+    assert unpacking.held < 10
+    assert packing.held < 10
 
 
 def test_a_folder_twice_is_one_folder(arena: Path) -> None:

@@ -134,6 +134,8 @@ def test_a_folder_that_cannot_be_listed_stops_nothing(
         return real(name, folder)
 
     monkeypatch.setattr(calls, "open_folder", refuse)
+    request = operations.SealRequest(paths=(str(tree),), archive=str(tmp_path / "a.sealed"))
+    assert names(operations.seal(request, keys())) == ["Unreadable"]
     report = seal(tree, hide_names=hidden, jobs=1)
     (problem,) = report.problems
     assert isinstance(problem, Unreadable)
@@ -143,8 +145,6 @@ def test_a_folder_that_cannot_be_listed_stops_nothing(
     assert operations.status(str(tree)).unreadable == ["src/deep"]
     problems = operations.verify(str(tree), keys(), jobs=1).problems
     assert [type(error) for error in problems] == ([] if hidden else [Unreadable])
-    request = operations.SealRequest(paths=(str(tree),), archive=str(tmp_path / "a.sealed"))
-    assert names(operations.seal(request, keys())) == ["Unreadable"]
     counting = Doing(None)
     counting.wants_total = True
     report = unseal(tree, counting, jobs=1)

@@ -194,9 +194,10 @@ def test_an_error_of_the_tasks_themselves_ends_the_workers() -> None:
         list(Pool(square, 2).map(tasks()))
 
 
-def test_an_interrupt_reaches_the_parent_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asks", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_concerns_the_parent_only(asks: int) -> None:
     def work(number: int, _tick: Tick) -> tuple[int, bool]:
-        os.kill(os.getpid(), signal.SIGINT)  # as a terminal sends it to the whole group
+        os.kill(os.getpid(), asks)  # as a terminal sends it to the whole group
         return number, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     done = [result for _task, result in Pool(work, 2).map(range(6))]
