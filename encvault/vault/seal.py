@@ -319,7 +319,7 @@ class _SealRun:
             if which.start and any(len(places) > 1 for places in objects):
                 self.target.sync_names({places[0][0] for places in objects if places})
             for index, places in enumerate(objects):
-                for folder, name in places[which]:
+                for folder, name in places[which] if index not in failed else ():
                     try:
                         self._unlink(folder, name)
                     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from encvault.errors import (
     ConfirmationNeeded,
     Conflict,
     DestinationExists,
+    InputOutputError,
     MalformedHeader,
     NameTaken,
     Unreadable,
 )
 from encvault.fs import calls
 from encvault.operations import Answers, SealRequest
+from encvault.vault import plan, sealing
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -403,6 +406,33 @@ def test_a_mirror_whose_memory_is_lost_says_that_it_deletes_nothing(
     assert report.notes == [
         "what was sealed before and is gone from the source is not known here and stays"
     ]
+
+
+def test_a_file_in_parts_stays_whole_if_it_cannot_be_removed(
+    tmp_path: Path, source: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan, sealing):
+        monkeypatch.setattr(module, "PART_SIZE", 1000)
+    mirror = tmp_path / "mirror"
+    (source / "large").write_bytes(os.urandom(3500))
+    run = mirrored(source, mirror, state, hidden=True)
+    run()
+    remove(source, "large")
+    real, refused = calls.unlink, []
+
+    def refuse_first(folder: int, name: str) -> None:
+        if not refused:
+            refused.append(name)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "unlink", refuse_first)
+        report = run()
+    assert (classes(report), report.removed) == ([InputOutputError], 0)
+    assert operations.verify(str(mirror), keys()).problems == []
+    assert run().removed == 4
+    assert "large" not in left_in(mirror, tmp_path / "out")
 
 
 # -- vaults of others -----------------------------------------------------------------------
