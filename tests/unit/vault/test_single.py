@@ -114,7 +114,7 @@ def test_a_password_is_hashed_once_to_open_and_check(
         count.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr("encvault.keyslots.kdf.derive_from_password", counted)
+    monkeypatch.setattr("encvault.keyslots.passwords.kdf.derive_from_password", counted)
     single.open_file(f"{quote}.sealed", None, [PasswordIdentity(password)])
     assert len(count) == 1
     assert names(quote.parent) == ["quote.xlsx"]

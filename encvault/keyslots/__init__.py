@@ -1,0 +1,61 @@
+"""Keyslots: wrap a 32-byte secret for a password or a public key, and unwrap it again.
+
+The same slots serve vaults (they wrap the vault secret) and single files (they wrap the file's
+key). Encodings are those of docs/format.md sections 5 and 8.
+"""
+
+from encvault.keyslots.identities import IdentityFile
+from encvault.keyslots.passwords import PasswordIdentity, PasswordRecipient, encode_password
+from encvault.keyslots.publickeys import (
+    MAX_IDENTITY_FILE_SIZE,
+    MAX_RECIPIENT_FILE_SIZE,
+    KeyIdentity,
+    PublicKeyRecipient,
+    decode_recipient,
+    decode_recipient_file,
+    encode_recipient,
+)
+from encvault.keyslots.slots import (
+    MAX_LABEL_LENGTH,
+    MAX_PASSWORD_SLOTS,
+    SECRET_SIZE,
+    Identity,
+    Recipient,
+    Slot,
+    SlotInfo,
+    check_slots,
+    describe,
+    fingerprint,
+    group,
+    is_time,
+    now_text,
+    unwrap_any,
+)
+
+__all__ = [
+    "MAX_IDENTITY_FILE_SIZE",
+    "MAX_LABEL_LENGTH",
+    "MAX_PASSWORD_SLOTS",
+    "MAX_RECIPIENT_FILE_SIZE",
+    "SECRET_SIZE",
+    "Identity",
+    "IdentityFile",
+    "KeyIdentity",
+    "PasswordIdentity",
+    "PasswordRecipient",
+    "PublicKeyRecipient",
+    "Recipient",
+    "Slot",
+    "SlotInfo",
+    "check_slots",
+    "decode_recipient",
+    "decode_recipient_file",
+    "describe",
+    "encode_password",
+    "encode_recipient",
+    "fingerprint",
+    "group",
+    "is_time",
+    "now_text",
+    "unwrap_any",
+]

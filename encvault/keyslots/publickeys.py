@@ -1,0 +1,124 @@
+"""Keyslots for the owner of a key pair (HPKE, RFC 9180), and public keys as text.
+
+docs/format.md sections 5 and 8.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING
+
+from encvault.crypto import NotAuthentic, hpke
+from encvault.envelope import decode_base64, encode_base64
+from encvault.errors import MalformedRecipient
+from encvault.i18n import _
+from encvault.keyslots.slots import binding, fingerprint, new_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from encvault.keyslots.slots import Slot
+    from encvault.secret import Secret
+
+MAX_RECIPIENT_FILE_SIZE = 1 << 20
+MAX_IDENTITY_FILE_SIZE = 16_384
+_RECIPIENT_PREFIX = "encvault1-"
+
+
+class PublicKeyRecipient:
+    """Wraps for the owner of an HPKE key pair.
+
+    Args:
+        public: 1,216 bytes (`encvault.crypto.hpke`).
+        label: for people, shown by ``slot list``.
+    """
+
+    def __init__(self, public: bytes, *, label: str = "") -> None:
+        self.public = public
+        self._label = label
+
+    def wrap(self, secret: Secret) -> Slot:
+        """See `Recipient`."""
+        slot = new_slot("recipient", self._label)
+        slot["recipient"] = fingerprint(self.public)
+        sealed = hpke.seal(self.public, secret.reveal(), binding(slot))
+        return slot | {"wrapped": encode_base64(sealed)}
+
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:  # noqa: ARG002 - protocol
+        """See `Recipient`."""
+        own = fingerprint(self.public)
+        return any(slot["kind"] == "recipient" and slot["recipient"] == own for slot in slots)
+
+
+class KeyIdentity:
+    """Opens the recipient slots of one HPKE key pair.
+
+    Args:
+        seed: the 32-byte private key.
+    """
+
+    def __init__(self, seed: Secret) -> None:
+        self._seed = seed
+        self._fingerprint = fingerprint(hpke.public_key(seed.reveal()))
+
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:  # noqa: ARG002 - protocol
+        """See `Identity`."""
+        for slot in slots:
+            if slot["kind"] == "recipient" and slot["recipient"] == self._fingerprint:
+                try:
+                    wrapped = decode_base64(slot["wrapped"])
+                    return hpke.open(self._seed.reveal(), wrapped, binding(slot))
+                except NotAuthentic:
+                    continue
+        return None
+
+
+def encode_recipient(public: bytes) -> str:
+    """A public key as one line, with a check that catches a cut or mistyped copy."""
+    check = hashlib.sha256(b"encvault/recipient@v1\0" + public).digest()[:4]
+    text = base64.urlsafe_b64encode(b"\x01" + public + check).decode().rstrip("=")
+    return _RECIPIENT_PREFIX + text
+
+
+def decode_recipient(text: str, source: str) -> bytes:
+    """The public key of one recipient line.
+
+    Args:
+        text: the line.
+        source: for messages.
+
+    Raises:
+        MalformedRecipient: not a recipient, cut, mistyped, or of another version.
+    """
+    if not text.startswith(_RECIPIENT_PREFIX):
+        raise MalformedRecipient(source=source, reason=_("does not begin with encvault1-"))
+    encoded = text.removeprefix(_RECIPIENT_PREFIX)
+    try:
+        data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise MalformedRecipient(source=source, reason=_("not base64")) from None
+    public = data[1:-4]
+    if data[:1] != b"\x01" or encode_recipient(public) != text:
+        raise MalformedRecipient(source=source, reason=_("cut off or mistyped"))
+    try:
+        hpke.check_public_key(public)
+    except ValueError as error:
+        raise MalformedRecipient(source=source, reason=_(str(error))) from None
+    return public
+
+
+def decode_recipient_file(data: bytes, source: str) -> list[bytes]:
+    """The public keys of a recipient file: a line each, ``#`` comments skipped.
+
+    Raises:
+        MalformedRecipient: a line that is none, or no line at all.
+    """
+    if data.startswith(b"{") and len(data) <= MAX_IDENTITY_FILE_SIZE:
+        raise MalformedRecipient(source=source, reason=_("this is an identity, which stays secret"))
+    lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
+    keys = [decode_recipient(line, source) for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise MalformedRecipient(source=source, reason=_("no recipient in it"))
+    return keys

@@ -1,0 +1,185 @@
+"""Keyslots as they stand in a record or header, and who wraps and unwraps them.
+
+docs/format.md section 5. Two one-method protocols carry every kind of key, as in age: a
+`Recipient` wraps, an `Identity` unwraps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+from encvault.crypto import hpke, kdf, stream
+from encvault.crypto.kdf import KdfProfile
+from encvault.envelope import MAX_SLOTS, decode_base64, encode_base32, encode_json
+from encvault.errors import NoMatchingKeyslot, WorkFactorTooLarge
+from encvault.i18n import N_
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from encvault.secret import Secret
+
+SECRET_SIZE = 32
+MAX_PASSWORD_SLOTS = 8
+MAX_LABEL_LENGTH = 200
+
+_SLOT_BINDING = b"encvault/keyslot@v1\0"
+_SLOT_ID = re.compile(r"[a-z2-7]{12}[acegikmoqsuwy246]")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_FINGERPRINT = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){7}")
+_WRAPPED_SIZE = {
+    "password": stream.body_size(SECRET_SIZE),
+    "recipient": SECRET_SIZE + hpke.OVERHEAD,
+}
+
+Slot = dict[str, Any]  # canonical JSON object; `check_slots` says what it holds
+
+
+class SlotInfo(TypedDict):
+    """What may be shown of a slot."""
+
+    id: str
+    kind: str
+    label: str
+    created_at: str
+
+
+class Recipient(Protocol):
+    """Something that a secret can be wrapped for."""
+
+    def wrap(self, secret: Secret) -> Slot:
+        """A new keyslot that holds `secret` (32 bytes)."""
+
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:
+        """Whether one of the slots is for this recipient.
+
+        Args:
+            slots: slots that passed `check_slots`.
+            path: for messages.
+        """
+
+
+class Identity(Protocol):
+    """Something that may open a keyslot."""
+
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
+        """The secret from the first slot that opens, or None.
+
+        Args:
+            slots: slots that passed `check_slots`.
+            path: for messages.
+        """
+
+
+def now_text() -> str:
+    """The current time as docs/format.md writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_time(text: object) -> bool:
+    """Whether `text` is a time as docs/format.md writes it."""
+    return isinstance(text, str) and _TIME.fullmatch(text) is not None
+
+
+def fingerprint(public: bytes) -> str:
+    """A public key's fingerprint, 32 characters in groups of four, to compare by eye or phone."""
+    return group(hashlib.sha256(b"encvault/fingerprint@v1\0" + public).digest()[:20])
+
+
+def group(digest: bytes) -> str:
+    """Bytes in base32 in groups of four characters."""
+    text = encode_base32(digest)
+    return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def new_slot(kind: str, label: str) -> Slot:
+    """The members that every kind has, but ``wrapped``."""
+    return {
+        "id": encode_base32(os.urandom(8)),
+        "kind": kind,
+        "label": label[:MAX_LABEL_LENGTH],
+        "created_at": now_text(),
+    }
+
+
+def binding(slot: Slot) -> bytes:
+    """What the wrapped secret is bound to: all of the slot but ``wrapped``."""
+    return _SLOT_BINDING + encode_json({k: v for k, v in slot.items() if k != "wrapped"})
+
+
+def check_slots(slots: Any, path: str) -> tuple[Slot, ...]:
+    """Return `slots` if they keep every rule of docs/format.md section 5.
+
+    Raises:
+        ValueError: a member is wrong, missing or unknown.
+        WorkFactorTooLarge: a password slot asks for more work than the caps allow.
+    """
+    if not isinstance(slots, (list, tuple)) or not 1 <= len(slots) <= MAX_SLOTS:
+        raise ValueError(N_("1 to 64 slots"))
+    for slot in slots:
+        _check_slot(slot, path)
+    if sum(slot["kind"] == "password" for slot in slots) > MAX_PASSWORD_SLOTS:
+        raise ValueError(N_("more than 8 password slots"))
+    if len({slot["id"] for slot in slots}) != len(slots):
+        raise ValueError(N_("two slots with one id"))
+    return tuple(slots)
+
+
+def _check_slot(slot: Any, path: str) -> None:
+    kind = slot.get("kind") if isinstance(slot, dict) else None
+    if kind not in ("password", "recipient"):
+        raise ValueError(N_("slot kind"))
+    special = "kdf" if kind == "password" else "recipient"
+    if slot.keys() != {"id", "kind", "label", "created_at", "wrapped", special}:
+        raise ValueError(N_("slot members"))
+    if not isinstance(slot["id"], str) or not _SLOT_ID.fullmatch(slot["id"]):
+        raise ValueError(N_("slot id"))
+    if not isinstance(slot["label"], str) or len(slot["label"]) > MAX_LABEL_LENGTH:
+        raise ValueError(N_("slot label"))
+    if not is_time(slot["created_at"]):
+        raise ValueError(N_("slot time"))
+    if len(decode_base64(slot["wrapped"])) != _WRAPPED_SIZE[kind]:
+        raise ValueError(N_("slot wrapped"))
+    if kind == "password":
+        _check_kdf(slot["kdf"], path)
+    elif not isinstance(slot["recipient"], str) or not _FINGERPRINT.fullmatch(slot["recipient"]):
+        raise ValueError(N_("slot recipient"))
+
+
+def _check_kdf(value: Any, path: str) -> None:
+    members = {"lanes", "memory_kib", "name", "passes", "salt"}
+    if not isinstance(value, dict) or value.keys() != members or value["name"] != "argon2id":
+        raise ValueError(N_("slot kdf"))
+    if len(decode_base64(value["salt"])) != kdf.SALT_SIZE:
+        raise ValueError(N_("slot salt"))
+    numbers = [value[name] for name in ("memory_kib", "passes", "lanes")]
+    if any(type(number) is not int or number < 1 for number in numbers):
+        raise ValueError(N_("slot work factors"))
+    if not KdfProfile(*numbers).within_caps:
+        raise WorkFactorTooLarge(path=path, memory_kib=numbers[0], passes=numbers[1])
+
+
+def describe(slots: Iterable[Slot]) -> list[SlotInfo]:
+    """What may be shown of the slots."""
+    return [
+        SlotInfo(
+            id=slot["id"], kind=slot["kind"], label=slot["label"], created_at=slot["created_at"]
+        )
+        for slot in slots
+    ]
+
+
+def unwrap_any(slots: Sequence[Slot], identities: Iterable[Identity], path: str) -> Secret:
+    """The secret, from the first identity that opens a slot.
+
+    Raises:
+        NoMatchingKeyslot: none does; the same for a wrong password and a wrong key.
+    """
+    for identity in identities:
+        if (secret := identity.unwrap(slots, path)) is not None:
+            return secret
+    raise NoMatchingKeyslot(path=path)
