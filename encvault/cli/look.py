@@ -11,13 +11,10 @@ import click
 from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import jobs_option, json_option, quiet_option, secret_options
-from encvault.errors import PlaintextPresent, UnreadablePresent
 from encvault.i18n import N_, _
-from encvault.vault.vault import canonical, find_vault
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
-    from encvault.errors import EncvaultError
     from encvault.vault.inspect import Listed, VaultStatus
 
 _LISTED_PATHS = 10
@@ -41,14 +38,8 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
         ui.show_json(dataclasses.asdict(status))
     elif not quiet:
         _show_status(status)
-    error: EncvaultError
-    if left := sum(map(len, (status.plain, status.unknown, status.leftovers))):
-        # what is counted lies in all of the vault, whatever place in it was given
-        top = find_vault(path) or path
-        error = PlaintextPresent(count=left, path=path if canonical(path) == top else top)
-    elif status.unreadable:
-        error = UnreadablePresent(count=len(status.unreadable))
-    else:
+    error = operations.status_outcome(path, status)
+    if error is None:
         return 0
     return error.exit_code if as_json or quiet else ui.fail(error)
 

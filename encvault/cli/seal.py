@@ -25,7 +25,6 @@ from encvault.fs.durable import storage_error
 from encvault.i18n import N_, _
 from encvault.vault.report import Report
 from encvault.vault.single import STREAM_NAME
-from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -137,7 +136,6 @@ def seal_command(
         dry_run=dry_run,
         state_dir=state_dir(),
     )
-    _refuse_idle_options(request)
     if "-" in paths:
         return _seal_stream(request, prompter, as_json=as_json)
     with ui.Screen(_("sealing"), quiet=quiet or dry_run) as screen:
@@ -145,45 +143,6 @@ def seal_command(
     if dry_run:
         return _show_plan(screen, report, as_json=as_json)
     return ui.finish(report, _summary(report), as_json=as_json, quiet=quiet)
-
-
-def _refuse_idle_options(request: operations.SealRequest) -> None:
-    """Refuse an option that cannot do what its user wants from it."""
-    given = [option for option, value in _options(request) if value]
-    if request.paths == ("-",):
-        idle = [option for option in given if option != "--force" or request.output is None]
-        reason = _("{option} has no effect on a stream; leave it out")
-    elif request.archive is not None:
-        idle = [option for option in given if option in ("--hide-names", "--keep", "--jobs")]
-        reason = _("{option} has no effect on an archive; leave it out")
-    elif not any(_is_of_a_folder(request, path) for path in request.paths):
-        idle = [option for option in given if option in ("--hide-names", "--exclude")]
-        reason = _("{option} has no effect on a single file; leave it out")
-    else:
-        return
-    if idle:
-        raise InvalidRequest(reason=reason.format(option=idle[0]))
-
-
-def _options(request: operations.SealRequest) -> list[tuple[str, object]]:
-    return [
-        ("--hide-names", request.hide_names),
-        ("--keep", request.keep),
-        ("--delete", request.delete),
-        ("--exclude", request.exclude),
-        ("--force", request.force),
-        ("--dry-run", request.dry_run),
-        ("--jobs", request.jobs),
-    ]
-
-
-def _is_of_a_folder(request: operations.SealRequest, path: str) -> bool:
-    """Whether a path is a folder, or a file that may be sealed as part of the vault around it."""
-    elsewhere = request.to is not None or request.output is not None
-    if not os.path.lexists(path):
-        return True  # which is what the user must be told first
-    folder = os.path.dirname(os.path.abspath(path))
-    return os.path.isdir(path) or (not elsewhere and find_vault(folder) is not None)
 
 
 def _seal_stream(

@@ -6,10 +6,11 @@ prints nor reads the environment.
 """
 
 from encvault.operations.identities import check_identity_is_new, new_identity
-from encvault.operations.looking import Info, info, list_files, status, verify
+from encvault.operations.looking import Info, info, list_files, status, status_outcome, verify
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
-from encvault.operations.sealing import SealRequest, init_vault, seal, seal_from_stream
+from encvault.operations.request import SealRequest
+from encvault.operations.sealing import init_vault, seal, seal_from_stream
 
 __all__ = [
     "Answers",
@@ -28,5 +29,6 @@ __all__ = [
     "seal",
     "seal_from_stream",
     "status",
+    "status_outcome",
     "verify",
 ]

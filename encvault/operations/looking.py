@@ -10,7 +10,9 @@ from encvault.crypto import selftest
 from encvault.envelope import InlineKeyInfo
 from encvault.errors import (
     EncvaultError,
+    PlaintextPresent,
     SourceMissing,
+    UnreadablePresent,
 )
 from encvault.i18n import N_
 from encvault.keyslots import describe
@@ -28,7 +30,7 @@ from encvault.vault.layout import sealed_path
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader
 from encvault.vault.single import SlotKeyring, inline_slots
-from encvault.vault.vault import Vault, find_vault
+from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
     from encvault.operations.prompter import Prompter
@@ -50,6 +52,21 @@ def status(path: str) -> VaultStatus:
         if not (vault.hidden or os.path.lexists(path) or vault.tree.exists(sealed)):
             raise SourceMissing(path=path)
         return inspect_status(vault)
+
+
+def status_outcome(path: str, status: VaultStatus) -> EncvaultError | None:
+    """The one error that a look at a vault ends with, or None.
+
+    Args:
+        path: as it was given; what is counted lies in all of the vault, whatever place it names.
+        status: what `status` found there.
+    """
+    if left := sum(map(len, (status.plain, status.unknown, status.leftovers))):
+        top = find_vault(path) or path
+        return PlaintextPresent(count=left, path=path if canonical(path) == top else top)
+    if status.unreadable:
+        return UnreadablePresent(count=len(status.unreadable))
+    return None
 
 
 def verify(

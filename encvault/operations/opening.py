@@ -22,8 +22,8 @@ from encvault.operations.places import (
     storage,
     unlocked,
 )
-from encvault.vault.archive import extract_archive
 from encvault.vault.catalog import read_catalog
+from encvault.vault.extract import extract_archive
 from encvault.vault.layout import SUFFIX, object_path, opened_place, sealed_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import OpenOptions, open_tree

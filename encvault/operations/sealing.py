@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
@@ -25,11 +25,11 @@ from encvault.fs.tree import Tree
 from encvault.i18n import _, ngettext
 from encvault.operations.places import each, is_same_file, ledger_of, storage, within
 from encvault.operations.prompter import Prompter, confirm
+from encvault.operations.request import SealRequest, check_request
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
-from encvault.vault.plan import SealOptions
 from encvault.vault.report import Observer, Report
 from encvault.vault.seal import plan_seal, seal_tree
 from encvault.vault.single import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from encvault.vault.ledger import Ledger
     from encvault.vault.manifest import VaultLayout, VaultRecord
+    from encvault.vault.plan import SealOptions
 
 
 DEFAULT_SUITE = Suite.AES_256_GCM
@@ -85,48 +86,6 @@ def init_vault(
             return vault.record
 
 
-@dataclass(frozen=True, slots=True)
-class SealRequest:
-    """What to seal and how; the fields are the options of ``encvault seal``.
-
-    Attributes:
-        paths: files and folders.
-        to: folder for a sealed mirror; the sources stay untouched.
-        archive: file for one sealed archive; the sources stay untouched.
-        output: file for one sealed file.
-        suite: cipher suite of new vaults and files; None for the default.
-        hide_names: layout of a new vault.
-        keep, force, delete, exclude, jobs: see `SealOptions`.
-        dry_run: tell the plan and do nothing.
-        state_dir: local state folder, or None to remember nothing.
-    """
-
-    paths: tuple[str, ...]
-    to: str | None = None
-    archive: str | None = None
-    output: str | None = None
-    suite: Suite | None = None
-    hide_names: bool = False
-    keep: bool = False
-    force: bool = False
-    delete: bool = False
-    exclude: tuple[str, ...] = ()
-    jobs: int = 0
-    dry_run: bool = False
-    state_dir: str | None = None
-
-    def options(self, *only: str) -> SealOptions:
-        """The options of a run over a tree."""
-        return SealOptions(
-            keep=self.keep,
-            force=self.force,
-            delete=self.delete,
-            exclude=self.exclude,
-            only=only,
-            jobs=self.jobs,
-        )
-
-
 def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = None) -> Report:
     """Seal files and folders.
 
@@ -141,7 +100,7 @@ def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = N
     for path in request.paths:
         if not (os.path.lexists(path) or path in finished):
             raise SourceMissing(path=path)
-    _check_seal_request(request)
+    check_request(request)
     if request.archive is not None:
         return _seal_archive(request, request.archive, prompter, watcher)
     paths = [path for path in request.paths if path not in finished]
@@ -156,24 +115,12 @@ def _is_finished(request: SealRequest, path: str) -> bool:
     return finish_file(path)
 
 
-def _check_seal_request(request: SealRequest) -> None:
-    places = [request.to, request.archive, request.output]
-    if sum(place is not None for place in places) > 1:
-        raise InvalidRequest(reason=_("--to, --archive and --output exclude each other"))
-    folders = [path for path in request.paths if os.path.isdir(path)]
-    if request.output is not None and (len(request.paths) > 1 or folders):
-        raise InvalidRequest(reason=_("--output takes one file; for a folder use --archive"))
-    if request.to is not None and folders and len(request.paths) > 1:
-        raise InvalidRequest(reason=_("--to mirrors one folder; run it once for each"))
-    if request.delete and (request.to is None or not folders):
-        raise InvalidRequest(reason=_("--delete belongs to --to"))
-    if request.archive is not None and len(folders) != len(request.paths):
-        raise InvalidRequest(reason=_("--archive takes folders; seal a file with --output"))
-
-
 def _seal_archive(
     request: SealRequest, output: str, prompter: Prompter, watcher: Observer
 ) -> Report:
+    for path in request.paths:
+        _refuse_vault_folder(path)
+        _refuse_sealed(path)
     if request.dry_run:
         watcher.action("seal", output)
         return Report()
@@ -195,10 +142,22 @@ def _seal_archive(
         )
 
 
-def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _refuse_sealed(path: str) -> None:
+    """Sealed files copied without their vault's folder are files that nobody could open again."""
+    if find_vault(path) == os.path.realpath(path):
+        with Vault.load(path) as vault:
+            if inspect_status(vault).sealed:
+                raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
+
+
+def _refuse_vault_folder(path: str) -> None:
     outer = find_vault(path)
     if outer is not None and within(outer, path).split("/")[0] == VAULT_FOLDER:
         raise InvalidRequest(reason=_("{path} belongs to the vault itself").format(path=path))
+
+
+def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    _refuse_vault_folder(path)
     # a link to a folder is followed: who names his documents means them, not the way to them
     if os.path.isdir(path):
         return _seal_folder(request, path, prompter, watcher)
@@ -329,10 +288,7 @@ def _seal_mirror(
     request: SealRequest, path: str, to: str, prompter: Prompter, watcher: Observer
 ) -> Report:
     source_real, target_real = os.path.realpath(path), os.path.realpath(to)
-    if find_vault(path) == source_real:
-        with Vault.load(path) as sealed:
-            if inspect_status(sealed).sealed:
-                raise InvalidRequest(reason=_("{path} is sealed already").format(path=path))
+    _refuse_sealed(path)
     for one, other in ((source_real, target_real), (target_real, source_real)):
         if os.path.join(one, "").startswith(os.path.join(other, "")):
             raise InvalidRequest(reason=_("a mirror cannot lie inside its source, or around it"))
@@ -432,6 +388,7 @@ def seal_from_stream(
         Bytes of content.
     """
     selftest.run()
+    check_request(request)
     suite = request.suite or DEFAULT_SUITE
     if request.output is None:
         recipients = prompter.recipients(STREAM_NAME)

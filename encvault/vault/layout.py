@@ -11,7 +11,7 @@ from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, check_path, encode_ba
 from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.tree import join, split
-from encvault.vault.manifest import OBJECTS_FOLDER
+from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
@@ -127,6 +127,11 @@ def object_exists(tree: Tree, file_id: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_vault_folder(name: str) -> bool:
+    """Whether a folder with this name in it is a vault, as it is on drives that ignore case."""
+    return name.lower() == FOLDER
 
 
 def is_object(name: str) -> bool:

@@ -33,7 +33,7 @@ from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.keyslots import KeyIdentity
 from encvault.secret import Secret
-from encvault.vault import archive
+from encvault.vault import archive, extract as extraction
 from encvault.vault.plan import SealOptions
 from encvault.vault.report import Event, Observer, Report
 
@@ -448,7 +448,7 @@ def extract(target: Path, data: bytes, **options: Any) -> Report:
     target.mkdir(exist_ok=True)
     pieces = (memoryview(data)[at : at + 1000] for at in range(0, len(data), 1000))
     with Tree(str(target)) as pinned:
-        return archive.extract_archive(pieces, pinned, "a.tar.sealed", **options)
+        return extraction.extract_archive(pieces, pinned, "a.tar.sealed", **options)
 
 
 @pytest.fixture
@@ -750,7 +750,9 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
 
 def test_a_left_folder_of_a_killed_run_is_taken_away(arena: Path) -> None:
     with Tree(str(arena / "out")) as pinned:
-        name = archive.durable.temporary_name(archive.durable.own_temporary(pinned, "a.tar.sealed"))
+        name = extraction.durable.temporary_name(
+            extraction.durable.own_temporary(pinned, "a.tar.sealed")
+        )
     (arena / "out" / name / "half").mkdir(parents=True)
     extract(arena / "out", tar(member("a", content=b"x")))
     assert [path.name for path in (arena / "out").iterdir()] == ["a"]

@@ -1,0 +1,117 @@
+"""What can be asked of `seal`, and what of it makes no sense."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.errors import InvalidRequest
+from encvault.i18n import _
+from encvault.vault.plan import SealOptions
+from encvault.vault.vault import find_vault
+
+if TYPE_CHECKING:
+    from encvault.crypto.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """What to seal and how; the fields are the options of ``encvault seal``.
+
+    Attributes:
+        paths: files and folders.
+        to: folder for a sealed mirror; the sources stay untouched.
+        archive: file for one sealed archive; the sources stay untouched.
+        output: file for one sealed file.
+        suite: cipher suite of new vaults and files; None for the default.
+        hide_names: layout of a new vault.
+        keep, force, delete, exclude, jobs: see `SealOptions`.
+        dry_run: tell the plan and do nothing.
+        state_dir: local state folder, or None to remember nothing.
+    """
+
+    paths: tuple[str, ...]
+    to: str | None = None
+    archive: str | None = None
+    output: str | None = None
+    suite: Suite | None = None
+    hide_names: bool = False
+    keep: bool = False
+    force: bool = False
+    delete: bool = False
+    exclude: tuple[str, ...] = ()
+    jobs: int = 0
+    dry_run: bool = False
+    state_dir: str | None = None
+
+    def options(self, *only: str) -> SealOptions:
+        """The options of a run over a tree."""
+        return SealOptions(
+            keep=self.keep,
+            force=self.force,
+            delete=self.delete,
+            exclude=self.exclude,
+            only=only,
+            jobs=self.jobs,
+        )
+
+
+def check_request(request: SealRequest) -> None:
+    """Refuse what makes no sense before anything is touched.
+
+    Raises:
+        InvalidRequest: options that exclude each other, or that cannot have their effect.
+    """
+    _refuse_idle_options(request)
+    places = [request.to, request.archive, request.output]
+    if sum(place is not None for place in places) > 1:
+        raise InvalidRequest(reason=_("--to, --archive and --output exclude each other"))
+    folders = [path for path in request.paths if os.path.isdir(path)]
+    if request.output is not None and (len(request.paths) > 1 or folders):
+        raise InvalidRequest(reason=_("--output takes one file; for a folder use --archive"))
+    if request.to is not None and folders and len(request.paths) > 1:
+        raise InvalidRequest(reason=_("--to mirrors one folder; run it once for each"))
+    if request.delete and (request.to is None or not folders):
+        raise InvalidRequest(reason=_("--delete belongs to --to"))
+    if request.archive is not None and len(folders) != len(request.paths):
+        raise InvalidRequest(reason=_("--archive takes folders; seal a file with --output"))
+
+
+def _refuse_idle_options(request: SealRequest) -> None:
+    """Refuse an option that cannot do what its user wants from it."""
+    given = [option for option, value in _options(request) if value]
+    if request.paths == ("-",):
+        idle = [option for option in given if option != "--force" or request.output is None]
+        reason = _("{option} has no effect on a stream; leave it out")
+    elif request.archive is not None:
+        idle = [option for option in given if option in ("--hide-names", "--keep", "--jobs")]
+        reason = _("{option} has no effect on an archive; leave it out")
+    elif not any(_is_of_a_folder(request, path) for path in request.paths):
+        idle = [option for option in given if option in ("--hide-names", "--exclude")]
+        reason = _("{option} has no effect on a single file; leave it out")
+    else:
+        return
+    if idle:
+        raise InvalidRequest(reason=reason.format(option=idle[0]))
+
+
+def _options(request: SealRequest) -> list[tuple[str, object]]:
+    return [
+        ("--hide-names", request.hide_names),
+        ("--keep", request.keep),
+        ("--delete", request.delete),
+        ("--exclude", request.exclude),
+        ("--force", request.force),
+        ("--dry-run", request.dry_run),
+        ("--jobs", request.jobs),
+    ]
+
+
+def _is_of_a_folder(request: SealRequest, path: str) -> bool:
+    """Whether a path is a folder, or a file that may be sealed as part of the vault around it."""
+    elsewhere = request.to is not None or request.output is not None
+    if not os.path.lexists(path):
+        return True  # which is what the user must be told first
+    folder = os.path.dirname(os.path.abspath(path))
+    return os.path.isdir(path) or (not elsewhere and find_vault(folder) is not None)
