@@ -33,6 +33,8 @@ from encvault.fs import calls
 from encvault.i18n import system_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from encvault.fs.tree import Tree
     from encvault.secret import Buffer
 
@@ -161,12 +163,24 @@ def clean(tree: Tree, folder: str) -> None:
         discard(fd, name)
 
 
-def discard_leftover(tree: Tree, folder: str, name: str) -> None:
-    """Remove a temporary file or folder that a killed run left, unless its folder is in use.
+def discard_leftovers(tree: Tree, places: Iterable[tuple[str, str]]) -> Iterator[EncvaultError]:
+    """Remove what killed runs left, files and folders, unless the folder it is in is in use.
 
-    Raises:
-        OSError: it cannot be removed.
+    Args:
+        tree: where.
+        places: folder and name of each.
+
+    Yields:
+        Why one could not be removed; the others are.
     """
+    for folder, name in places:
+        try:
+            _discard_leftover(tree, folder, name)
+        except OSError as error:
+            yield storage_error(error, os.path.join(tree.show(folder), name))
+
+
+def _discard_leftover(tree: Tree, folder: str, name: str) -> None:
     own = calls.open_folder(".", tree.folder(folder))
     try:
         _lock(own, shared=False)

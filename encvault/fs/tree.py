@@ -320,6 +320,15 @@ class Tree:
             return False
         return True
 
+    def has_no_folder(self, path: str) -> bool:
+        """Whether there is surely no folder at `path`; not if it cannot be looked at."""
+        try:
+            return not stat.S_ISDIR(self.status(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
     def walk(
         self, start: str = "", *, enter: Callable[[str], bool] | None = None
     ) -> Iterator[Folder]:

@@ -40,7 +40,7 @@ class PasswordRecipient:
 
     Args:
         password: the password's bytes (`encode_password`).
-        label: for people, shown by ``slot list``.
+        label: for people, shown by ``info``.
         profile: work factors of Argon2id.
     """
 

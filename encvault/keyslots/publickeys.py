@@ -32,7 +32,7 @@ class PublicKeyRecipient:
 
     Args:
         public: 1,216 bytes (`encvault.crypto.hpke`).
-        label: for people, shown by ``slot list``.
+        label: for people, shown by ``info``.
     """
 
     def __init__(self, public: bytes, *, label: str = "") -> None:

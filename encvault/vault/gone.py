@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from encvault.fs.tree import join, split
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
-    object_exists,
+    existing_objects,
     object_folder,
     peek,
     plain_name,
@@ -123,7 +122,7 @@ class Gone:
             paths = [folder.path for folder in top.walk(enter=lambda path: path != FOLDER)]
         needed: set[str] = set()  # folders of what stays
         for path in sorted(paths, reverse=True):
-            if path in visited or not self._is_gone(path):
+            if path in visited or not self._source.has_no_folder(path):
                 continue
             if self._is_excluded(path):
                 needed.add(split(path)[0])
@@ -149,7 +148,7 @@ class Gone:
         if not folder.stays and self._ledger is not None:
             own = self._ledger.folder(path)
             ids = own.objects if own is not None else ()
-            folder.objects += [places for one in ids if (places := self._existing((one,)))]
+            folder.objects += self._places((one,) for one in ids)
         return folder
 
     def _sealed_files(
@@ -177,20 +176,12 @@ class Gone:
         return found
 
     def _objects_of(self, row: Known) -> list[list[Place]]:
-        return [places for ids in row.all if (places := self._existing(ids))]
+        return self._places(row.all)
 
-    def _existing(self, ids: tuple[str, ...]) -> list[Place]:
-        tree = self._vault.tree
-        return [(object_folder(one), one) for one in ids if object_exists(tree, one)]
+    def _places(self, objects: Iterable[tuple[str, ...]]) -> list[list[Place]]:
+        """Where those of the objects are that the vault has, each with its further parts."""
+        found = [existing_objects(self._vault.tree, ids) for ids in objects]
+        return [[(object_folder(one), one) for one in ids] for ids in found if ids]
 
     def _is_excluded(self, path: str) -> bool:
         return self._options.excludes_within(path)
-
-    def _is_gone(self, path: str) -> bool:
-        """Whether the source has no such folder, a file of that name being none."""
-        try:
-            return not stat.S_ISDIR(self._source.status(path).st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:  # it cannot be looked at: nothing is known to be gone
-            return False

@@ -129,6 +129,11 @@ def object_exists(tree: Tree, file_id: str) -> bool:
     return True
 
 
+def existing_objects(tree: Tree, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the objects that the vault has."""
+    return tuple(file_id for file_id in ids if object_exists(tree, file_id))
+
+
 def is_vault_folder(name: str) -> bool:
     """Whether a folder with this name in it is a vault, as it is on drives that ignore case."""
     return name.lower() == FOLDER

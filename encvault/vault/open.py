@@ -54,6 +54,7 @@ from encvault.vault.opening import (
 )
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
+from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +65,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenOptions:
+class OpenOptions(Selection):
     """How to open a vault.
 
     Attributes:
         keep: leave the sealed files (in place only; elsewhere they always stay).
         force: replace files that differ.
-        only: plain paths within the vault to restrict the run to; empty for all of it.
         base: folder within the vault whose content the target shall hold; "" for the top.
         jobs: worker processes, 0 for one per processor.
     """
 
     keep: bool = False
     force: bool = False
-    only: tuple[str, ...] = ()
     base: str = ""
     jobs: int = 0
 
@@ -86,16 +85,6 @@ class OpenOptions:
         if not self.base:
             return path
         return "" if path == self.base else path.removeprefix(self.base + "/")
-
-    def covers(self, path: str) -> bool:
-        """Whether the run is concerned with this plain path."""
-        return not self.only or any(
-            chosen in ("", path) or path.startswith(chosen + "/") for chosen in self.only
-        )
-
-    def leads_to(self, path: str) -> bool:
-        """Whether the run must enter this folder."""
-        return self.covers(path) or any(chosen.startswith(path + "/") for chosen in self.only)
 
 
 def open_tree(
@@ -415,12 +404,9 @@ class _OpenRun:
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        for folder, name in self.leftovers:
-            try:
-                durable.discard_leftover(self.tree, folder, name)
-                self._touched.add(folder)
-            except OSError as error:
-                self._problem(storage_error(error, self.tree.show(join(folder, name))))
+        for error in durable.discard_leftovers(self.tree, self.leftovers):
+            self._problem(error)
+        self._touched |= {folder for folder, _name in self.leftovers}
         if not self.in_place and self._alone:
             self._clean(self._target_dirs)
         elif self.drops_sealed and self.catalog is not None:

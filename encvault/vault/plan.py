@@ -28,8 +28,8 @@ from encvault.vault.gone import Gone
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
+    existing_objects,
     header_at,
-    object_exists,
     object_folder,
     peek,
     sealed_name,
@@ -37,6 +37,7 @@ from encvault.vault.layout import (
 from encvault.vault.ledger import FolderRow, Known
 from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.sealing import SealTask
+from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SealOptions:
+class SealOptions(Selection):
     """How to seal a tree.
 
     Attributes:
@@ -57,7 +58,6 @@ class SealOptions:
         force: let the plain file win where a different sealed copy exists.
         delete: remove sealed files whose source is gone (mirror only).
         exclude: shell patterns; a name or path that matches is left out.
-        only: paths within the source to restrict the run to; empty for all of it.
         adopt: in a mirror, replace what is not known to have come from this source.
         jobs: worker processes, 0 for one per processor.
     """
@@ -66,7 +66,6 @@ class SealOptions:
     force: bool = False
     delete: bool = False
     exclude: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
     adopt: bool = False
     jobs: int = 0
 
@@ -85,16 +84,6 @@ class SealOptions:
                 return True
             path = split(path)[0]
         return False
-
-    def covers(self, path: str) -> bool:
-        """Whether the run is concerned with this file."""
-        return not self.only or any(
-            chosen in ("", path) or path.startswith(chosen + "/") for chosen in self.only
-        )
-
-    def leads_to(self, path: str) -> bool:
-        """Whether the run must enter this folder."""
-        return self.covers(path) or any(chosen.startswith(path + "/") for chosen in self.only)
 
 
 class Planner:
@@ -213,7 +202,7 @@ class Planner:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
         mode = stat.S_IMODE(status.st_mode)
-        known = self._existing(row.objects) if row is not None else ()
+        known = existing_objects(self._vault.tree, row.objects) if row is not None else ()
         if row is not None and row.objects[0] in known:
             self.folder_rows[path] = row
             if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns) and len(known) == 1:
@@ -317,7 +306,8 @@ class Planner:
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
         older: tuple[str, ...] = ()
         if self._vault.hidden:
-            older = self._existing((*known.ids, *known.older)) if known is not None else ()
+            if known is not None:
+                older = existing_objects(self._vault.tree, (*known.ids, *known.older))
             if unchanged and known is not None and older == known.ids:
                 self._count_unchanged(entry)
                 return None
@@ -361,10 +351,6 @@ class Planner:
     def _count_unchanged(self, entry: Entry) -> None:
         self._report.unchanged += 1
         self._observer.progress(1, entry.status.st_size)
-
-    def _existing(self, ids: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the objects that the vault has."""
-        return tuple(file_id for file_id in ids if object_exists(self._vault.tree, file_id))
 
     def _predecessors(
         self, where: str, path: str, name: str, known: Known | None

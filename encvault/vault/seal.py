@@ -364,7 +364,9 @@ class _SealRun:
     def _finish(self) -> None:
         self._forget_released()
         self._forget_lost()
-        self._discard_leftovers()
+        for error in durable.discard_leftovers(self.target, self.planner.leftovers):
+            self.planner.problem(error)
+        self._touched |= {folder for folder, _name in self.planner.leftovers}
         if self.vault.was_interrupted and self.vault.hidden:
             self._clean_objects()
         if self.options.delete and not self.planner.in_place:
@@ -385,21 +387,7 @@ class _SealRun:
             self.ledger.forget(lost)
         visited = {folder.path for folder in self.planner.folders}
         rows = [path for path in self.ledger.folders_with_rows() if path not in visited]
-        self.ledger.forget_folders([path for path in rows if not self._is_there(path)])
-
-    def _is_there(self, path: str) -> bool:
-        try:
-            return self.source.exists(path)
-        except OSError:  # nothing is known
-            return True
-
-    def _discard_leftovers(self) -> None:
-        for folder, name in self.planner.leftovers:
-            try:
-                durable.discard_leftover(self.target, folder, name)
-                self._touched.add(folder)
-            except OSError as error:
-                self.planner.problem(storage_error(error, self.target.show(join(folder, name))))
+        self.ledger.forget_folders(filter(self.source.has_no_folder, rows))
 
     def _clean_objects(self) -> None:
         """Temporary files that a killed run left among the objects."""

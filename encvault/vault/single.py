@@ -419,8 +419,10 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
     By it the next run knows the sealed file for the work of a killed one (`_is_own`).
     """
     linked = False
-    second = durable.temporary_name(new_id()) if force else name
+    second = durable.temporary_name(durable.stable_id(temporary)) if force else name
     try:
+        if force:
+            durable.discard(tree.fd, second)  # a killed run left it
         calls.fsync(tree.fd)  # no second name may outlive a crash without the first
         if calls.link(tree.fd, temporary, second):
             if force:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,20 +144,25 @@ def test_opening_by_force_leaves_what_is_sealed(tmp_path: Path, jobs: int) -> No
 # -- a file on its own ----------------------------------------------------------------------
 
 
-def test_a_new_original_is_no_reason_to_make_an_unfinished_copy_again(tmp_path: Path) -> None:
-    original = tmp_path / "a"
-    original.write_text("OLD")
+def killed_before(call: str, name: str, work: Callable[[], object]) -> None:
+    """Run `work` in a child that dies before the first such call."""
 
-    def stop(name: str, _fd: int, target: str) -> None:
-        if name == "unlink" and target == "a":
+    def stop(called: str, _fd: int, target: str) -> None:
+        if called == call and name in target.split("\0"):
             os._exit(9)
 
     pid = os.fork()
     if pid == 0:
         calls.probe = stop
-        seal(original)
+        work()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+
+
+def test_a_new_original_is_no_reason_to_make_an_unfinished_copy_again(tmp_path: Path) -> None:
+    original = tmp_path / "a"
+    original.write_text("OLD")
+    killed_before("unlink", "a", lambda: seal(original))
     assert sorted(path.name for path in tmp_path.iterdir())[1:] == ["a", "a.sealed"]
     original.unlink()
     original.write_text("NEW")
@@ -164,6 +170,17 @@ def test_a_new_original_is_no_reason_to_make_an_unfinished_copy_again(tmp_path: 
         seal(original)
     assert original.read_text() == "NEW"
     assert content(tmp_path / "a.sealed") == b"OLD"
+    seal(original, force=True)
+    assert content(tmp_path / "a.sealed") == b"NEW"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sealed"]
+
+
+def test_a_killed_run_that_replaces_leaves_nothing_behind_for_ever(tmp_path: Path) -> None:
+    original = tmp_path / "a"
+    original.write_text("NEW")
+    (tmp_path / "a.sealed").write_text("something else")
+    killed_before("replace", "a.sealed", lambda: seal(original, force=True))
+    assert (tmp_path / "a.sealed").read_text() == "something else"
     seal(original, force=True)
     assert content(tmp_path / "a.sealed") == b"NEW"
     assert [path.name for path in tmp_path.iterdir()] == ["a.sealed"]
@@ -295,9 +312,8 @@ def test_a_dry_run_tells_every_removal(
     mirror = tmp_path / "mirror"
     run = mirrored(source, mirror, state, hidden)
     run()
-    remove(source, "dir/f", "dir/sub/f", "dir/sub/keep.log", "file")
-    (source / "dir" / "sub").rmdir()
-    (source / "dir").rmdir()
+    shutil.rmtree(source / "dir")
+    remove(source, "file")
 
     def told(*, dry: bool) -> tuple[list[tuple[str, str]], int]:
         steps = Steps()
@@ -342,9 +358,7 @@ def test_a_folder_that_became_a_file(
     mirror = tmp_path / "mirror"
     run = mirrored(source, mirror, state, hidden)
     run()
-    remove(source, "dir/f", "dir/sub/f", "dir/sub/keep.log")
-    (source / "dir" / "sub").rmdir()
-    (source / "dir").rmdir()
+    shutil.rmtree(source / "dir")
     (source / "dir").write_text("a file now")
     assert run().problems == []
     assert left_in(mirror, tmp_path / "out") == ["dir", "file", "stays"]

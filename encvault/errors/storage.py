@@ -1,0 +1,193 @@
+"""What the storage did, and what was left out."""
+
+from __future__ import annotations
+
+from encvault.errors.base import EncvaultError
+from encvault.i18n import N_
+
+# -- storage --------------------------------------------------------------------------------
+
+
+class StorageError(EncvaultError):
+    """Files and the systems that hold them."""
+
+    exit_code = 74
+    message = N_("the storage failed")
+
+
+class InputOutputError(StorageError):
+    """The operating system reported an error on one file."""
+
+    message = N_("{path}: {reason}")
+    path: str
+    reason: str
+
+
+class SourceMissing(StorageError):
+    """The path does not exist."""
+
+    exit_code = 66
+    message = N_("{path}: no such file or folder")
+    path: str
+
+
+class DestinationExists(StorageError):
+    """Nothing that existed is ever overwritten unasked."""
+
+    exit_code = 73
+    message = N_("{path}: exists already")
+    advice = N_("move it away, or say --force to replace it")
+    path: str
+
+
+class IdentityExists(StorageError):
+    """A new identity would replace a file, perhaps the only key to what was sealed."""
+
+    exit_code = 73
+    message = N_("{path}: exists already, and an identity file is never replaced")
+    advice = N_("choose another file with: encvault key new -o FILE")
+    path: str
+
+
+class OutOfSpace(StorageError):
+    """The disk or the quota is full."""
+
+    exit_code = 73
+    message = N_("{path}: no space left")
+    advice = N_("free some space and run the same command again: it goes on where it stopped")
+    path: str
+
+
+class CannotCreate(StorageError):
+    """A file or folder could not be made."""
+
+    exit_code = 73
+    message = N_("{path}: cannot create: {reason}")
+    path: str
+    reason: str
+
+
+class VaultBusy(StorageError):
+    """Another run works on this vault."""
+
+    exit_code = 75
+    message = N_("{path}: another run is at work here ({holder})")
+    advice = N_("wait for it to end and try again")
+    path: str
+    holder: str
+
+
+class SkippedError(EncvaultError):
+    """One file was left as it was; the others went on."""
+
+    exit_code = 3
+    message = N_("some files were left as they were")
+
+
+class SourceChanged(SkippedError):
+    """The file changed while it was read."""
+
+    message = N_("{path}: changed while it was read, so it was left as it was")
+    advice = N_("close the program that writes it and run the same command again")
+    path: str
+
+
+class ChangedInArchive(SkippedError):
+    """The file changed while it was archived; what was written of it cannot be taken back."""
+
+    message = N_("{path}: changed while it was read; its copy in the archive may be mixed")
+    advice = N_("close the program that writes it and make the archive again")
+    path: str
+
+
+class Unreadable(SkippedError):
+    """The file may not be read."""
+
+    message = N_("{path}: cannot be read: {reason}")
+    path: str
+    reason: str
+
+
+class SpecialFile(SkippedError):
+    """Sockets, devices and FIFOs cannot be sealed."""
+
+    message = N_("{path}: left alone, it is a {kind}")
+    path: str
+    kind: str
+
+
+class Conflict(SkippedError):
+    """A plain and a sealed copy that differ, and neither is known to be the newer one."""
+
+    message = N_("{path}: a plain and a different sealed copy exist; both were kept")
+    advice = N_("rename or remove one of them, or say --force to let the new one win")
+    path: str
+
+
+class NameTaken(SkippedError):
+    """Another file has the name that the sealed copy needs."""
+
+    message = N_("{path}: the name {other} of its sealed copy is another file's")
+    advice = N_("rename one of the two")
+    path: str
+    other: str
+
+
+class NestedVault(SkippedError):
+    """A vault inside the folder."""
+
+    message = N_("{path}: left alone, it is a vault of its own")
+    path: str
+
+
+class OtherVersions(SkippedError):
+    """A hidden vault holds several files of one name.
+
+    Another machine, or one without its memory of the vault, sealed into it as well.
+    """
+
+    message = N_("{path}: was sealed more than once; the latest was opened, {object} stays sealed")
+    advice = N_("see the other one with: encvault cat {object}")
+    path: str
+    object: str
+
+
+class OrphanPart(SkippedError):
+    """A part of a large file whose first part is not there: a run was killed, or it was deleted."""
+
+    message = N_("{path}: a part of a large file whose first part {first} is not there")
+    advice = N_("restore that one from a backup, or run the seal that was interrupted again")
+    path: str
+    first: str
+
+
+class SealedAlone(SkippedError):
+    """A file in a vault's folder that has keyslots of its own."""
+
+    message = N_("{path}: sealed on its own, not with the vault")
+    advice = N_("open it by itself: encvault open {path}")
+    path: str
+
+
+class Incomplete(SkippedError):
+    """The sum of a run that left files out; each was named before."""
+
+    message = N_("files left as they were: {count}")
+    count: int
+
+
+class PlaintextPresent(SkippedError):
+    """`status` found files that are not sealed."""
+
+    message = N_("files not sealed: {count}")
+    advice = N_("seal them with: encvault seal {path}")
+    count: int
+    path: str
+
+
+class UnreadablePresent(SkippedError):
+    """`status` found nothing plain, but folders or files that it cannot read."""
+
+    message = N_("folders and files that cannot be read: {count}")
+    advice = N_("make them readable, or run this as a user who may read them")
+    count: int

@@ -1,0 +1,180 @@
+"""What was asked for, and the keys for it."""
+
+from __future__ import annotations
+
+from encvault.errors.base import EncvaultError
+from encvault.i18n import N_
+
+# -- configuration and use ------------------------------------------------------------------
+
+
+class ConfigError(EncvaultError):
+    """Something the run needs to know is missing or wrong."""
+
+    exit_code = 78
+    message = N_("the configuration is not usable")
+
+
+class PasswordUnavailable(ConfigError):
+    """A password is needed and there is nobody to ask."""
+
+    message = N_("a password is needed for {what}, and there is no terminal to ask on")
+    advice = N_("give --password-file, --password-fd, --password-command or --identity")
+    what: str
+
+
+class PasswordSourceFailed(ConfigError):
+    """The file, descriptor or command that should give the password did not."""
+
+    message = N_("cannot read the password from {source}: {reason}")
+    source: str
+    reason: str
+
+
+class KeysUnreadable(ConfigError):
+    """The file of an identity or of recipients cannot be read."""
+
+    message = N_("{path}: cannot read the identity or recipient: {reason}")
+    path: str
+    reason: str
+
+
+class EmptyPassword(ConfigError):
+    """An empty password protects nothing."""
+
+    message = N_("the password is empty")
+    advice = N_("choose a password, or use a recipient: encvault seal -r FILE")
+
+
+class KeyRequired(ConfigError):
+    """Nothing was given to seal for or open with."""
+
+    message = N_("{what} needs a password or a key, and none was given")
+    advice = N_("use --identity FILE, --recipient FILE or --password-file FILE")
+    what: str
+
+
+class StateUnavailable(ConfigError):
+    """The local state folder cannot be used."""
+
+    message = N_("cannot use the local state folder {path}: {reason}")
+    advice = N_("set XDG_STATE_HOME to a folder that you may write to")
+    path: str
+    reason: str
+
+
+class RequestError(EncvaultError):
+    """The request itself makes no sense; nothing was touched."""
+
+    exit_code = 2
+    message = N_("the request cannot be carried out")
+
+
+class InvalidRequest(RequestError):
+    """Options or paths that do not go together."""
+
+    message = N_("{reason}")
+    reason: str
+
+
+class ConfirmationNeeded(RequestError):
+    """A risky step must be confirmed, and there is nobody to ask."""
+
+    message = N_("{question}")
+    advice = N_("say --yes if you mean it")
+    question: str
+
+
+class Declined(RequestError):
+    """The person answered no."""
+
+    message = N_("nothing was done")
+
+
+class SuiteMismatch(RequestError):
+    """A vault has one suite for its whole life."""
+
+    message = N_("the vault uses {vault_suite}, not {asked_suite}")
+    advice = N_("leave out --suite, or make a new vault with: encvault init --suite {asked_suite}")
+    vault_suite: str
+    asked_suite: str
+
+
+class LayoutMismatch(RequestError):
+    """A vault has one layout for its whole life."""
+
+    message = N_("the vault has the {vault_layout} layout, not {asked_layout}")
+    advice = N_("make a new vault in another folder with: encvault seal --to DEST")
+    vault_layout: str
+    asked_layout: str
+
+
+class AlreadyAVault(RequestError):
+    """`init` on a folder that is a vault."""
+
+    message = N_("{path} is a vault already")
+    advice = N_("see it with: encvault info {path}")
+    path: str
+
+
+# -- keys -----------------------------------------------------------------------------------
+
+
+class KeyslotError(EncvaultError):
+    """Keys and the slots that hold them."""
+
+    exit_code = 77
+    message = N_("the keys do not fit")
+
+
+class NoMatchingKeyslot(KeyslotError):
+    """Wrong password or wrong key; one error for both, so that it tells an attacker nothing."""
+
+    message = N_("{path}: wrong password or no matching key")
+    advice = N_("see which keys fit with: encvault info {path}")
+    path: str
+
+
+class NotARecipient(KeyslotError):
+    """A vault that exists is sealed for whom its slots name, and for nobody else."""
+
+    message = N_("{path}: the given password or recipient is not among those who can open it")
+    advice = N_("leave it out to seal for those who can; see them with: encvault info {path}")
+    path: str
+
+
+class WrongIdentityPassword(KeyslotError):
+    """The identity file's own password is wrong."""
+
+    message = N_("{path}: wrong password for this identity")
+    path: str
+
+
+class MalformedIdentity(KeyslotError):
+    """The file is not an identity file, or is damaged."""
+
+    exit_code = 65
+    message = N_("{path}: not a usable identity file: {reason}")
+    path: str
+    reason: str
+
+
+class MalformedRecipient(KeyslotError):
+    """A recipient string or file that cannot be read."""
+
+    exit_code = 65
+    message = N_("{source}: not a usable recipient: {reason}")
+    advice = N_("get the line again from its owner: encvault key export -i FILE")
+    source: str
+    reason: str
+
+
+class WorkFactorTooLarge(KeyslotError):
+    """A file asks for more password hashing than any honest file would."""
+
+    exit_code = 65
+    message = N_("{path}: asks for {memory_kib} KiB and {passes} passes of Argon2, above the cap")
+    advice = N_("do not open this file: it was made to exhaust this machine")
+    path: str
+    memory_kib: int
+    passes: int
