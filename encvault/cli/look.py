@@ -179,7 +179,7 @@ def info_command(path: str, *, as_json: bool) -> int:
     facts: list[tuple[str, Any]] = [(_("kind"), _(info.kind))]
     for name, value in info.members.items():
         if name == "slots":
-            facts += [(_("keyslot"), _slot_line(slot)) for slot in value]
+            facts += [(_("keyslot"), ui.slot_line(slot)) for slot in value]
         else:
             shown = _(_LAYOUTS[value]) if name == "layout" else value
             facts.append((_(_LABELS[name]), shown))
@@ -205,9 +205,3 @@ _LABELS = {
 
 
 _LAYOUTS = {"visible": N_("visible"), "hidden": N_("hidden")}
-_SLOT_KINDS = {"password": N_("password"), "recipient": N_("recipient")}
-
-
-def _slot_line(slot: dict[str, Any]) -> str:
-    kind = ui.column(_(_SLOT_KINDS[slot["kind"]]), 9)
-    return f"{slot['id']}  {kind}  {slot['created_at']}  {slot['label']}"

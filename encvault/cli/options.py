@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
+from encvault.cli.sources import Source
 from encvault.crypto.suite import Suite
 from encvault.i18n import _
 
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-def secret_options(*, recipients: bool, identities: bool) -> Callable[[Function], Function]:
+def secret_options(
+    *, recipients: bool, identities: bool, new_password: bool = False
+) -> Callable[[Function], Function]:
     """Options for keys; the command gets a ``prompter``.
 
     Args:
         recipients: whether ``-r`` makes sense.
-        identities: whether ``-i`` makes sense.
+        identities: whether ``-i`` and a recovery code make sense.
+        new_password: whether there is a new password beside the one that opens.
     """
 
     def decorate(function: Function) -> Function:
@@ -33,9 +37,10 @@ def secret_options(*, recipients: bool, identities: bool) -> Callable[[Function]
                 SecretOptions(
                     recipients=kwargs.pop("recipients", ()),
                     identity_files=kwargs.pop("identity_files", ()),
-                    password_file=kwargs.pop("password_file"),
-                    password_fd=kwargs.pop("password_fd"),
-                    password_command=kwargs.pop("password_command"),
+                    password=_source(kwargs, "password"),
+                    new_password=_source(kwargs, "new_password"),
+                    recovery=_source(kwargs, "recovery"),
+                    ask_recovery=kwargs.pop("ask_recovery", False),
                     default_identity=default_identity(),
                     no_input=kwargs.pop("no_input"),
                     yes=kwargs.pop("yes", False),
@@ -44,39 +49,75 @@ def secret_options(*, recipients: bool, identities: bool) -> Callable[[Function]
             return function(**kwargs)
 
         wrapped: Any = command
-        for option in reversed(_secret_options(recipients=recipients, identities=identities)):
+        options = [
+            *(_recipient_options() if recipients else ()),
+            *(_identity_options() if identities else ()),
+            *_password_options(),
+            *(_new_password_options() if new_password else ()),
+        ]
+        for option in reversed(options):
             wrapped = option(wrapped)
         return wrapped  # type: ignore[no-any-return]  # click's decorators are transparent
 
     return decorate
 
 
-def _secret_options(*, recipients: bool, identities: bool) -> list[Callable[[Any], Any]]:
-    options = []
-    if recipients:
-        options.append(
-            click.option(
-                "-r",
-                "--recipient",
-                "recipients",
-                multiple=True,
-                metavar="RECIPIENT",
-                help=_("Seal for this recipient: a file, or the line itself. Repeatable."),
-            )
-        )
-    if identities:
-        options.append(
-            click.option(
-                "-i",
-                "--identity",
-                "identity_files",
-                multiple=True,
-                metavar="FILE",
-                help=_("Open with this identity file. Repeatable."),
-            )
-        )
+def _source(values: dict[str, Any], name: str) -> Source:
+    file, fd, command = (values.pop(f"{name}_{kind}", None) for kind in ("file", "fd", "command"))
+    return Source(f"--{name.replace('_', '-')}", file, fd, command)
+
+
+def _recipient_options() -> list[Callable[[Any], Any]]:
     return [
-        *options,
+        click.option(
+            "-r",
+            "--recipient",
+            "recipients",
+            multiple=True,
+            metavar="RECIPIENT",
+            help=_("Seal for this recipient: a file, or the line itself. Repeatable."),
+        )
+    ]
+
+
+def _identity_options() -> list[Callable[[Any], Any]]:
+    return [
+        click.option(
+            "-i",
+            "--identity",
+            "identity_files",
+            multiple=True,
+            metavar="FILE",
+            help=_("Open with this identity file. Repeatable."),
+        ),
+        *_recovery_options(),
+    ]
+
+
+def _recovery_options() -> list[Callable[[Any], Any]]:
+    return [
+        click.option(
+            "--recovery",
+            "ask_recovery",
+            is_flag=True,
+            help=_("Open with a recovery code, which is asked for."),
+        ),
+        click.option(
+            "--recovery-file",
+            metavar="FILE",
+            help=_("Take the recovery code from FILE."),
+        ),
+        click.option(
+            "--recovery-fd",
+            type=whole_number(),
+            metavar="N",
+            help=_("Take the recovery code from file descriptor N."),
+        ),
+    ]
+
+
+def _password_options() -> list[Callable[[Any], Any]]:
+    return [
         click.option(
             "--password-file",
             metavar="FILE",
@@ -97,6 +138,27 @@ def _secret_options(*, recipients: bool, identities: bool) -> list[Callable[[Any
             "--no-input",
             is_flag=True,
             help=_("Never ask. Without a terminal this is always so."),
+        ),
+    ]
+
+
+def _new_password_options() -> list[Callable[[Any], Any]]:
+    return [
+        click.option(
+            "--new-password-file",
+            metavar="FILE",
+            help=_("Take the new password from the first line of FILE."),
+        ),
+        click.option(
+            "--new-password-fd",
+            type=whole_number(),
+            metavar="N",
+            help=_("Take the new password from file descriptor N."),
+        ),
+        click.option(
+            "--new-password-command",
+            metavar="COMMAND",
+            help=_("Take the new password from what COMMAND prints. No shell reads it."),
         ),
     ]
 

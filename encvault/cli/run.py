@@ -31,6 +31,9 @@ _COMMANDS = {
     "cat": "encvault.cli.open",
     "info": "encvault.cli.look",
     "key": "encvault.cli.key",
+    "slot": "encvault.cli.slot",
+    "passwd": "encvault.cli.slot",
+    "recovery": "encvault.cli.slot",
 }
 
 

@@ -1,25 +1,18 @@
-"""Where passwords, identities and consent come from.
-
-One source of a password at a time (borg#9333: a stale source silently won over a new one); never
-the arguments, which every user of the machine can read in the process list (age#203).
-"""
+"""Who answers for the command line: options, then the terminal."""
 
 from __future__ import annotations
 
 import getpass
 import os
-import shlex
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.cli import ui
+from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
-    InvalidRequest,
     KeysUnreadable,
-    PasswordSourceFailed,
     PasswordUnavailable,
     SourceMissing,
     WrongIdentityPassword,
@@ -34,7 +27,10 @@ from encvault.keyslots import (
     PasswordRecipient,
     PublicKeyRecipient,
     Recipient,
+    RecoveryIdentity,
     Slot,
+    Unwrapped,
+    decode_code,
     decode_recipient,
     decode_recipient_file,
     encode_password,
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
 
     from encvault.secret import Secret
 
-_MAX_PASSWORD_SIZE = 4096
 _TRIES = 3
 
 
@@ -57,7 +52,10 @@ class SecretOptions:
     Attributes:
         recipients: ``-r``, files or strings.
         identity_files: ``-i``.
-        password_file, password_fd, password_command: sources of a password, at most one.
+        password: the source of the password to open with, and to seal new vaults with.
+        new_password: of the password that a keyslot shall be for.
+        recovery: of a recovery code.
+        ask_recovery: ask for a recovery code.
         default_identity: tried where nothing was given, if it exists.
         no_input: never ask.
         yes: consent to every question.
@@ -65,20 +63,17 @@ class SecretOptions:
 
     recipients: tuple[str, ...] = ()
     identity_files: tuple[str, ...] = ()
-    password_file: str | None = None
-    password_fd: int | None = None
-    password_command: str | None = None
+    password: Source = field(default_factory=Source)
+    new_password: Source = field(default_factory=Source)
+    recovery: Source = field(default_factory=Source)
+    ask_recovery: bool = False
     default_identity: str = ""
     no_input: bool = False
     yes: bool = False
 
 
 class CommandLinePrompter:
-    """Answers an operation's questions from the options, then from the terminal.
-
-    Raises:
-        InvalidRequest: two sources of a password.
-    """
+    """Answers an operation's questions from the options, then from the terminal."""
 
     def __init__(self, options: SecretOptions) -> None:
         self._options = options
@@ -87,15 +82,17 @@ class CommandLinePrompter:
         self._identities: list[Identity] = []
         self._default = _DefaultIdentity(self, options.default_identity)
         self._typed: list[PasswordIdentity] = []  # passwords that opened something
-        sources = (options.password_file, options.password_fd, options.password_command)
-        if sum(source is not None for source in sources) > 1:
-            raise InvalidRequest(reason=_("give one source of a password, not two"))
-        self._has_source = any(source is not None for source in sources)
 
     def has_keys(self) -> bool:
         """See `encvault.operations.Prompter`."""
         options = self._options
-        return bool(options.recipients or options.identity_files or self._has_source)
+        return bool(
+            options.recipients
+            or options.identity_files
+            or options.password
+            or options.recovery
+            or options.ask_recovery
+        )
 
     def confirm(self, question: str) -> bool:
         """See `encvault.operations.Prompter`."""
@@ -125,29 +122,64 @@ class CommandLinePrompter:
         return self._recipients
 
     def _named_recipients(self) -> list[Recipient]:
-        found: list[Recipient] = []
-        for text in self._options.recipients:
-            found += read_recipients(text)
-        if self._has_source:
+        found = self._listed_recipients(None)
+        if self._options.password:
             found.append(self._password_recipient(self._given_password()))
         return found
 
+    def _listed_recipients(self, label: str | None) -> list[Recipient]:
+        return [
+            PublicKeyRecipient(key, label=fingerprint(key) if label is None else label)
+            for text in self._options.recipients
+            for key in read_recipients(text)
+        ]
+
+    def new_recipients(self, what: str, label: str | None) -> Sequence[Recipient]:
+        """See `encvault.operations.Prompter`."""
+        found = self._listed_recipients(label)
+        if self._options.new_password or not found:
+            found.append(self._password_recipient(self._chosen_password(what), label))
+        return found
+
+    def _chosen_password(self, what: str) -> Secret:
+        if self._options.new_password:
+            return encode_password(self._options.new_password.read())
+        return self._ask_new_password(what)
+
     @staticmethod
-    def _password_recipient(password: Secret) -> PasswordRecipient:
-        return PasswordRecipient(password, label=_user(), profile=kdf.DEFAULT)
+    def _password_recipient(password: Secret, label: str | None = None) -> PasswordRecipient:
+        shown = _user() if label is None else label
+        return PasswordRecipient(password, label=shown, profile=kdf.DEFAULT)
 
     def identities(self, what: str) -> Sequence[Identity]:
         """See `encvault.operations.Prompter`. What was given once serves for all."""
         if not self._identities:
             self._identities = [self._identity(path) for path in self._options.identity_files]
-            if self._has_source:
+            if self._options.recovery or self._options.ask_recovery:
+                self._identities.append(self.recovery(what))
+            if self._options.password:
                 self._identities.append(PasswordIdentity(self._given_password()))
         return self._identities or [self._default, _AskedPassword(self, self._typed, what)]
 
+    def recovery(self, what: str) -> RecoveryIdentity:
+        """A recovery code: from its source, or asked for."""
+        if self._options.recovery:
+            text = self._options.recovery.read_all()
+        elif self.may_ask():
+            # shown as it is typed: nobody copies 65 symbols from paper blindly
+            text = _ask(_("recovery code for {what}: ").format(what=what))
+        else:
+            raise PasswordUnavailable(what=what)
+        with decode_code(text) as code:
+            return RecoveryIdentity(code)
+
     def new_password(self, what: str) -> Secret:
         """A password to seal with: from its source, or asked for twice."""
-        if self._has_source:
+        if self._options.password:
             return self._given_password()
+        return self._ask_new_password(what)
+
+    def _ask_new_password(self, what: str) -> Secret:
         if not self.may_ask():
             raise PasswordUnavailable(what=what)
         while True:
@@ -158,7 +190,7 @@ class CommandLinePrompter:
 
     def password(self, what: str) -> Secret:
         """A password to open with: from its source, or asked for once."""
-        if self._has_source:
+        if self._options.password:
             return self._given_password()
         if not self.may_ask():
             raise PasswordUnavailable(what=what)
@@ -171,7 +203,7 @@ class CommandLinePrompter:
         """The usable identity of a file, asking for its password if it has one."""
         if identity.slot is None:
             return identity.unlock(None, path)
-        if self._has_source:
+        if self._options.password:
             return identity.unlock(self._given_password(), path)
         for _attempt in range(_TRIES):
             try:
@@ -182,27 +214,8 @@ class CommandLinePrompter:
 
     def _given_password(self) -> Secret:
         if self._password is None:
-            self._password = encode_password(self._read_source())
+            self._password = encode_password(self._options.password.read())
         return self._password
-
-    def _read_source(self) -> str:
-        options = self._options
-        if options.password_command is not None:
-            return _from_command(options.password_command)
-        if options.password_fd is not None:
-            source = f"--password-fd {options.password_fd}"
-            try:
-                data = _read_all(options.password_fd)
-            except OSError as error:
-                raise PasswordSourceFailed(source=source, reason=system_reason(error)) from None
-        else:
-            source = options.password_file or ""
-            try:
-                with open(source, "rb") as file:
-                    data = file.read(_MAX_PASSWORD_SIZE + 1)
-            except OSError as error:
-                raise PasswordSourceFailed(source=source, reason=system_reason(error)) from None
-        return _first_line(data, source)
 
 
 class _DefaultIdentity:
@@ -213,7 +226,7 @@ class _DefaultIdentity:
         self._path = path
         self._unlocked: Identity | None = None
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:
         if self._unlocked is None:
             if not os.path.exists(self._path):
                 return None
@@ -237,33 +250,31 @@ class _AskedPassword:
         self._typed = typed
         self._what = what
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:
         if not any(slot["kind"] == "password" for slot in slots):
             return None
         for known in self._typed:
-            if (secret := known.unwrap(slots, path)) is not None:
-                return secret
+            if (unwrapped := known.unwrap(slots, path)) is not None:
+                return unwrapped
         for attempt in range(_TRIES):
             if attempt:
                 ui.message(_("that password does not fit"))
             identity = PasswordIdentity(self._prompter.password(self._what))
-            if (secret := identity.unwrap(slots, path)) is not None:
+            if (unwrapped := identity.unwrap(slots, path)) is not None:
                 self._typed.append(identity)
-                return secret
+                return unwrapped
         return None
 
 
-def read_recipients(text: str) -> list[Recipient]:
-    """The recipients of one ``-r``: a string, or a file of them.
+def read_recipients(text: str) -> list[bytes]:
+    """The public keys of one ``-r``: a string, or a file of them.
 
     Raises:
         MalformedRecipient, SourceMissing, KeysUnreadable: it is neither.
     """
     if text.startswith("encvault1-"):
-        keys = [decode_recipient(text, text[:24] + "…")]
-    else:
-        keys = decode_recipient_file(_read_file(text, MAX_RECIPIENT_FILE_SIZE), text)
-    return [PublicKeyRecipient(key, label=fingerprint(key)) for key in keys]
+        return [decode_recipient(text, text[:24] + "…")]
+    return decode_recipient_file(_read_file(text, MAX_RECIPIENT_FILE_SIZE), text)
 
 
 def read_identity(path: str) -> IdentityFile:
@@ -283,41 +294,6 @@ def _read_file(path: str, limit: int) -> bytes:
         raise SourceMissing(path=path) from None
     except OSError as error:
         raise KeysUnreadable(path=path, reason=system_reason(error)) from None
-
-
-def _read_all(fd: int) -> bytes:
-    data = b""
-    while len(data) <= _MAX_PASSWORD_SIZE and (more := os.read(fd, _MAX_PASSWORD_SIZE)):
-        data += more
-    return data
-
-
-def _first_line(data: bytes, source: str) -> str:
-    if len(data) > _MAX_PASSWORD_SIZE:
-        raise PasswordSourceFailed(source=source, reason=_("longer than 4096 bytes"))
-    line = data.partition(b"\n")[0].removesuffix(b"\r")
-    return line.decode(errors="surrogateescape")
-
-
-def _from_command(command: str) -> str:
-    try:
-        arguments = shlex.split(command)
-    except ValueError:
-        reason = _("a quotation mark in it is not closed")
-        raise PasswordSourceFailed(source="--password-command", reason=reason) from None
-    if not arguments:
-        raise PasswordSourceFailed(source="--password-command", reason=_("it is empty"))
-    try:
-        # the user's own command, given for this purpose; no shell reads it
-        done = subprocess.run(  # noqa: S603
-            arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
-        )
-    except OSError as error:
-        raise PasswordSourceFailed(source=arguments[0], reason=system_reason(error)) from None
-    if done.returncode != 0:
-        reason = _("it ended with code {code}").format(code=done.returncode)
-        raise PasswordSourceFailed(source=arguments[0], reason=reason)
-    return _first_line(done.stdout, arguments[0])
 
 
 def _ask_secret(prompt: str, what: str) -> str:

@@ -18,7 +18,7 @@ import time
 import unicodedata
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from encvault.i18n import _, english, ngettext
+from encvault.i18n import N_, _, english, ngettext
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from encvault.errors import EncvaultError
+    from encvault.keyslots import SlotInfo
     from encvault.vault.report import Report
 
 _REFRESH_SECONDS = 0.1
@@ -71,6 +72,25 @@ def cells(text: str) -> int:
 def column(text: str, width: int) -> str:
     """`text` filled up with spaces to so many columns."""
     return text + " " * (width - cells(text))
+
+
+_SLOT_KINDS = {
+    "password": N_("password"),
+    "recipient": N_("recipient"),
+    "recovery": N_("recovery code"),
+}
+
+
+def slot_line(slot: SlotInfo) -> str:
+    """A keyslot on one line."""
+    kind = column(_(_SLOT_KINDS[slot["kind"]]), 13)
+    return f"{slot['id']}  {kind}  {slot['created_at']}  {slot['label']}"
+
+
+def code_lines(code: str) -> list[str]:
+    """A recovery code as lines that the eye can follow, four groups each."""
+    groups = code.split("-")
+    return ["  ".join(groups[start : start + 4]) for start in range(0, len(groups), 4)]
 
 
 def show_json(value: Any) -> None:

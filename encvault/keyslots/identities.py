@@ -123,7 +123,8 @@ class IdentityFile:
         if self.slot is not None:
             if password is None:
                 raise AssertionError("keyslots: a protected identity needs its password")
-            seed = PasswordIdentity(password).unwrap([self.slot], path)
+            unwrapped = PasswordIdentity(password).unwrap([self.slot], path)
+            seed = unwrapped.secret if unwrapped is not None else None
         if seed is None:
             raise WrongIdentityPassword(path=path)
         if hpke.public_key(seed.reveal()) != self.public:

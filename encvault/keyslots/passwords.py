@@ -11,7 +11,7 @@ from encvault.crypto.kdf import KdfProfile
 from encvault.crypto.suite import Suite
 from encvault.envelope import decode_base64, encode_base64
 from encvault.errors import EmptyPassword
-from encvault.keyslots.slots import binding, new_slot
+from encvault.keyslots.slots import Unwrapped, binding, new_slot
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class PasswordRecipient:
         self._label = label
         self._profile = profile
         self._salt = os.urandom(kdf.SALT_SIZE)
+        self._password = password
         self._identity = PasswordIdentity(password)
 
     def wrap(self, secret: Secret) -> Slot:
@@ -68,11 +69,15 @@ class PasswordRecipient:
 
     def fits(self, slots: Sequence[Slot], path: str) -> bool:
         """See `Recipient`."""
-        secret = self._identity.unwrap(slots, path)
-        if secret is None:
+        unwrapped = self._identity.unwrap(slots, path)
+        if unwrapped is None:
             return False
-        secret.wipe()
+        unwrapped.secret.wipe()
         return True
+
+    def identity(self) -> PasswordIdentity:
+        """See `Recipient`. It hashes again: a fault of the machine must not lock people out."""
+        return PasswordIdentity(self._password)
 
 
 class PasswordIdentity:
@@ -93,7 +98,7 @@ class PasswordIdentity:
             self._keks[salt, profile] = derived
         return self._keks[salt, profile]
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:  # noqa: ARG002 - protocol
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:  # noqa: ARG002 - protocol
         """See `Identity`."""
         for slot in slots:
             if slot["kind"] != "password":
@@ -106,5 +111,5 @@ class PasswordIdentity:
                 secret = stream.open(Suite.AES_256_GCM, kek.reveal(), binding(slot), wrapped)
             except NotAuthentic:
                 continue
-            return Secret(secret)
+            return Unwrapped(slot["id"], Secret(secret))
         return None

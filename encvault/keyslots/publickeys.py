@@ -14,7 +14,7 @@ from encvault.crypto import NotAuthentic, hpke
 from encvault.envelope import decode_base64, encode_base64
 from encvault.errors import MalformedRecipient
 from encvault.i18n import _
-from encvault.keyslots.slots import binding, fingerprint, new_slot
+from encvault.keyslots.slots import Unwrapped, binding, fingerprint, new_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,10 @@ class PublicKeyRecipient:
         own = fingerprint(self.public)
         return any(slot["kind"] == "recipient" and slot["recipient"] == own for slot in slots)
 
+    def identity(self) -> None:
+        """See `Recipient`."""
+        return
+
 
 class KeyIdentity:
     """Opens the recipient slots of one HPKE key pair.
@@ -63,15 +67,16 @@ class KeyIdentity:
         self._seed = seed
         self._fingerprint = fingerprint(hpke.public_key(seed.reveal()))
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:  # noqa: ARG002 - protocol
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:  # noqa: ARG002 - protocol
         """See `Identity`."""
         for slot in slots:
             if slot["kind"] == "recipient" and slot["recipient"] == self._fingerprint:
                 try:
                     wrapped = decode_base64(slot["wrapped"])
-                    return hpke.open(self._seed.reveal(), wrapped, binding(slot))
+                    secret = hpke.open(self._seed.reveal(), wrapped, binding(slot))
                 except NotAuthentic:
                     continue
+                return Unwrapped(slot["id"], secret)
         return None
 
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
 from encvault.crypto import hpke, kdf, stream
 from encvault.crypto.kdf import KdfProfile
@@ -34,7 +34,9 @@ _FINGERPRINT = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){7}")
 _WRAPPED_SIZE = {
     "password": stream.body_size(SECRET_SIZE),
     "recipient": SECRET_SIZE + hpke.OVERHEAD,
+    "recovery": stream.body_size(SECRET_SIZE),
 }
+_OWN_MEMBERS = {"password": {"kdf"}, "recipient": {"recipient"}, "recovery": set()}
 
 Slot = dict[str, Any]  # canonical JSON object; `check_slots` says what it holds
 
@@ -46,6 +48,18 @@ class SlotInfo(TypedDict):
     kind: str
     label: str
     created_at: str
+
+
+class Unwrapped(NamedTuple):
+    """What a slot held.
+
+    Attributes:
+        slot_id: which slot opened.
+        secret: 32 bytes.
+    """
+
+    slot_id: str
+    secret: Secret
 
 
 class Recipient(Protocol):
@@ -62,12 +76,18 @@ class Recipient(Protocol):
             path: for messages.
         """
 
+    def identity(self) -> Identity | None:
+        """What opens the slots that this wraps, made anew to prove them.
+
+        None if only somebody else's private key does.
+        """
+
 
 class Identity(Protocol):
     """Something that may open a keyslot."""
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Secret | None:
-        """The secret from the first slot that opens, or None.
+    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:
+        """What the first slot that opens holds, or None.
 
         Args:
             slots: slots that passed `check_slots`.
@@ -131,10 +151,9 @@ def check_slots(slots: Any, path: str) -> tuple[Slot, ...]:
 
 def _check_slot(slot: Any, path: str) -> None:
     kind = slot.get("kind") if isinstance(slot, dict) else None
-    if kind not in ("password", "recipient"):
+    if not isinstance(kind, str) or kind not in _OWN_MEMBERS:
         raise ValueError(N_("slot kind"))
-    special = "kdf" if kind == "password" else "recipient"
-    if slot.keys() != {"id", "kind", "label", "created_at", "wrapped", special}:
+    if slot.keys() != {"id", "kind", "label", "created_at", "wrapped"} | _OWN_MEMBERS[kind]:
         raise ValueError(N_("slot members"))
     if not isinstance(slot["id"], str) or not _SLOT_ID.fullmatch(slot["id"]):
         raise ValueError(N_("slot id"))
@@ -146,8 +165,10 @@ def _check_slot(slot: Any, path: str) -> None:
         raise ValueError(N_("slot wrapped"))
     if kind == "password":
         _check_kdf(slot["kdf"], path)
-    elif not isinstance(slot["recipient"], str) or not _FINGERPRINT.fullmatch(slot["recipient"]):
-        raise ValueError(N_("slot recipient"))
+    if kind == "recipient":
+        recipient = slot["recipient"]
+        if not isinstance(recipient, str) or not _FINGERPRINT.fullmatch(recipient):
+            raise ValueError(N_("slot recipient"))
 
 
 def _check_kdf(value: Any, path: str) -> None:
@@ -173,13 +194,13 @@ def describe(slots: Iterable[Slot]) -> list[SlotInfo]:
     ]
 
 
-def unwrap_any(slots: Sequence[Slot], identities: Iterable[Identity], path: str) -> Secret:
-    """The secret, from the first identity that opens a slot.
+def unwrap_any(slots: Sequence[Slot], identities: Iterable[Identity], path: str) -> Unwrapped:
+    """What the first identity that opens a slot finds in it.
 
     Raises:
         NoMatchingKeyslot: none does; the same for a wrong password and a wrong key.
     """
     for identity in identities:
-        if (secret := identity.unwrap(slots, path)) is not None:
-            return secret
+        if (unwrapped := identity.unwrap(slots, path)) is not None:
+            return unwrapped
     raise NoMatchingKeyslot(path=path)

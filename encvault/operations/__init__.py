@@ -11,21 +11,37 @@ from encvault.operations.opening import OpenRequest, cat, open_from_stream, open
 from encvault.operations.prompter import Answers, Prompter
 from encvault.operations.request import SealRequest
 from encvault.operations.sealing import init_vault, seal, seal_from_stream
+from encvault.operations.slots import (
+    RecoveryCode,
+    add_recovery,
+    add_slots,
+    change_password,
+    check_recovery,
+    list_slots,
+    remove_slot,
+)
 
 __all__ = [
     "Answers",
     "Info",
     "OpenRequest",
     "Prompter",
+    "RecoveryCode",
     "SealRequest",
+    "add_recovery",
+    "add_slots",
     "cat",
+    "change_password",
     "check_identity_is_new",
+    "check_recovery",
     "info",
     "init_vault",
     "list_files",
+    "list_slots",
     "new_identity",
     "open_from_stream",
     "open_paths",
+    "remove_slot",
     "seal",
     "seal_from_stream",
     "status",

@@ -19,9 +19,9 @@ from encvault.keyslots import describe
 from encvault.operations.places import (
     header_of,
     is_alone,
-    no_vault,
     not_in_vault,
     storage,
+    top_of,
     unlocked,
     within,
 )
@@ -43,9 +43,7 @@ def status(path: str) -> VaultStatus:
         NotAVault: `path` is no vault and in none.
         SourceMissing: there is no such place in the vault.
     """
-    top = find_vault(path)
-    if top is None:
-        raise no_vault(path)
+    top = top_of(path)
     with storage(path), Vault.load(top) as vault:
         # what a hidden vault holds is not known without a key
         sealed = sealed_path(within(top, path))
@@ -119,9 +117,7 @@ def list_files(
         NotAVault: `path` is no vault and in none.
         SourceMissing: there is no such place in the vault.
     """
-    top = find_vault(path)
-    if top is None:
-        raise no_vault(path)
+    top = top_of(path)
     with storage(path), Vault.load(top) as vault:
         if vault.hidden or prompter.has_keys():
             vault.unlock(prompter.identities(top))
@@ -170,10 +166,7 @@ def info(path: str) -> Info:
     with storage(path):
         if not os.path.isdir(path):
             return _file_info(path)
-        top = find_vault(path)
-        if top is None:
-            raise no_vault(path)
-        with Vault.load(top) as vault:
+        with Vault.load(top_of(path)) as vault:
             record = vault.record
             return Info(
                 N_("vault"),

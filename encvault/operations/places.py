@@ -65,12 +65,22 @@ def within(vault: str, path: str) -> str:
     return "" if inside == "." else inside
 
 
-@contextlib.contextmanager
-def unlocked(path: str, prompter: Prompter) -> Iterator[tuple[Vault, str]]:
-    """The vault that `path` is or lies in, unlocked, and the path within it."""
+def top_of(path: str) -> str:
+    """The folder of the vault that `path` is or lies in.
+
+    Raises:
+        NotAVault, SourceMissing: there is none.
+    """
     top = find_vault(path)
     if top is None:
         raise no_vault(path)
+    return top
+
+
+@contextlib.contextmanager
+def unlocked(path: str, prompter: Prompter) -> Iterator[tuple[Vault, str]]:
+    """The vault that `path` is or lies in, unlocked, and the path within it."""
+    top = top_of(path)
     with Vault.load(top) as vault:
         vault.unlock(prompter.identities(top))
         yield vault, within(top, path)

@@ -25,6 +25,14 @@ class Prompter(Protocol):
     def given_recipients(self) -> Sequence[Recipient]:
         """Those of them that were named beforehand; asks nothing."""
 
+    def new_recipients(self, what: str, label: str | None) -> Sequence[Recipient]:
+        """Whom to let open the vault `what`, which exists, from now on.
+
+        Args:
+            what: the vault.
+            label: of the new keyslots, or None for what describes them best.
+        """
+
     def identities(self, what: str) -> Sequence[Identity]:
         """What to open `what` with."""
 
@@ -42,11 +50,13 @@ class Answers:
     Attributes:
         recipients_given: for sealing.
         identities_given: for opening.
+        new_recipients_given: for new keyslots of a vault; they bring their labels.
         consent: the answer to every question.
     """
 
     recipients_given: tuple[Recipient, ...] = ()
     identities_given: tuple[Identity, ...] = ()
+    new_recipients_given: tuple[Recipient, ...] = ()
     consent: bool = False
 
     def recipients(self, what: str) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
@@ -56,6 +66,10 @@ class Answers:
     def given_recipients(self) -> Sequence[Recipient]:
         """See `Prompter`."""
         return self.recipients_given
+
+    def new_recipients(self, what: str, label: str | None) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.new_recipients_given
 
     def identities(self, what: str) -> Sequence[Identity]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
     from encvault.keyslots import Identity, Recipient, Slot
+    from encvault.secret import Buffer
 
 STREAM_NAME = "stdin"
 
@@ -68,7 +69,7 @@ class SlotKeyring:
             MalformedHeader, WorkFactorTooLarge: its slots break a rule.
             NoMatchingKeyslot: no identity opens one.
         """
-        return unwrap_any(inline_slots(header, path), self._identities, path)
+        return unwrap_any(inline_slots(header, path), self._identities, path).secret
 
 
 def inline_slots(header: Header, path: str) -> tuple[Slot, ...]:
@@ -351,6 +352,13 @@ class OutputFile:
         except OSError as error:
             raise storage_error(error, self.path) from None
         return self._fd
+
+    def write(self, data: Buffer) -> None:
+        """Add to it."""
+        try:
+            calls.write(self._fd, data)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
 
     def publish(self) -> None:
         """Make it durable and give it its name."""

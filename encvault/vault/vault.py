@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from encvault.envelope import Header, VaultKeyInfo
@@ -10,6 +11,7 @@ from encvault.errors import (
     AlreadyAVault,
     ForeignFile,
     HeaderTampered,
+    InvalidRequest,
     KeyRequired,
     NotAVault,
     SealedAlone,
@@ -19,7 +21,7 @@ from encvault.fs import durable
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.keyslots import now_text, unwrap_any
+from encvault.keyslots import check_slots, now_text, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.manifest import (
     FOLDER,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
-    from encvault.keyslots import Identity, Recipient
+    from encvault.keyslots import Identity, Recipient, Slot
 
 
 def canonical(path: str) -> str:
@@ -72,11 +74,13 @@ class Vault:
     Attributes:
         tree: the pinned folder.
         record: what the vault says about itself.
+        opened_slot: id of the keyslot that it was unlocked by, or "".
     """
 
     def __init__(self, tree: Tree, record: VaultRecord) -> None:
         self.tree = tree
         self.record = record
+        self.opened_slot = ""
         self._keys: VaultKeys | None = None
         self._data_keys: dict[str, tuple[Suite, Secret]] = {}
         self._lock: Lock | None = None
@@ -229,9 +233,19 @@ class Vault:
         if self._lock is None:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
             if not reading:
+                self._reload()
                 for folder in (FOLDER, KEYS_FOLDER):
                     durable.clean(self.tree, folder)
                 mend_records(self.tree, self.record)
+
+    def _reload(self) -> None:
+        """Take what another run has made of the record before this one got the lock."""
+        try:
+            self.record = load_record(self.tree)
+        except FileNotFoundError:
+            raise NotAVault(path=self.path) from None
+        if self._keys is not None:
+            self._keys.check(self.record, self.path)
 
     def unlock(self, identities: Iterable[Identity]) -> None:
         """Unwrap the vault secret.
@@ -240,10 +254,42 @@ class Vault:
             NoMatchingKeyslot: no identity opens a slot.
             MalformedVault: the record's public keys were exchanged.
         """
-        secret = unwrap_any(self.record.slots, identities, self.path)
-        keys = VaultKeys(secret)
+        unwrapped = unwrap_any(self.record.slots, identities, self.path)
+        keys = VaultKeys(unwrapped.secret)
         keys.check(self.record, self.path)
-        self._keys = keys
+        self._keys, self.opened_slot = keys, unwrapped.slot_id
+
+    @property
+    def secret(self) -> Secret:
+        """The vault secret; it stays the vault's.
+
+        Raises:
+            KeyRequired: the vault is locked.
+        """
+        if self._keys is None:
+            raise KeyRequired(what=self.path)
+        return self._keys.secret
+
+    def change_slots(self, slots: tuple[Slot, ...]) -> None:
+        """Give the vault, which is unlocked and held, other keyslots; durable on return.
+
+        Raises:
+            InvalidRequest: more slots than a vault may have.
+            KeyRequired: the vault is locked.
+        """
+        if self._keys is None:
+            raise KeyRequired(what=self.path)
+        try:
+            check_slots(slots, self.path)
+        except ValueError as error:
+            raise InvalidRequest(reason=_(str(error))) from None
+        record = replace(self.record, slots=slots, generation=self.record.generation + 1)
+        record = record.sign(self._keys)
+        try:
+            store_record(self.tree, record)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        self.record = record
 
     def new_data_key(self) -> tuple[str, Secret]:
         """A data key for one run, durable before it is returned; needs no secret."""

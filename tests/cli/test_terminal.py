@@ -235,3 +235,41 @@ def test_binary_bytes_do_not_reach_a_terminal(terminals: list[Terminal], folder:
         assert "\x1b[2J" not in run.screen
     run = start(terminals, folder, "seal", "-", "--password-file", "pw")
     assert run.wait() == 2
+
+
+def test_a_recovery_code_is_typed_and_a_wrong_group_is_named(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    (folder / "pw").write_text("secret\n")
+    assert start(terminals, folder, "seal", "docs", "--password-file", "pw").wait() == 0
+    made = start(terminals, folder, "recovery", "new", "docs", "--password-file", "pw")
+    assert made.wait() == 0
+    groups = re.findall(r"\b[0-9A-HJKMNP-TV-Z]{5}\b", made.screen)
+    assert len(groups) == 13
+    wrong = [*groups[:2], groups[2][::-1], *groups[3:]]
+    test = start(terminals, folder, "recovery", "test", "docs")
+    test.expect("recovery code for docs: ")
+    test.type(" ".join(wrong))
+    assert test.wait() == 77
+    assert "group 3 of 13" in test.screen
+    cat = start(terminals, folder, "cat", "docs/quote.txt", "--recovery")
+    cat.expect("recovery code for ")
+    cat.type("-".join(groups).lower())
+    assert cat.wait() == 0
+    assert cat.screen.endswith("content")
+
+
+def test_a_password_is_changed_at_the_terminal(terminals: list[Terminal], folder: Path) -> None:
+    (folder / "pw").write_text("secret\n")
+    assert start(terminals, folder, "seal", "docs", "--password-file", "pw").wait() == 0
+    change = start(terminals, folder, "passwd", "docs")
+    change.expect("password for ")
+    change.type("secret")
+    change.expect("new password for ")
+    change.type("better")
+    change.expect("the same password again: ")
+    change.type("better")
+    assert change.wait() == 0
+    (folder / "pw").write_text("better\n")
+    cat = start(terminals, folder, "cat", "docs/quote.txt", "--password-file", "pw")
+    assert cat.wait() == 0

@@ -108,6 +108,9 @@ class MalformedRecipient(Fault): ...
 class WrongIdentityPassword(Fault): ...
 
 
+class MistypedRecoveryCode(Fault): ...
+
+
 # -- section 1: conventions --------------------------------------------------------------------
 
 ESCAPES = {
@@ -297,6 +300,7 @@ class Keys:
 
     passwords: tuple[str, ...] = ()
     seeds: tuple[bytes, ...] = ()
+    codes: tuple[str, ...] = ()
 
 
 class Pair:
@@ -326,6 +330,7 @@ PASSWORD = SLOT | {"kind": one_of("password"), "kdf": text(), "wrapped": is_base
 PASSWORD["kdf"] = lambda value: type(value) is dict
 RECIPIENT = SLOT | {"kind": one_of("recipient"), "recipient": is_fingerprint}
 RECIPIENT["wrapped"] = is_base64(1168)
+RECOVERY = SLOT | {"kind": one_of("recovery"), "wrapped": is_base64(104)}
 KDF: dict[str, Check] = {
     "lanes": integer(1),
     "memory_kib": integer(1),
@@ -336,8 +341,9 @@ KDF: dict[str, Check] = {
 
 
 def check_slot(slot: Any, fault: type[Fault]) -> None:
-    if type(slot) is not dict or slot.get("kind") != "password":
-        members(slot, fault, RECIPIENT, {})
+    kind = slot.get("kind") if type(slot) is dict else None
+    if kind != "password":
+        members(slot, fault, RECOVERY if kind == "recovery" else RECIPIENT, {})
         return
     members(slot, fault, PASSWORD, {})
     kdf = slot["kdf"]
@@ -386,7 +392,40 @@ def unwrap(slots: list[dict[str, Any]], keys: Keys) -> bytes:
                 return b"".join(open_body(Aes, kek, binding(slot), wrapped))
             except (HeaderTampered, ChunkCorrupt):
                 continue
+        for code in keys.codes if slot["kind"] == "recovery" else ():
+            kek = expand256(recovery_code(code), "encvault/recovery@v1", 32)
+            try:
+                return b"".join(open_body(Aes, kek, binding(slot), wrapped))
+            except (HeaderTampered, ChunkCorrupt):
+                continue
     raise NoMatchingKeyslot
+
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def recovery_code(typed: str) -> bytes:
+    """The 32 bytes of a recovery code."""
+    text = typed.upper().translate({ord("O"): "0", ord("I"): "1", ord("L"): "1"})
+    values = [CROCKFORD.find(symbol) for symbol in "".join(text.replace("-", " ").split())]
+    if len(values) != 65 or -1 in values:
+        raise MistypedRecoveryCode
+    bits = ""
+    for group in range(13):
+        *four, check = values[5 * group : 5 * group + 5]
+        # the polynomial in x over GF(2), then its remainder by x^5 + x^3 + 1
+        total = (group + 1) << 4
+        for value, power in zip(four, (4, 3, 2, 1), strict=True):
+            total ^= value << power
+        for bit in (8, 7, 6, 5):
+            if total >> bit & 1:
+                total ^= 0b101001 << bit - 5
+        if total != check:
+            raise MistypedRecoveryCode
+        bits += "".join(f"{value:05b}" for value in four)
+    if bits[256:] != "0000":
+        raise MistypedRecoveryCode
+    return int(bits[:256], 2).to_bytes(32, "big")
 
 
 def recipient_key(line: str) -> bytes:

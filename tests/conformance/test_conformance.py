@@ -25,6 +25,10 @@ from encvault.keyslots import (
     KeyIdentity,
     PasswordIdentity,
     PasswordRecipient,
+    RecoveryIdentity,
+    RecoveryRecipient,
+    decode_code,
+    encode_code,
     encode_password,
 )
 from encvault.secret import Secret
@@ -42,7 +46,7 @@ SIZES = (0, 1, 5000, 16127, 16128, 16129, 16383, 16384, 16385, 3_000_001)
 
 SUITES = pytest.mark.parametrize("suite", list(Suite), ids=lambda suite: suite.label)
 LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
-KINDS = pytest.mark.parametrize("kind", ["password", "recipient"])
+KINDS = pytest.mark.parametrize("kind", ["password", "recipient", "recovery"])
 
 
 def answers(kind: str) -> operations.Answers:
@@ -50,6 +54,11 @@ def answers(kind: str) -> operations.Answers:
     if kind == "recipient":
         identity = KeyIdentity(Secret(SEED))
         return operations.Answers((RECIPIENT,), (identity,), consent=True)
+    if kind == "recovery":
+        code = Secret(SEED)
+        return operations.Answers(
+            (RecoveryRecipient(code),), (RecoveryIdentity(code),), consent=True
+        )
     recipient = PasswordRecipient(encode_password(WORD), profile=CHEAPEST)
     return operations.Answers(
         (recipient,), (PasswordIdentity(encode_password(WORD)),), consent=True
@@ -60,6 +69,8 @@ def keys(kind: str) -> reader.Keys:
     """The same for the reader."""
     if kind == "recipient":
         return reader.Keys(seeds=(SEED,))
+    if kind == "recovery":
+        return reader.Keys(codes=(encode_code(Secret(SEED)).lower().replace("-", "\n"),))
     return reader.Keys(passwords=("passe\N{COMBINING ACUTE ACCENT}",))  # NFC makes them one
 
 
@@ -378,3 +389,21 @@ def test_reader_shares_nothing_with_encvault() -> None:
     assert all(name.startswith(("cryptography.", "argon2.")) for name in foreign)
     assert not any("cobblestone" in name for name in found)
     assert stat.S_ISREG(Path(reader.__file__).stat().st_mode)
+
+
+@given(code=st.binary(min_size=32, max_size=32), place=st.integers(0, 64))
+def test_both_read_a_recovery_code_alike(code: bytes, place: int) -> None:
+    text = encode_code(Secret(code))
+    assert reader.recovery_code(text) == code
+    symbols = text.replace("-", "")
+    for symbol in "01Z*":
+        typed = symbols[:place] + symbol + symbols[place + 1 :]
+        try:
+            ours: bytes | None = bytes(decode_code(typed).reveal())
+        except errors.MistypedRecoveryCode:
+            ours = None
+        try:
+            theirs: bytes | None = reader.recovery_code(typed)
+        except reader.MistypedRecoveryCode:
+            theirs = None
+        assert ours == theirs

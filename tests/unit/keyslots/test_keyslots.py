@@ -50,9 +50,9 @@ def recipient_slot() -> dict[str, Any]:
 
 def test_each_slot_opens_with_its_own_key_only() -> None:
     slots = check_slots([password_slot(), recipient_slot(), password_slot()], "x")
-    assert PasswordIdentity(PASSWORD).unwrap(slots, "x") == SECRET
-    assert PasswordIdentity(PASSWORD).unwrap(slots[1:], "x") == SECRET
-    assert KeyIdentity(Secret(SEED)).unwrap(slots, "x") == SECRET
+    assert PasswordIdentity(PASSWORD).unwrap(slots, "x") == (slots[0]["id"], SECRET)
+    assert PasswordIdentity(PASSWORD).unwrap(slots[1:], "x") == (slots[2]["id"], SECRET)
+    assert KeyIdentity(Secret(SEED)).unwrap(slots, "x") == (slots[1]["id"], SECRET)
     assert PasswordIdentity(encode_password("wrong")).unwrap(slots, "x") is None
     assert KeyIdentity(Secret(bytes(32))).unwrap(slots, "x") is None
     assert KeyIdentity(Secret(SEED)).unwrap(slots[:1], "x") is None
@@ -61,7 +61,7 @@ def test_each_slot_opens_with_its_own_key_only() -> None:
 def test_the_first_identity_that_fits_wins_and_none_is_one_error() -> None:
     slots = [recipient_slot()]
     wrong = PasswordIdentity(PASSWORD)
-    assert unwrap_any(slots, [wrong, KeyIdentity(Secret(SEED))], "x") == SECRET
+    assert unwrap_any(slots, [wrong, KeyIdentity(Secret(SEED))], "x").secret == SECRET
     with pytest.raises(NoMatchingKeyslot):
         unwrap_any(slots, [wrong], "x")
 
@@ -180,7 +180,7 @@ def test_identity_files_round_trip(password: Secret | None) -> None:
     read = IdentityFile.decode(made.encode(), "x")
     assert read.recipient == made.recipient
     slot = PublicKeyRecipient(read.public).wrap(SECRET)
-    assert read.unlock(password, "x").unwrap([slot], "x") == SECRET
+    assert read.unlock(password, "x").unwrap([slot], "x") == (slot["id"], SECRET)
 
 
 def test_a_protected_identity_needs_its_password() -> None:
@@ -262,4 +262,5 @@ def test_a_recipient_knows_its_own_slot() -> None:
 def test_a_damaged_slot_does_not_hide_a_good_one() -> None:
     damaged = recipient_slot()
     damaged["wrapped"] = encode_base64(bytes(1168))
-    assert KeyIdentity(Secret(SEED)).unwrap([damaged, recipient_slot()], "x") == SECRET
+    good = recipient_slot()
+    assert KeyIdentity(Secret(SEED)).unwrap([damaged, good], "x") == (good["id"], SECRET)

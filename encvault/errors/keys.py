@@ -1,0 +1,105 @@
+"""Keys, and the slots that hold them."""
+
+from __future__ import annotations
+
+from encvault.errors.base import EncvaultError
+from encvault.i18n import N_
+
+
+class KeyslotError(EncvaultError):
+    """Keys and the slots that hold them."""
+
+    exit_code = 77
+    message = N_("the keys do not fit")
+
+
+class NoMatchingKeyslot(KeyslotError):
+    """Wrong password or wrong key; one error for both, so that it tells an attacker nothing."""
+
+    message = N_("{path}: wrong password or no matching key")
+    advice = N_("see which keys fit with: encvault info {path}")
+    path: str
+
+
+class NotARecipient(KeyslotError):
+    """A vault that exists is sealed for whom its slots name, and for nobody else."""
+
+    message = N_("{path}: the given password or recipient is not among those who can open it")
+    advice = N_("leave it out to seal for those who can; see them with: encvault info {path}")
+    path: str
+
+
+class WrongIdentityPassword(KeyslotError):
+    """The identity file's own password is wrong."""
+
+    message = N_("{path}: wrong password for this identity")
+    path: str
+
+
+class MistypedRecoveryCode(KeyslotError):
+    """A recovery code that is not as it was printed; a check symbol tells which group."""
+
+    message = N_("group {group} of {groups} of the recovery code is not as it was printed")
+    advice = N_("compare this group with the sheet and type the code again")
+    group: int
+    groups: int
+
+
+class NoSuchKeyslot(KeyslotError):
+    """The vault has no keyslot of this id."""
+
+    exit_code = 66
+    message = N_("{path} has no keyslot {slot}")
+    advice = N_("see the keyslots: encvault slot list {path}")
+    path: str
+    slot: str
+
+
+class NeededKeyslot(KeyslotError):
+    """A keyslot that must stay, or nobody could open the vault without a key file."""
+
+    exit_code = 2
+    message = N_("{path} needs its keyslot {slot}: {reason}")
+    advice = N_("add another one first: encvault slot add {path}")
+    path: str
+    slot: str
+    reason: str
+
+
+class UnprovedKeyslot(KeyslotError):
+    """A new keyslot that did not open when it was tried; it was not stored."""
+
+    exit_code = 65
+    message = N_("{path}: the new keyslot does not open; nothing was changed")
+    advice = N_("check the memory of this machine")
+    path: str
+
+
+class MalformedIdentity(KeyslotError):
+    """The file is not an identity file, or is damaged."""
+
+    exit_code = 65
+    message = N_("{path}: not a usable identity file: {reason}")
+    path: str
+    reason: str
+
+
+class MalformedRecipient(KeyslotError):
+    """A recipient string or file that cannot be read."""
+
+    exit_code = 65
+    message = N_("{source}: not a usable recipient: {reason}")
+    advice = N_("get the line again from its owner: encvault key export -i FILE")
+    source: str
+    reason: str
+
+
+class WorkFactorTooLarge(KeyslotError):
+    """A file asks for more password hashing than any honest file would."""
+
+    exit_code = 65
+    message = N_("{path}: asks for {memory_kib} KiB and {passes} passes of Argon2, above the cap")
+    advice = N_("do not open this file: it was made to exhaust this machine")
+    path: str
+    memory_kib: int
+    passes: int

@@ -1,0 +1,197 @@
+"""Who can open a vault: list, add, remove and change its keyslots.
+
+Every change needs a key that opens the vault now, writes a whole new record (generation one higher)
+beside the old one, and touches no sealed file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.crypto import selftest
+from encvault.errors import InvalidRequest, NeededKeyslot, NoSuchKeyslot, UnprovedKeyslot
+from encvault.i18n import N_, _
+from encvault.keyslots import (
+    RecoveryIdentity,
+    RecoveryRecipient,
+    SlotInfo,
+    describe,
+    encode_code,
+    new_code,
+    unwrap_any,
+)
+from encvault.operations.places import storage, top_of, unlocked
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from encvault.keyslots import Recipient, Slot
+    from encvault.operations.prompter import Prompter
+
+_LAST = N_("it is the last one")
+_LAST_PERSONAL = N_("without it only identity files open the vault")
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryCode:
+    """A new recovery code, for a sheet of paper.
+
+    Attributes:
+        code: the code as text; a secret.
+        slot: its keyslot.
+        vault: the vault's folder.
+        fingerprint: the vault's.
+    """
+
+    code: str
+    slot: SlotInfo
+    vault: str
+    fingerprint: str
+
+
+def list_slots(path: str) -> list[SlotInfo]:
+    """A vault's keyslots; needs no key.
+
+    Raises:
+        NotAVault: `path` is no vault and in none.
+    """
+    top = top_of(path)
+    with storage(path), Vault.load(top) as vault:
+        return describe(vault.record.slots)
+
+
+def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> list[SlotInfo]:
+    """Let more people open a vault.
+
+    Args:
+        path: the vault.
+        prompter: is asked for a key that opens it, then whom to add.
+        label: of the new keyslots, or None for what describes them best.
+
+    Returns:
+        The new keyslots. Those for a password were opened once before they counted; those for
+        public keys only their owners can open.
+
+    Raises:
+        InvalidRequest: a recipient has a keyslot already, or there would be too many.
+    """
+    with _held(path, prompter) as vault:
+        recipients = prompter.new_recipients(vault.path, label)
+        for recipient in recipients:
+            if recipient.fits(vault.record.slots, vault.path):
+                raise InvalidRequest(reason=_("who shall be added has a keyslot already"))
+        added = [_proved(vault, recipient) for recipient in recipients]
+        vault.change_slots((*vault.record.slots, *added))
+        return describe(added)
+
+
+def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = False) -> SlotInfo:
+    """Take a keyslot away.
+
+    Whoever could open it keeps what the vault secret opens: old copies of the vault, and this one
+    if he kept the secret (docs/threat-model.md, N9).
+
+    Args:
+        path: the vault.
+        prompter: is asked for a key that opens it.
+        slot_id: which one.
+        force: also the last one that is not for a private key; never the last of all.
+
+    Raises:
+        NoSuchKeyslot, NeededKeyslot: there is none; it must stay.
+    """
+    with _held(path, prompter) as vault:
+        slot = _find(vault, slot_id)
+        rest = tuple(other for other in vault.record.slots if other is not slot)
+        if not rest:
+            raise NeededKeyslot(path=vault.path, slot=slot_id, reason=_(_LAST))
+        if not (force or any(other["kind"] != "recipient" for other in rest)) and (
+            slot["kind"] != "recipient"
+        ):
+            raise NeededKeyslot(path=vault.path, slot=slot_id, reason=_(_LAST_PERSONAL))
+        vault.change_slots(rest)
+        return describe([slot])[0]
+
+
+def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -> SlotInfo:
+    """Put a new password in the place of an old one; the files stay as they are.
+
+    Args:
+        path: the vault.
+        prompter: is asked for a key that opens it, then for the new password.
+        slot_id: the keyslot to change, or None for the one that opened.
+
+    Raises:
+        InvalidRequest: that keyslot is not for a password.
+        NoSuchKeyslot: there is none of this id.
+    """
+    with _held(path, prompter) as vault:
+        old = _find(vault, slot_id or vault.opened_slot)
+        if old["kind"] != "password":
+            raise InvalidRequest(
+                reason=_("keyslot {slot} is not for a password; name one with --slot").format(
+                    slot=old["id"]
+                )
+            )
+        (recipient,) = prompter.new_recipients(vault.path, old["label"])
+        new = _proved(vault, recipient)
+        vault.change_slots(tuple(new if slot is old else slot for slot in vault.record.slots))
+        return describe([new])[0]
+
+
+def add_recovery(path: str, prompter: Prompter, *, label: str = "") -> RecoveryCode:
+    """Make a recovery code for a vault. It is shown once: only its keyslot is kept."""
+    with _held(path, prompter) as vault, new_code() as code:
+        slot = _proved(vault, RecoveryRecipient(code, label=label))
+        vault.change_slots((*vault.record.slots, slot))
+        return RecoveryCode(
+            encode_code(code), describe([slot])[0], vault.path, vault.record.fingerprint
+        )
+
+
+def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
+    """Whether a recovery code opens a vault, without opening anything in it.
+
+    Returns:
+        The keyslot that it fits.
+
+    Raises:
+        NoMatchingKeyslot: it fits none.
+    """
+    selftest.run()
+    with storage(path), Vault.load(top_of(path)) as vault:
+        slot_id = unwrap_any(vault.record.slots, [identity], vault.path).slot_id
+        return describe([_find(vault, slot_id)])[0]
+
+
+@contextlib.contextmanager
+def _held(path: str, prompter: Prompter) -> Iterator[Vault]:
+    selftest.run()
+    with storage(path), unlocked(path, prompter) as (vault, inside):
+        if inside:
+            raise InvalidRequest(
+                reason=_("name the vault's own folder: {path}").format(path=vault.path)
+            )
+        vault.hold()
+        yield vault
+
+
+def _find(vault: Vault, slot_id: str) -> Slot:
+    for slot in vault.record.slots:
+        if slot["id"] == slot_id:
+            return slot
+    raise NoSuchKeyslot(path=vault.path, slot=slot_id)
+
+
+def _proved(vault: Vault, recipient: Recipient) -> Slot:
+    """A new keyslot, which opens where that can be known without somebody's private key."""
+    slot = recipient.wrap(vault.secret)
+    identity = recipient.identity()
+    if identity is not None:
+        unwrapped = identity.unwrap([slot], vault.path)
+        if unwrapped is None or unwrapped.secret != vault.secret:
+            raise UnprovedKeyslot(path=vault.path)
+    return slot
