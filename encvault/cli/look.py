@@ -180,6 +180,8 @@ def info_command(path: str, *, as_json: bool) -> int:
     for name, value in info.members.items():
         if name == "slots":
             facts += [(_("keyslot"), ui.slot_line(slot)) for slot in value]
+        elif name == "former_fingerprints":
+            facts += [(_("former fingerprint"), text) for text in value]
         else:
             shown = _(_LAYOUTS[value]) if name == "layout" else value
             facts.append((_(_LABELS[name]), shown))

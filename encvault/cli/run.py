@@ -34,6 +34,9 @@ _COMMANDS = {
     "slot": "encvault.cli.slot",
     "passwd": "encvault.cli.slot",
     "recovery": "encvault.cli.slot",
+    "rekey": "encvault.cli.revoke",
+    "revoke": "encvault.cli.revoke",
+    "reseal": "encvault.cli.revoke",
 }
 
 

@@ -38,7 +38,7 @@ from encvault.keyslots import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from encvault.secret import Secret
 
@@ -160,6 +160,20 @@ class CommandLinePrompter:
             if self._options.password:
                 self._identities.append(PasswordIdentity(self._given_password()))
         return self._identities or [self._default, _AskedPassword(self, self._typed, what)]
+
+    def passwords_for(self, what: str, label: str) -> Iterator[Identity]:
+        """See `encvault.operations.Prompter`. An empty answer leaves the keyslot pending."""
+        if self._identities or not self.may_ask():
+            yield from self._identities
+            return
+        yield from self._typed
+        for _attempt in range(_TRIES):
+            typed = _ask_secret(
+                _("password of {label} for {what} (empty: set it later): "), what, label
+            )
+            if not typed:
+                return
+            yield PasswordIdentity(encode_password(typed))
 
     def recovery(self, what: str) -> RecoveryIdentity:
         """A recovery code: from its source, or asked for."""
@@ -296,8 +310,8 @@ def _read_file(path: str, limit: int) -> bytes:
         raise KeysUnreadable(path=path, reason=system_reason(error)) from None
 
 
-def _ask_secret(prompt: str, what: str) -> str:
-    return getpass.getpass(ui.harmless(prompt.format(what=what)))
+def _ask_secret(prompt: str, what: str, label: str = "") -> str:
+    return getpass.getpass(ui.harmless(prompt.format(what=what, label=label)))
 
 
 def _ask(question: str) -> str:

@@ -84,7 +84,10 @@ _SLOT_KINDS = {
 def slot_line(slot: SlotInfo) -> str:
     """A keyslot on one line."""
     kind = column(_(_SLOT_KINDS[slot["kind"]]), 13)
-    return f"{slot['id']}  {kind}  {slot['created_at']}  {slot['label']}"
+    label = slot["label"]
+    if slot["state"] == "pending":
+        label = _("{label} (pending: the password must be set again)").format(label=label)
+    return f"{slot['id']}  {kind}  {slot['created_at']}  {label}"
 
 
 def code_lines(code: str) -> list[str]:

@@ -35,6 +35,7 @@ from encvault.errors.data import (
     VerificationFailed,
 )
 from encvault.errors.keys import (
+    KeptKeyslot,
     KeyslotError,
     MalformedIdentity,
     MalformedRecipient,
@@ -43,6 +44,7 @@ from encvault.errors.keys import (
     NoMatchingKeyslot,
     NoSuchKeyslot,
     NotARecipient,
+    PendingKeyslots,
     UnprovedKeyslot,
     WorkFactorTooLarge,
     WrongIdentityPassword,
@@ -109,6 +111,7 @@ __all__ = [
     "InputOutputError",
     "IntegrityError",
     "InvalidRequest",
+    "KeptKeyslot",
     "KeyRequired",
     "KeysUnreadable",
     "KeyslotError",
@@ -133,6 +136,7 @@ __all__ = [
     "OutOfSpace",
     "PasswordSourceFailed",
     "PasswordUnavailable",
+    "PendingKeyslots",
     "PlaintextPresent",
     "RequestError",
     "SealedAlone",

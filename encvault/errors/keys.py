@@ -21,6 +21,18 @@ class NoMatchingKeyslot(KeyslotError):
     path: str
 
 
+class PendingKeyslots(NoMatchingKeyslot):
+    """No key fits, and there are passwords that were good before the vault's keys were changed."""
+
+    message = N_(
+        "{path}: no matching key; the keys were changed, and these passwords must be set again: "
+        "{labels}"
+    )
+    advice = N_("ask someone who can open it for: encvault passwd {path} --slot SLOT")
+    path: str
+    labels: str
+
+
 class NotARecipient(KeyslotError):
     """A vault that exists is sealed for whom its slots name, and for nobody else."""
 
@@ -64,6 +76,16 @@ class NeededKeyslot(KeyslotError):
     path: str
     slot: str
     reason: str
+
+
+class KeptKeyslot(KeyslotError):
+    """A keyslot cannot be revoked by its own key: whoever stays must be able to open the vault."""
+
+    exit_code = 2
+    message = N_("{path}: keyslot {slot} is the one that opened it, and cannot be revoked with it")
+    advice = N_("open the vault with a key that stays: --identity FILE, --recovery or a password")
+    path: str
+    slot: str
 
 
 class UnprovedKeyslot(KeyslotError):

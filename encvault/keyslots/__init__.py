@@ -14,6 +14,7 @@ from encvault.keyslots.publickeys import (
     decode_recipient,
     decode_recipient_file,
     encode_recipient,
+    rewrap,
 )
 from encvault.keyslots.recovery import (
     RecoveryIdentity,
@@ -31,6 +32,8 @@ from encvault.keyslots.slots import (
     Slot,
     SlotInfo,
     Unwrapped,
+    bare,
+    check_bare,
     check_slots,
     describe,
     fingerprint,
@@ -58,6 +61,8 @@ __all__ = [
     "Slot",
     "SlotInfo",
     "Unwrapped",
+    "bare",
+    "check_bare",
     "check_slots",
     "decode_code",
     "decode_recipient",
@@ -71,5 +76,6 @@ __all__ = [
     "is_time",
     "new_code",
     "now_text",
+    "rewrap",
     "unwrap_any",
 ]

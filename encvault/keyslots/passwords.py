@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class PasswordRecipient:
 
     Args:
         password: the password's bytes (`encode_password`).
-        label: for people, shown by ``info``.
+        label: for people, shown by ``slot list``.
         profile: work factors of Argon2id.
     """
 
@@ -63,9 +64,7 @@ class PasswordRecipient:
             "lanes": self._profile.lanes,
             "salt": encode_base64(self._salt),
         }
-        kek = self._identity.kek(self._salt, self._profile)
-        body = stream.seal(Suite.AES_256_GCM, kek.reveal(), binding(slot), secret.reveal())
-        return slot | {"wrapped": encode_base64(body)}
+        return _rewrap(self._identity.kek(self._salt, self._profile), slot, secret)
 
     def fits(self, slots: Sequence[Slot], path: str) -> bool:
         """See `Recipient`."""
@@ -111,5 +110,11 @@ class PasswordIdentity:
                 secret = stream.open(Suite.AES_256_GCM, kek.reveal(), binding(slot), wrapped)
             except NotAuthentic:
                 continue
-            return Unwrapped(slot["id"], Secret(secret))
+            return Unwrapped(slot["id"], Secret(secret), functools.partial(_rewrap, kek, slot))
         return None
+
+
+def _rewrap(kek: Secret, slot: Slot, secret: Secret) -> Slot:
+    """The same slot for the same password, with another secret in a body with a salt of its own."""
+    body = stream.seal(Suite.AES_256_GCM, kek.reveal(), binding(slot), secret.reveal())
+    return slot | {"wrapped": encode_base64(body)}

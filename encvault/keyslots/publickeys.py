@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from encvault.crypto import NotAuthentic, hpke
 from encvault.envelope import decode_base64, encode_base64
 from encvault.errors import MalformedRecipient
 from encvault.i18n import _
-from encvault.keyslots.slots import Unwrapped, binding, fingerprint, new_slot
+from encvault.keyslots.slots import Unwrapped, binding, new_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ class PublicKeyRecipient:
 
     Args:
         public: 1,216 bytes (`encvault.crypto.hpke`).
-        label: for people, shown by ``info``.
+        label: for people, shown by ``slot list``.
     """
 
     def __init__(self, public: bytes, *, label: str = "") -> None:
@@ -41,15 +42,11 @@ class PublicKeyRecipient:
 
     def wrap(self, secret: Secret) -> Slot:
         """See `Recipient`."""
-        slot = new_slot("recipient", self._label)
-        slot["recipient"] = fingerprint(self.public)
-        sealed = hpke.seal(self.public, secret.reveal(), binding(slot))
-        return slot | {"wrapped": encode_base64(sealed)}
+        return rewrap(new_public_slot("recipient", self._label, self.public), secret)
 
     def fits(self, slots: Sequence[Slot], path: str) -> bool:  # noqa: ARG002 - protocol
         """See `Recipient`."""
-        own = fingerprint(self.public)
-        return any(slot["kind"] == "recipient" and slot["recipient"] == own for slot in slots)
+        return bool(slots_of("recipient", self.public, slots))
 
     def identity(self) -> None:
         """See `Recipient`."""
@@ -63,21 +60,42 @@ class KeyIdentity:
         seed: the 32-byte private key.
     """
 
+    kind = "recipient"
+
     def __init__(self, seed: Secret) -> None:
         self._seed = seed
-        self._fingerprint = fingerprint(hpke.public_key(seed.reveal()))
+        self.public = hpke.public_key(seed.reveal())
 
     def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:  # noqa: ARG002 - protocol
         """See `Identity`."""
-        for slot in slots:
-            if slot["kind"] == "recipient" and slot["recipient"] == self._fingerprint:
-                try:
-                    wrapped = decode_base64(slot["wrapped"])
-                    secret = hpke.open(self._seed.reveal(), wrapped, binding(slot))
-                except NotAuthentic:
-                    continue
-                return Unwrapped(slot["id"], secret)
+        for slot in slots_of(self.kind, self.public, slots):
+            try:
+                wrapped = decode_base64(slot["wrapped"])
+                secret = hpke.open(self._seed.reveal(), wrapped, binding(slot))
+            except NotAuthentic:
+                continue
+            return Unwrapped(slot["id"], secret, functools.partial(rewrap, slot))
         return None
+
+
+def new_public_slot(kind: str, label: str, public: bytes) -> Slot:
+    """A slot for the owner of a key pair, which holds nothing yet."""
+    return new_slot(kind, label) | {"recipient": encode_base64(public)}
+
+
+def rewrap(slot: Slot, secret: Secret) -> Slot:
+    """The same slot for the same public key, with another secret (32 bytes) in it.
+
+    It takes nobody's private key, so that a vault's key can be changed without asking anyone.
+    """
+    public = decode_base64(slot["recipient"])
+    return slot | {"wrapped": encode_base64(hpke.seal(public, secret.reveal(), binding(slot)))}
+
+
+def slots_of(kind: str, public: bytes, slots: Sequence[Slot]) -> list[Slot]:
+    """Those of the slots that are of this kind and for this public key."""
+    own = encode_base64(public)
+    return [slot for slot in slots if slot["kind"] == kind and slot["recipient"] == own]
 
 
 def encode_recipient(public: bytes) -> str:

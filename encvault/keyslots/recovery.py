@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from encvault.crypto import NotAuthentic, kdf, stream
-from encvault.crypto.suite import Suite
-from encvault.envelope import decode_base64, encode_base64
+from encvault.crypto import kdf
 from encvault.errors import MistypedRecoveryCode
-from encvault.keyslots.slots import Unwrapped, binding, new_slot
+from encvault.keyslots.publickeys import KeyIdentity, new_public_slot, rewrap, slots_of
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -86,7 +84,9 @@ def _times_x(value: int) -> int:
 
 
 class RecoveryRecipient:
-    """Wraps for whoever holds a recovery code.
+    """Wraps for whoever holds a recovery code, by way of a key pair that follows from the code.
+
+    So the code stays good when the vault's key is changed, and nobody has to fetch the paper.
 
     Args:
         code: 32 random bytes (`new_code`).
@@ -96,46 +96,29 @@ class RecoveryRecipient:
     def __init__(self, code: Secret, *, label: str = "") -> None:
         self._code = code
         self._label = label
+        self._public = self.identity().public
 
     def wrap(self, secret: Secret) -> Slot:
         """See `Recipient`."""
-        slot = new_slot("recovery", self._label)
-        kek = self.identity().kek
-        body = stream.seal(Suite.AES_256_GCM, kek.reveal(), binding(slot), secret.reveal())
-        return slot | {"wrapped": encode_base64(body)}
+        return rewrap(new_public_slot("recovery", self._label, self._public), secret)
 
-    def fits(self, slots: Sequence[Slot], path: str) -> bool:
+    def fits(self, slots: Sequence[Slot], path: str) -> bool:  # noqa: ARG002 - protocol
         """See `Recipient`."""
-        unwrapped = self.identity().unwrap(slots, path)
-        if unwrapped is None:
-            return False
-        unwrapped.secret.wipe()
-        return True
+        return bool(slots_of("recovery", self._public, slots))
 
     def identity(self) -> RecoveryIdentity:
         """See `Recipient`."""
         return RecoveryIdentity(self._code)
 
 
-class RecoveryIdentity:
+class RecoveryIdentity(KeyIdentity):
     """Opens recovery slots.
 
     Args:
         code: 32 bytes (`decode_code`).
     """
 
-    def __init__(self, code: Secret) -> None:
-        self.kek = kdf.expand(code.reveal(), "encvault/recovery@v1")
+    kind = "recovery"
 
-    def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:  # noqa: ARG002 - protocol
-        """See `Identity`."""
-        for slot in slots:
-            if slot["kind"] != "recovery":
-                continue
-            wrapped = decode_base64(slot["wrapped"])
-            try:
-                secret = stream.open(Suite.AES_256_GCM, self.kek.reveal(), binding(slot), wrapped)
-            except NotAuthentic:
-                continue
-            return Unwrapped(slot["id"], Secret(secret))
-        return None
+    def __init__(self, code: Secret) -> None:
+        super().__init__(kdf.expand(code.reveal(), "encvault/recovery@v1"))

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from encvault.crypto import hpke, kdf, stream
 from encvault.crypto.kdf import KdfProfile
@@ -19,7 +19,7 @@ from encvault.errors import NoMatchingKeyslot, WorkFactorTooLarge
 from encvault.i18n import N_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from encvault.secret import Secret
 
@@ -30,24 +30,30 @@ MAX_LABEL_LENGTH = 200
 _SLOT_BINDING = b"encvault/keyslot@v1\0"
 _SLOT_ID = re.compile(r"[a-z2-7]{12}[acegikmoqsuwy246]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_FINGERPRINT = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){7}")
 _WRAPPED_SIZE = {
     "password": stream.body_size(SECRET_SIZE),
     "recipient": SECRET_SIZE + hpke.OVERHEAD,
-    "recovery": stream.body_size(SECRET_SIZE),
+    "recovery": SECRET_SIZE + hpke.OVERHEAD,
 }
-_OWN_MEMBERS = {"password": {"kdf"}, "recipient": {"recipient"}, "recovery": set()}
+_OWN_MEMBERS = {"password": {"kdf"}, "recipient": {"recipient"}, "recovery": {"recipient"}}
 
+SlotState = Literal["active", "pending", "revoked"]
 Slot = dict[str, Any]  # canonical JSON object; `check_slots` says what it holds
 
 
 class SlotInfo(TypedDict):
-    """What may be shown of a slot."""
+    """What may be shown of a slot.
+
+    Attributes:
+        state: ``pending`` if its password must be set again before it opens anything;
+            ``revoked`` of one that was dropped.
+    """
 
     id: str
     kind: str
     label: str
     created_at: str
+    state: SlotState
 
 
 class Unwrapped(NamedTuple):
@@ -56,10 +62,12 @@ class Unwrapped(NamedTuple):
     Attributes:
         slot_id: which slot opened.
         secret: 32 bytes.
+        rewrap: makes the same slot hold another secret of 32 bytes.
     """
 
     slot_id: str
     secret: Secret
+    rewrap: Callable[[Secret], Slot]
 
 
 class Recipient(Protocol):
@@ -155,20 +163,22 @@ def _check_slot(slot: Any, path: str) -> None:
         raise ValueError(N_("slot kind"))
     if slot.keys() != {"id", "kind", "label", "created_at", "wrapped"} | _OWN_MEMBERS[kind]:
         raise ValueError(N_("slot members"))
+    _check_common(slot)
+    if len(decode_base64(slot["wrapped"])) != _WRAPPED_SIZE[kind]:
+        raise ValueError(N_("slot wrapped"))
+    if kind == "password":
+        _check_kdf(slot["kdf"], path)
+    else:
+        hpke.check_public_key(decode_base64(slot["recipient"]))
+
+
+def _check_common(slot: Slot) -> None:
     if not isinstance(slot["id"], str) or not _SLOT_ID.fullmatch(slot["id"]):
         raise ValueError(N_("slot id"))
     if not isinstance(slot["label"], str) or len(slot["label"]) > MAX_LABEL_LENGTH:
         raise ValueError(N_("slot label"))
     if not is_time(slot["created_at"]):
         raise ValueError(N_("slot time"))
-    if len(decode_base64(slot["wrapped"])) != _WRAPPED_SIZE[kind]:
-        raise ValueError(N_("slot wrapped"))
-    if kind == "password":
-        _check_kdf(slot["kdf"], path)
-    if kind == "recipient":
-        recipient = slot["recipient"]
-        if not isinstance(recipient, str) or not _FINGERPRINT.fullmatch(recipient):
-            raise ValueError(N_("slot recipient"))
 
 
 def _check_kdf(value: Any, path: str) -> None:
@@ -184,11 +194,42 @@ def _check_kdf(value: Any, path: str) -> None:
         raise WorkFactorTooLarge(path=path, memory_kib=numbers[0], passes=numbers[1])
 
 
-def describe(slots: Iterable[Slot]) -> list[SlotInfo]:
-    """What may be shown of the slots."""
+def check_bare(slots: Any) -> tuple[Slot, ...]:
+    """Return `slots` if they are bare slots as docs/format.md section 6 has them.
+
+    Raises:
+        ValueError: a member is wrong, missing or unknown.
+    """
+    if not isinstance(slots, (list, tuple)) or len(slots) > MAX_SLOTS:
+        raise ValueError(N_("at most 64 slots"))
+    for slot in slots:
+        if not isinstance(slot, dict) or slot.keys() != {"id", "kind", "label", "created_at"}:
+            raise ValueError(N_("slot members"))
+        if not isinstance(slot["kind"], str) or slot["kind"] not in _OWN_MEMBERS:
+            raise ValueError(N_("slot kind"))
+        _check_common(slot)
+    return tuple(slots)
+
+
+def bare(slot: Slot) -> Slot:
+    """A slot without what it holds: what stays of one that does not open the vault any more."""
+    return {name: slot[name] for name in ("id", "kind", "label", "created_at")}
+
+
+def describe(slots: Iterable[Slot], bare_state: SlotState = "pending") -> list[SlotInfo]:
+    """What may be shown of the slots.
+
+    Args:
+        slots: slots, and bare ones.
+        bare_state: of the bare ones.
+    """
     return [
         SlotInfo(
-            id=slot["id"], kind=slot["kind"], label=slot["label"], created_at=slot["created_at"]
+            id=slot["id"],
+            kind=slot["kind"],
+            label=slot["label"],
+            created_at=slot["created_at"],
+            state="active" if "wrapped" in slot else bare_state,
         )
         for slot in slots
     ]

@@ -10,6 +10,7 @@ from encvault.operations.looking import Info, info, list_files, status, status_o
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
 from encvault.operations.request import SealRequest
+from encvault.operations.revoking import Rekeyed, rekey, reseal_exposed, revoke
 from encvault.operations.sealing import init_vault, seal, seal_from_stream
 from encvault.operations.slots import (
     RecoveryCode,
@@ -27,6 +28,7 @@ __all__ = [
     "OpenRequest",
     "Prompter",
     "RecoveryCode",
+    "Rekeyed",
     "SealRequest",
     "add_recovery",
     "add_slots",
@@ -41,7 +43,10 @@ __all__ = [
     "new_identity",
     "open_from_stream",
     "open_paths",
+    "rekey",
     "remove_slot",
+    "reseal_exposed",
+    "revoke",
     "seal",
     "seal_from_stream",
     "status",

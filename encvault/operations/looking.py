@@ -178,7 +178,8 @@ def info(path: str) -> Info:
                     "layout": record.layout,
                     "created_at": record.created_at,
                     "generation": record.generation,
-                    "slots": describe(record.slots),
+                    "former_fingerprints": record.former_fingerprints,
+                    "slots": describe((*record.slots, *record.pending)),
                 },
             )
 

@@ -11,7 +11,7 @@ from encvault.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from encvault.keyslots import Identity, Recipient
 
@@ -35,6 +35,9 @@ class Prompter(Protocol):
 
     def identities(self, what: str) -> Sequence[Identity]:
         """What to open `what` with."""
+
+    def passwords_for(self, what: str, label: str) -> Iterable[Identity]:
+        """What may be the password of one more keyslot of `what`; nothing if it is not at hand."""
 
     def has_keys(self) -> bool:
         """Whether recipients, identities or a password were given explicitly."""
@@ -72,6 +75,10 @@ class Answers:
         return self.new_recipients_given
 
     def identities(self, what: str) -> Sequence[Identity]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.identities_given
+
+    def passwords_for(self, what: str, label: str) -> Iterable[Identity]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""
         return self.identities_given
 

@@ -26,7 +26,7 @@ from encvault.operations.places import storage, top_of, unlocked
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from encvault.keyslots import Recipient, Slot
     from encvault.operations.prompter import Prompter
@@ -53,14 +53,14 @@ class RecoveryCode:
 
 
 def list_slots(path: str) -> list[SlotInfo]:
-    """A vault's keyslots; needs no key.
+    """A vault's keyslots, pending ones included; needs no key.
 
     Raises:
         NotAVault: `path` is no vault and in none.
     """
     top = top_of(path)
     with storage(path), Vault.load(top) as vault:
-        return describe(vault.record.slots)
+        return describe((*vault.record.slots, *vault.record.pending))
 
 
 def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> list[SlotInfo]:
@@ -78,7 +78,7 @@ def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> lis
     Raises:
         InvalidRequest: a recipient has a keyslot already, or there would be too many.
     """
-    with _held(path, prompter) as vault:
+    with held(path, prompter) as vault:
         recipients = prompter.new_recipients(vault.path, label)
         for recipient in recipients:
             if recipient.fits(vault.record.slots, vault.path):
@@ -103,17 +103,32 @@ def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = Fa
     Raises:
         NoSuchKeyslot, NeededKeyslot: there is none; it must stay.
     """
-    with _held(path, prompter) as vault:
-        slot = _find(vault, slot_id)
-        rest = tuple(other for other in vault.record.slots if other is not slot)
-        if not rest:
-            raise NeededKeyslot(path=vault.path, slot=slot_id, reason=_(_LAST))
-        if not (force or any(other["kind"] != "recipient" for other in rest)) and (
-            slot["kind"] != "recipient"
-        ):
-            raise NeededKeyslot(path=vault.path, slot=slot_id, reason=_(_LAST_PERSONAL))
-        vault.change_slots(rest)
+    with held(path, prompter) as vault:
+        slot = find_slot(vault, slot_id)
+        rest = _without(vault.record.slots, slot)
+        check_needed(vault, slot, rest, force=force)
+        vault.change_slots(rest, _without(vault.record.pending, slot))
         return describe([slot])[0]
+
+
+def check_needed(vault: Vault, slot: Slot, rest: Sequence[Slot], *, force: bool) -> None:
+    """Refuse to drop a keyslot that must stay.
+
+    Args:
+        vault: whose it is.
+        slot: to drop.
+        rest: those that would stay.
+        force: also the last one that is not for a private key; never the last of all.
+
+    Raises:
+        NeededKeyslot: it must stay.
+    """
+    if not rest:
+        raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_LAST))
+    if force or slot["kind"] == "recipient" or slot in vault.record.pending:
+        return
+    if all(other["kind"] == "recipient" for other in rest):
+        raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_LAST_PERSONAL))
 
 
 def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -> SlotInfo:
@@ -122,14 +137,14 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
     Args:
         path: the vault.
         prompter: is asked for a key that opens it, then for the new password.
-        slot_id: the keyslot to change, or None for the one that opened.
+        slot_id: the keyslot to change, which may be pending, or None for the one that opened.
 
     Raises:
         InvalidRequest: that keyslot is not for a password.
         NoSuchKeyslot: there is none of this id.
     """
-    with _held(path, prompter) as vault:
-        old = _find(vault, slot_id or vault.opened_slot)
+    with held(path, prompter) as vault:
+        old = find_slot(vault, slot_id or opened_slot(vault))
         if old["kind"] != "password":
             raise InvalidRequest(
                 reason=_("keyslot {slot} is not for a password; name one with --slot").format(
@@ -138,13 +153,15 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
             )
         (recipient,) = prompter.new_recipients(vault.path, old["label"])
         new = _proved(vault, recipient)
-        vault.change_slots(tuple(new if slot is old else slot for slot in vault.record.slots))
+        vault.change_slots(
+            (*_without(vault.record.slots, old), new), _without(vault.record.pending, old)
+        )
         return describe([new])[0]
 
 
 def add_recovery(path: str, prompter: Prompter, *, label: str = "") -> RecoveryCode:
     """Make a recovery code for a vault. It is shown once: only its keyslot is kept."""
-    with _held(path, prompter) as vault, new_code() as code:
+    with held(path, prompter) as vault, new_code() as code:
         slot = _proved(vault, RecoveryRecipient(code, label=label))
         vault.change_slots((*vault.record.slots, slot))
         return RecoveryCode(
@@ -164,11 +181,12 @@ def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
     selftest.run()
     with storage(path), Vault.load(top_of(path)) as vault:
         slot_id = unwrap_any(vault.record.slots, [identity], vault.path).slot_id
-        return describe([_find(vault, slot_id)])[0]
+        return describe([find_slot(vault, slot_id)])[0]
 
 
 @contextlib.contextmanager
-def _held(path: str, prompter: Prompter) -> Iterator[Vault]:
+def held(path: str, prompter: Prompter) -> Iterator[Vault]:
+    """A vault, named by its own folder, unlocked and held for a change of its keys."""
     selftest.run()
     with storage(path), unlocked(path, prompter) as (vault, inside):
         if inside:
@@ -179,11 +197,27 @@ def _held(path: str, prompter: Prompter) -> Iterator[Vault]:
         yield vault
 
 
-def _find(vault: Vault, slot_id: str) -> Slot:
-    for slot in vault.record.slots:
+def find_slot(vault: Vault, slot_id: str) -> Slot:
+    """The keyslot of this id, which may be pending.
+
+    Raises:
+        NoSuchKeyslot: there is none.
+    """
+    for slot in (*vault.record.slots, *vault.record.pending):
         if slot["id"] == slot_id:
             return slot
     raise NoSuchKeyslot(path=vault.path, slot=slot_id)
+
+
+def _without(slots: tuple[Slot, ...], slot: Slot) -> tuple[Slot, ...]:
+    return tuple(other for other in slots if other is not slot)
+
+
+def opened_slot(vault: Vault) -> str:
+    """The id of the keyslot that an unlocked vault was opened by."""
+    if vault.opened_by is None:
+        raise AssertionError("slots: the vault was not unlocked")
+    return vault.opened_by.slot_id
 
 
 def _proved(vault: Vault, recipient: Recipient) -> Slot:

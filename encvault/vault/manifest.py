@@ -1,20 +1,17 @@
-"""The vault's own files: its record, kept twice, and its data keys.
+"""The vault's record, kept twice (docs/format.md section 6).
 
-docs/format.md sections 6 and 7. The record is signed by a key that follows from the vault secret,
-so only who can open the vault can change it; the data keys are sealed to a public key in it, so a
-run that only seals needs no secret.
+It is signed by a key that follows from the vault secret, so only who can open the vault can change
+it; data keys are sealed to a public key in it, so a run that only seals needs no secret.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from encvault.crypto import NotAuthentic, hpke, kdf, signing
-from encvault.crypto.suite import KEY_SIZE, Suite
+from encvault.crypto import NotAuthentic, hpke, signing
+from encvault.crypto.suite import Suite
 from encvault.envelope import (
     decode_base64,
     decode_json,
@@ -23,16 +20,21 @@ from encvault.envelope import (
     encode_json,
     is_id,
 )
-from encvault.errors import MalformedVault, UnknownDataKey, UnsupportedVersion
-from encvault.fs import calls, durable
-from encvault.fs.durable import storage_error
+from encvault.errors import MalformedVault, UnsupportedVersion
+from encvault.fs import durable
 from encvault.fs.tree import split
 from encvault.i18n import N_, _
-from encvault.keyslots import Slot, check_slots, group, is_time, now_text
-from encvault.secret import Secret
+from encvault.keyslots import Slot, check_bare, check_slots, is_time
+from encvault.vault.keys import (
+    Succession,
+    check_successions,
+    decode_successions,
+    vault_fingerprint,
+)
 
 if TYPE_CHECKING:
     from encvault.fs.tree import Tree
+    from encvault.vault.keys import VaultKeys
 
 FOLDER = ".encvault"
 RECORD_FILES = (f"{FOLDER}/vault.a.json", f"{FOLDER}/vault.b.json")
@@ -40,13 +42,10 @@ KEYS_FOLDER = f"{FOLDER}/keys"
 OBJECTS_FOLDER = f"{FOLDER}/objects"
 LOCK_FILE = f"{FOLDER}/lock"
 MAX_RECORD_SIZE = 1 << 20
-MAX_KEY_SIZE = 16_384
 
 VaultLayout = Literal["visible", "hidden"]
 
-_KEY_FILE = re.compile(r"[a-z2-7]{26}\.json")
 _SIGNED = b"encvault/vault@v1\n"
-_KEY_BINDING = b"encvault/data-key@v1\0"
 
 
 def new_id() -> str:
@@ -70,6 +69,8 @@ class VaultRecord:
         hpke_public: 1,216 bytes; data keys are sealed to it.
         sign_public: 32 bytes; the record is signed by it.
         slots: keyslots that wrap the vault secret.
+        pending: keyslots, without what they held, whose passwords must be set again.
+        succession: the changes of its keys, the latest last.
         signature: 64 bytes over everything above.
     """
 
@@ -81,13 +82,31 @@ class VaultRecord:
     hpke_public: bytes
     sign_public: bytes
     slots: tuple[Slot, ...] = field(hash=False)
+    pending: tuple[Slot, ...] = field(default=(), hash=False)
+    succession: tuple[Succession, ...] = ()
     signature: bytes = b""
 
     @property
     def fingerprint(self) -> str:
-        """What people compare to know that it is their vault."""
-        content = self.id.encode() + self.hpke_public + self.sign_public
-        return group(hashlib.sha256(b"encvault/vault-fingerprint@v1\0" + content).digest()[:20])
+        """See `vault_fingerprint`."""
+        return vault_fingerprint(self.id, self.sign_public)
+
+    @property
+    def former_fingerprints(self) -> list[str]:
+        """What it was before each change of keys, the first change first."""
+        return [vault_fingerprint(self.id, entry.sign_public) for entry in self.succession]
+
+    @property
+    def rekeyed_at(self) -> int:
+        """The generation of the latest change of keys; 1 if there was none.
+
+        What was sealed with data keys of an earlier generation opens with a former vault secret.
+        """
+        return self.succession[-1].generation if self.succession else 1
+
+    def succeeds(self, other: VaultRecord) -> bool:
+        """Whether the key that signed the other was replaced, in the end, by this one's."""
+        return any(entry.sign_public == other.sign_public for entry in self.succession)
 
     def _members(self) -> dict[str, Any]:
         return {
@@ -100,6 +119,8 @@ class VaultRecord:
             "hpke_public": encode_base64(self.hpke_public),
             "sign_public": encode_base64(self.sign_public),
             "slots": list(self.slots),
+            "pending": list(self.pending),
+            "succession": [entry.members() for entry in self.succession],
         }
 
     def _signed_bytes(self) -> bytes:
@@ -142,10 +163,13 @@ class VaultRecord:
                 hpke_public=decode_base64(value["hpke_public"]),
                 sign_public=decode_base64(value["sign_public"]),
                 slots=check_slots(value["slots"], path),
+                pending=check_bare(value["pending"]),
+                succession=decode_successions(value["succession"]),
                 signature=decode_base64(value["signature"]),
             )
             record._check(value)
             signing.verify(record.sign_public, record.signature, record._signed_bytes())
+            check_successions(record)
         except NotAuthentic:
             raise MalformedVault(path=path, reason=_("its signature is wrong")) from None
         except KeyError:
@@ -163,46 +187,16 @@ class VaultRecord:
             raise ValueError(N_("generation"))
         if self.layout not in ("visible", "hidden"):
             raise ValueError(N_("layout"))
+        ids = {slot["id"] for slot in (*self.slots, *self.pending)}
+        if len(ids) != len(self.slots) + len(self.pending):
+            raise ValueError(N_("two slots with one id"))
+        if any(slot["kind"] != "password" for slot in self.pending):
+            raise ValueError(N_("slot kind"))
         hpke.check_public_key(self.hpke_public)
 
 
-class VaultKeys:
-    """The key pairs that follow from a vault secret.
-
-    Args:
-        secret: 32 bytes.
-    """
-
-    def __init__(self, secret: Secret) -> None:
-        self.secret = secret
-        self.hpke_seed = kdf.expand(secret.reveal(), "encvault/vault/hpke@v1")
-        self.sign_seed = kdf.expand(secret.reveal(), "encvault/vault/sign@v1")
-
-    @property
-    def public(self) -> tuple[bytes, bytes]:
-        """The HPKE and the Ed25519 public key."""
-        return (
-            hpke.public_key(self.hpke_seed.reveal()),
-            signing.public_key(self.sign_seed.reveal()),
-        )
-
-    def check(self, record: VaultRecord, path: str) -> None:
-        """Refuse a record whose public keys are not this secret's.
-
-        Raises:
-            MalformedVault: someone exchanged them.
-        """
-        if self.public != (record.hpke_public, record.sign_public):
-            raise MalformedVault(path=path, reason=_("its public keys are not those of its secret"))
-
-    def wipe(self) -> None:
-        """Forget all of them."""
-        for secret in (self.secret, self.hpke_seed, self.sign_seed):
-            secret.wipe()
-
-
 def load_record(tree: Tree) -> VaultRecord:
-    """The valid record with the higher generation.
+    """The valid record that succeeds the other, or that has the higher generation.
 
     Raises:
         FileNotFoundError: there is no vault.
@@ -219,7 +213,11 @@ def load_record(tree: Tree) -> VaultRecord:
     if not found:
         told = [error for error in failures if not isinstance(error, FileNotFoundError)]
         raise (told or failures)[0]
-    return max(found, key=lambda record: record.generation)
+    newest = max(found, key=lambda record: record.generation)
+    for record in found:
+        if record.succeeds(newest):  # who was revoked can sign any generation with the old key
+            return record
+    return newest
 
 
 def store_record(tree: Tree, record: VaultRecord) -> None:
@@ -246,77 +244,3 @@ def mend_records(tree: Tree, record: VaultRecord) -> None:
 def _write_record(tree: Tree, path: str, data: bytes) -> None:
     folder, name = split(path)
     durable.write_file(tree, folder, name, data, file_id=new_id(), mode=0o644, replace=True)
-
-
-# -- data keys ------------------------------------------------------------------------------
-
-
-def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
-    """A new data key, durable in the vault before it is returned.
-
-    Returns:
-        Its id and its 32 bytes.
-    """
-    key = Secret(bytearray(os.urandom(KEY_SIZE)))
-    key_id = new_id()
-    value = {
-        "id": key_id,
-        "vault": record.id,
-        "suite": record.suite.label,
-        "created_at": now_text(),
-    }
-    sealed = hpke.seal(record.hpke_public, key.reveal(), _KEY_BINDING + encode_json(value))
-    data = encode_json(value | {"wrapped": encode_base64(sealed)}) + b"\n"
-    tree.make_folders(KEYS_FOLDER)
-    durable.write_file(
-        tree,
-        KEYS_FOLDER,
-        f"{key_id}.json",
-        data,
-        file_id=key_id,
-        mode=0o644,
-        replace=False,
-    )
-    calls.fsync(tree.folder(FOLDER))
-    return key_id, key
-
-
-def load_data_key(
-    tree: Tree, record: VaultRecord, keys: VaultKeys, key_id: str, path: str
-) -> tuple[Suite, Secret]:
-    """Unwrap a data key.
-
-    Args:
-        tree: the vault.
-        record: its record.
-        keys: its keys.
-        key_id: which one.
-        path: the sealed file that names it, for messages.
-
-    Raises:
-        UnknownDataKey: missing, malformed, of another vault, or not sealed to this vault.
-    """
-    try:
-        data = durable.read_file(tree, f"{KEYS_FOLDER}/{key_id}.json", MAX_KEY_SIZE)
-        if not data.endswith(b"\n") or len(data) > MAX_KEY_SIZE:
-            raise ValueError(N_("cut off or too large"))  # noqa: TRY301 - as below
-        value = decode_json(data[:-1])
-        wrapped = decode_base64(value.pop("wrapped"))
-        if value.keys() != {"id", "vault", "suite", "created_at"}:
-            raise ValueError(N_("members"))  # noqa: TRY301 - one way out for all that can be wrong
-        if (value["id"], value["vault"]) != (key_id, record.id) or not is_time(value["created_at"]):
-            raise ValueError(N_("id"))  # noqa: TRY301 - as above
-        key = hpke.open(keys.hpke_seed.reveal(), wrapped, _KEY_BINDING + encode_json(value))
-        suite = Suite.from_label(value["suite"])
-        if len(key) != KEY_SIZE:
-            raise ValueError(N_("size"))  # noqa: TRY301 - as above
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
-        raise UnknownDataKey(path=path, key=key_id) from None
-    except OSError as error:
-        raise storage_error(error, path, reading=True) from None
-    return suite, key
-
-
-def is_key_file(name: str) -> bool:
-    """Whether a name in the keys folder is a data key's."""
-    return _KEY_FILE.fullmatch(name) is not None

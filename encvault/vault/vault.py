@@ -13,27 +13,29 @@ from encvault.errors import (
     HeaderTampered,
     InvalidRequest,
     KeyRequired,
+    NoMatchingKeyslot,
     NotAVault,
+    PendingKeyslots,
     SealedAlone,
     SourceMissing,
+    VaultBusy,
 )
 from encvault.fs import durable
 from encvault.fs.durable import Lock, storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.keyslots import check_slots, now_text, unwrap_any
+from encvault.keyslots import check_bare, check_slots, now_text, unwrap_any
 from encvault.secret import Secret
+from encvault.vault.datakeys import DataKey, load_data_key, make_data_key, renew_data_keys
+from encvault.vault.keys import MAX_SUCCESSIONS, Succession, VaultKeys
 from encvault.vault.manifest import (
     FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
     RECORD_FILES,
-    VaultKeys,
     VaultLayout,
     VaultRecord,
-    load_data_key,
     load_record,
-    make_data_key,
     mend_records,
     new_id,
     store_record,
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
-    from encvault.keyslots import Identity, Recipient, Slot
+    from encvault.errors import EncvaultError
+    from encvault.keyslots import Identity, Recipient, Slot, Unwrapped
 
 
 def canonical(path: str) -> str:
@@ -74,15 +77,15 @@ class Vault:
     Attributes:
         tree: the pinned folder.
         record: what the vault says about itself.
-        opened_slot: id of the keyslot that it was unlocked by, or "".
+        opened_by: what the keyslot held that it was unlocked by, or None.
     """
 
     def __init__(self, tree: Tree, record: VaultRecord) -> None:
         self.tree = tree
         self.record = record
-        self.opened_slot = ""
+        self.opened_by: Unwrapped | None = None
         self._keys: VaultKeys | None = None
-        self._data_keys: dict[str, tuple[Suite, Secret]] = {}
+        self._data_keys: dict[str, DataKey] = {}
         self._lock: Lock | None = None
 
     @classmethod
@@ -172,8 +175,8 @@ class Vault:
 
     def close(self) -> None:
         """Wipe the keys, release the lock and the folder."""
-        for _suite, key in self._data_keys.values():
-            key.wipe()
+        for data_key in self._data_keys.values():
+            data_key.key.wipe()
         self._data_keys.clear()
         if self._keys is not None:
             self._keys.wipe()
@@ -240,11 +243,14 @@ class Vault:
 
     def _reload(self) -> None:
         """Take what another run has made of the record before this one got the lock."""
+        known = self.record
         try:
             self.record = load_record(self.tree)
         except FileNotFoundError:
             raise NotAVault(path=self.path) from None
         if self._keys is not None:
+            if self.record.succeeds(known):
+                raise VaultBusy(path=self.path, holder=_("a run that changed its keys"))
             self._keys.check(self.record, self.path)
 
     def unlock(self, identities: Iterable[Identity]) -> None:
@@ -254,10 +260,16 @@ class Vault:
             NoMatchingKeyslot: no identity opens a slot.
             MalformedVault: the record's public keys were exchanged.
         """
-        unwrapped = unwrap_any(self.record.slots, identities, self.path)
+        try:
+            unwrapped = unwrap_any(self.record.slots, identities, self.path)
+        except NoMatchingKeyslot:
+            if not self.record.pending:
+                raise
+            labels = ", ".join(slot["label"] or slot["id"] for slot in self.record.pending)
+            raise PendingKeyslots(path=self.path, labels=labels) from None
         keys = VaultKeys(unwrapped.secret)
         keys.check(self.record, self.path)
-        self._keys, self.opened_slot = keys, unwrapped.slot_id
+        self._keys, self.opened_by = keys, unwrapped
 
     @property
     def secret(self) -> Secret:
@@ -270,8 +282,14 @@ class Vault:
             raise KeyRequired(what=self.path)
         return self._keys.secret
 
-    def change_slots(self, slots: tuple[Slot, ...]) -> None:
+    def change_slots(
+        self, slots: tuple[Slot, ...], pending: tuple[Slot, ...] | None = None
+    ) -> None:
         """Give the vault, which is unlocked and held, other keyslots; durable on return.
+
+        Args:
+            slots: all of them.
+            pending: those without what they held; None to leave them.
 
         Raises:
             InvalidRequest: more slots than a vault may have.
@@ -279,12 +297,75 @@ class Vault:
         """
         if self._keys is None:
             raise KeyRequired(what=self.path)
+        if pending is None:
+            pending = self.record.pending
+        record = replace(self.record, slots=slots, pending=pending)
+        self._store(record, self._keys)
+
+    def change_keys(
+        self,
+        secret: Secret,
+        slots: tuple[Slot, ...],
+        pending: tuple[Slot, ...],
+        revoked: tuple[Slot, ...],
+    ) -> None:
+        """Give the vault, which is unlocked and held, another secret; durable on return.
+
+        What is sealed stays readable at every moment: the old secret is kept under the new key.
+        `renew_data_keys` comes next.
+
+        Args:
+            secret: 32 fresh random bytes; it becomes the vault's.
+            slots: keyslots that wrap it.
+            pending: see `change_slots`.
+            revoked: the keyslots that were not taken over, without what they held.
+
+        Raises:
+            InvalidRequest: as `change_slots`, or the keys were changed too often.
+            KeyRequired: the vault is locked.
+        """
+        if self._keys is None:
+            raise KeyRequired(what=self.path)
+        if len(self.record.succession) == MAX_SUCCESSIONS:
+            raise InvalidRequest(
+                reason=_("the keys were changed 256 times: seal into a new vault instead")
+            )
+        keys = VaultKeys(secret)
+        hpke_public, sign_public = keys.public
+        entry = Succession.make(self.record, self._keys, keys, revoked)
+        record = replace(
+            self.record,
+            hpke_public=hpke_public,
+            sign_public=sign_public,
+            slots=slots,
+            pending=pending,
+            succession=(*self.record.succession, entry),
+        )
+        self._store(record, keys)
+        self._keys.wipe()
+        self._keys, self.opened_by = keys, None
+
+    def renew_data_keys(self) -> tuple[int, list[EncvaultError]]:
+        """See `encvault.vault.datakeys.renew_data_keys`; the vault is unlocked and held.
+
+        Raises:
+            KeyRequired: the vault is locked.
+        """
+        if self._keys is None:
+            raise KeyRequired(what=self.path)
         try:
-            check_slots(slots, self.path)
+            return renew_data_keys(self.tree, self.record, self._keys)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+
+    def _store(self, record: VaultRecord, keys: VaultKeys) -> None:
+        """Make a record, one generation higher, the vault's own."""
+        try:
+            check_slots(record.slots, self.path)
+            check_bare(record.pending)
         except ValueError as error:
             raise InvalidRequest(reason=_(str(error))) from None
-        record = replace(self.record, slots=slots, generation=self.record.generation + 1)
-        record = record.sign(self._keys)
+        record = replace(record, generation=self.record.generation + 1).sign(keys)
         try:
             store_record(self.tree, record)
         except OSError as error:
@@ -311,13 +392,28 @@ class Vault:
             raise SealedAlone(path=path)
         if info.vault != self.record.id:
             raise ForeignFile(path=path, vault=info.vault)
-        if info.key not in self._data_keys:
+        data_key = self._data_key(info.key, path)
+        if data_key.suite is not header.suite:
+            raise HeaderTampered(path=path)
+        return data_key.key
+
+    def is_exposed(self, key_id: str, path: str) -> bool:
+        """Whether a former vault secret gave this data key away.
+
+        Args:
+            key_id: the data key.
+            path: the sealed file that names it, for messages.
+
+        Raises:
+            UnknownDataKey, KeyRequired: as `key_for`.
+        """
+        return self._data_key(key_id, path).generation < self.record.rekeyed_at
+
+    def _data_key(self, key_id: str, path: str) -> DataKey:
+        if key_id not in self._data_keys:
             if self._keys is None:
                 raise KeyRequired(what=path)
-            self._data_keys[info.key] = load_data_key(
-                self.tree, self.record, self._keys, info.key, path
+            self._data_keys[key_id] = load_data_key(
+                self.tree, self.record, self._keys, key_id, path
             )
-        suite, key = self._data_keys[info.key]
-        if suite is not header.suite:
-            raise HeaderTampered(path=path)
-        return key
+        return self._data_keys[key_id]

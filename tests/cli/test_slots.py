@@ -29,7 +29,7 @@ def vault(run: Command, tmp_path: Path) -> Path:
 
 def slots(run: Command, vault: Path) -> list[dict[str, Any]]:
     found = json.loads(run("slot", "list", vault, "--json").out)["slots"]
-    assert all(slot.keys() == {"id", "kind", "label", "created_at"} for slot in found)
+    assert all(slot.keys() == {"id", "kind", "label", "created_at", "state"} for slot in found)
     return list(found)
 
 

@@ -273,3 +273,28 @@ def test_a_password_is_changed_at_the_terminal(terminals: list[Terminal], folder
     (folder / "pw").write_text("better\n")
     cat = start(terminals, folder, "cat", "docs/quote.txt", "--password-file", "pw")
     assert cat.wait() == 0
+
+
+def test_other_passwords_are_asked_for_when_the_keys_change(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    for name in ("ann", "bob", "eve"):
+        (folder / name).write_text(f"{name}'s secret\n")
+    assert start(terminals, folder, "seal", "docs", "--password-file", "ann").wait() == 0
+    for name in ("bob", "eve"):
+        options = ("--password-file", "ann", "--new-password-file", name, "--label", name)
+        assert start(terminals, folder, "slot", "add", "docs", *options).wait() == 0
+    rekey = start(terminals, folder, "rekey", "docs")
+    rekey.expect("password for ")
+    rekey.type("ann's secret")
+    rekey.expect("new keys? [y/N] ")
+    rekey.type("y")
+    rekey.expect("password of bob for ")
+    rekey.type("bob's secret")
+    rekey.expect("password of eve for ")
+    rekey.type("")
+    assert rekey.wait() == 0
+    assert "the password of eve must be set again" in rekey.screen
+    for name, code in (("ann", 0), ("bob", 0), ("eve", 77)):
+        cat = start(terminals, folder, "cat", "docs/quote.txt", "--password-file", name)
+        assert cat.wait() == code

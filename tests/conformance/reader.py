@@ -22,7 +22,7 @@ from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -179,10 +179,6 @@ def is_time(value: Any) -> bool:
     return type(value) is str and bool(re.fullmatch(TIME, value, re.ASCII))
 
 
-def is_fingerprint(value: Any) -> bool:
-    return type(value) is str and bool(re.fullmatch("([a-z2-7]{4}-){7}[a-z2-7]{4}", value))
-
-
 def is_base64(size: int = -1) -> Check:
     def check(value: Any) -> bool:
         try:
@@ -328,9 +324,9 @@ def fingerprint(raw: bytes, what: str = "encvault/fingerprint@v1") -> str:
 SLOT: dict[str, Check] = {"id": is_slot_id, "label": text(200), "created_at": is_time}
 PASSWORD = SLOT | {"kind": one_of("password"), "kdf": text(), "wrapped": is_base64(104)}
 PASSWORD["kdf"] = lambda value: type(value) is dict
-RECIPIENT = SLOT | {"kind": one_of("recipient"), "recipient": is_fingerprint}
-RECIPIENT["wrapped"] = is_base64(1168)
-RECOVERY = SLOT | {"kind": one_of("recovery"), "wrapped": is_base64(104)}
+PUBLIC = SLOT | {"kind": one_of("recipient", "recovery"), "wrapped": is_base64(1168)}
+PUBLIC["recipient"] = is_base64(1216)
+BARE = SLOT | {"kind": one_of("password", "recipient", "recovery")}
 KDF: dict[str, Check] = {
     "lanes": integer(1),
     "memory_kib": integer(1),
@@ -343,7 +339,8 @@ KDF: dict[str, Check] = {
 def check_slot(slot: Any, fault: type[Fault]) -> None:
     kind = slot.get("kind") if type(slot) is dict else None
     if kind != "password":
-        members(slot, fault, RECOVERY if kind == "recovery" else RECIPIENT, {})
+        members(slot, fault, PUBLIC, {})
+        check_public(b64(slot["recipient"]), fault)
         return
     members(slot, fault, PASSWORD, {})
     kdf = slot["kdf"]
@@ -366,6 +363,13 @@ def check_slots(slots: Any, fault: type[Fault]) -> None:
         raise fault("two slots with one id")
 
 
+def check_public(raw: bytes, fault: type[Fault]) -> None:
+    try:
+        MLKEM768PublicKey.from_public_bytes(raw[:1184])
+    except ValueError:
+        raise fault("public key") from None
+
+
 def binding(value: dict[str, Any], label: bytes = b"encvault/keyslot@v1\0") -> bytes:
     return label + canonical({name: value[name] for name in value if name != "wrapped"})
 
@@ -378,23 +382,20 @@ def argon2id(password: str, kdf: dict[str, Any]) -> bytes:
 
 def unwrap(slots: list[dict[str, Any]], keys: Keys) -> bytes:
     """The secret that the slots hold, from the first that one of the keys opens."""
-    pairs = [Pair(seed) for seed in keys.seeds]
+    pairs = [("recipient", Pair(seed)) for seed in keys.seeds]
+    for code in keys.codes:
+        pair = Pair(expand256(recovery_code(code), "encvault/recovery@v1", 32))
+        pairs.append(("recovery", pair))
     for slot in slots:
         wrapped = b64(slot["wrapped"])
-        for pair in pairs if slot["kind"] == "recipient" else ():
-            if fingerprint(pair.public) == slot["recipient"]:
+        for kind, pair in pairs:
+            if slot["kind"] == kind and pair.public == b64(slot["recipient"]):
                 secret = pair.open(wrapped, binding(slot))
                 if secret is not None:
                     return secret
         for password in keys.passwords if slot["kind"] == "password" else ():
             try:
                 kek = argon2id(password, slot["kdf"])
-                return b"".join(open_body(Aes, kek, binding(slot), wrapped))
-            except (HeaderTampered, ChunkCorrupt):
-                continue
-        for code in keys.codes if slot["kind"] == "recovery" else ():
-            kek = expand256(recovery_code(code), "encvault/recovery@v1", 32)
-            try:
                 return b"".join(open_body(Aes, kek, binding(slot), wrapped))
             except (HeaderTampered, ChunkCorrupt):
                 continue
@@ -683,10 +684,21 @@ VAULT: dict[str, Check] = {
     "hpke_public": is_base64(1216),
     "sign_public": is_base64(32),
     "slots": lambda _: True,
+    "pending": lambda value: type(value) is list and len(value) <= 64,
+    "succession": lambda value: type(value) is list and len(value) <= 256,
     "signature": is_base64(64),
+}
+SUCCESSION: dict[str, Check] = {
+    "generation": integer(2),
+    "replaced_at": is_time,
+    "sign_public": is_base64(32),
+    "revoked": lambda value: type(value) is list and len(value) <= 64,
+    "signature": is_base64(64),
+    "wrapped": is_base64(1168),
 }
 DATA_KEY: dict[str, Check] = {
     "created_at": is_time,
+    "generation": integer(1),
     "id": is_id,
     "suite": one_of(*SUITE_NAMES),
     "vault": is_id,
@@ -706,13 +718,45 @@ def read_vault_record(path: Path) -> dict[str, Any]:
         raise UnsupportedVersion(path.name)
     members(value, MalformedVault, VAULT, {})
     check_slots(value["slots"], MalformedVault)
+    for slot in value["pending"]:
+        members(slot, MalformedVault, BARE | {"kind": one_of("password")}, {})
+    ids = [slot["id"] for slot in value["slots"] + value["pending"]]
+    if len(set(ids)) != len(ids):
+        raise MalformedVault("two slots with one id")
     signed = canonical({name: value[name] for name in value if name != "signature"})
-    public = Ed25519PublicKey.from_public_bytes(b64(value["sign_public"]))
-    try:
-        public.verify(b64(value["signature"]), b"encvault/vault@v1\n" + signed)
-    except InvalidSignature:
-        raise MalformedVault("signature") from None
+    check_signature(value["sign_public"], value["signature"], b"encvault/vault@v1\n" + signed)
+    check_succession(value)
     return value
+
+
+def check_succession(record: dict[str, Any]) -> None:
+    before = 1
+    for number, entry in enumerate(record["succession"], start=1):
+        members(entry, MalformedVault, SUCCESSION, {})
+        for slot in entry["revoked"]:
+            members(slot, MalformedVault, BARE, {})
+        if not before < entry["generation"] <= record["generation"]:
+            raise MalformedVault("generation of a succession")
+        before = entry["generation"]
+        after = (*record["succession"], record)[number]
+        names = ("generation", "replaced_at", "sign_public", "revoked")
+        stated = {name: entry[name] for name in names} | {"id": record["id"]}
+        stated["successor"] = after["sign_public"]
+        statement = b"encvault/succession@v1\n" + canonical(stated)
+        check_signature(entry["sign_public"], entry["signature"], statement)
+
+
+def check_signature(public: str, signature: str, message: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(b64(public)).verify(b64(signature), message)
+    except (InvalidSignature, ValueError, TypeError):
+        raise MalformedVault("signature") from None
+
+
+def sign_public(secret: bytes) -> bytes:
+    """The Ed25519 public key of a vault secret."""
+    seed = expand256(secret, "encvault/vault/sign@v1", 32)
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
 
 
 def sealed_name(name: bytes) -> bytes:
@@ -747,14 +791,25 @@ class Vault:
         if not valid:
             raise faults[0]
         self.record = max(valid, key=lambda record: int(record["generation"]))
+        for other in valid:
+            replaced = [entry["sign_public"] for entry in other["succession"]]
+            if self.record["sign_public"] in replaced:
+                self.record = other
+                break
         secret = unwrap(self.record["slots"], keys)
-        self._pair = Pair(expand256(secret, "encvault/vault/hpke@v1", 32))
-        sign = Ed25519PrivateKey.from_private_bytes(expand256(secret, "encvault/vault/sign@v1", 32))
-        if (b64(self.record["hpke_public"]), b64(self.record["sign_public"])) != (
-            self._pair.public,
-            sign.public_key().public_bytes_raw(),
-        ):
+        public = (b64(self.record["hpke_public"]), b64(self.record["sign_public"]))
+        pair = Pair(expand256(secret, "encvault/vault/hpke@v1", 32))
+        if public != (pair.public, sign_public(secret)):
             raise MalformedVault("public keys do not follow from the secret")
+        self._pairs = [pair]
+        for entry in reversed(self.record["succession"]):
+            former = pair.open(
+                b64(entry["wrapped"]), binding(entry, b"encvault/former-secret@v1\0")
+            )
+            if former is None or b64(entry["sign_public"]) != sign_public(former):
+                raise MalformedVault("a replaced secret")
+            pair = Pair(expand256(former, "encvault/vault/hpke@v1", 32))
+            self._pairs.append(pair)
 
     def data_key(self, name: str, suite: Suite) -> bytes:
         path = self.root / ".encvault" / "keys" / f"{name}.json"
@@ -768,7 +823,11 @@ class Vault:
         members(value, UnknownDataKey, DATA_KEY, {})
         if (value["id"], value["vault"]) != (name, self.record["id"]):
             raise UnknownDataKey
-        secret = self._pair.open(b64(value["wrapped"]), binding(value, b"encvault/data-key@v1\0"))
+        secret = None
+        for pair in self._pairs:
+            secret = secret or pair.open(
+                b64(value["wrapped"]), binding(value, b"encvault/data-key@v1\0")
+            )
         if secret is None or len(secret) != 32:
             raise UnknownDataKey
         if value["suite"] != suite.name:

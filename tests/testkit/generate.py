@@ -210,7 +210,7 @@ def _dummy(index: int) -> Changes:
     """A slot for somebody else; short work, as nobody opens it."""
     members: Changes = {
         "id": reader.b32(random(f"dummy {index}", 8)),
-        "recipient": "-".join(["aaaa"] * 8),
+        "recipient": b64(reader.Pair(SEED).public),
     }
     return recipient_slot(b"", **members, wrapped=b64(bytes(1168)))
 
@@ -277,8 +277,17 @@ def slots() -> Iterator[Case]:
         slot = recipient_slot(FILE_KEY, wrapped=b64(bytes(size)))
         yield case(f"recipient-wrapped-of-{size}-bytes", "wrong size", slot)
     short = recipient_slot(FILE_KEY, wrapped=b64(bytes(1168)))
-    for name, text in (("ungrouped", "a" * 32), ("in-capitals", "-".join(["AAAA"] * 8))):
-        yield case(f"recipient-{name}", "wrong fingerprint", short | {"recipient": text})
+    public = reader.b64(short["recipient"])
+    for name, raw in (
+        ("of-1215-bytes", public[:-1]),
+        ("of-1217-bytes", public + b"0"),
+        ("not-of-ml-kem", b"\xff" * 1216),
+    ):
+        yield case(f"recipient-{name}", "wrong public key", short | {"recipient": b64(raw)})
+    recovery = short | {"kind": "recovery"}
+    without = writer.changed(recovery, {"recipient": None})
+    yield case("recovery-without-recipient", "no recipient", without)
+    yield case("recovery-of-a-body", "wrong size", recovery | {"wrapped": b64(bytes(104))})
 
 
 def work() -> Iterator[Case]:
@@ -340,7 +349,7 @@ def keys() -> Iterator[Case]:
     other = recipient_slot(FILE_KEY, seed=bytes(32))
     yield none("identity-of-another", "the slot is somebody else's", other, password="")
     swapped = other | {"recipient": key["recipient"]}
-    yield none("identity-wrong-fingerprint", "another's slot under our name", swapped, password="")
+    yield none("identity-wrong-public-key", "another's slot under our name", swapped, password="")
     for name, slot, words in (("slot", good, PASSWORD), ("recipient-slot", key, "")):
         for what, value in (("label", "kid"), ("created_at", "2026-01-02T03:04:06Z")):
             fault = f"{what} was changed after sealing"
@@ -744,6 +753,8 @@ def vault_records() -> Iterator[Case]:
         "hpke_public": (b64(bytes(1215)), 1, b64(b"\xff" * 1216)),
         "sign_public": (b64(bytes(31)), 1),
         "slots": ([], {}, [1], [_dummy(0)] * 2),
+        "pending": ({}, [1], [_bare()] * 2, [_bare(kind="recipient")], _bares(65)),
+        "succession": ({}, [1], [{}], [{}] * 257),
         "more": (1,),
     }
     for name, values in wrong.items():
@@ -775,6 +786,77 @@ def vault_records() -> Iterator[Case]:
     yield case("password-wrong", "another password", vault, "NoMatchingKeyslot")
 
 
+def _bare(**changes: Any) -> Changes:
+    slot = password_slot(bytes(32), id=reader.b32(random("bare slot", 8)))
+    return writer.changed(slot, {"kdf": None, "wrapped": None} | changes)
+
+
+def _bares(count: int) -> list[Changes]:
+    return [_bare(id=reader.b32(random(f"bare {index}", 8))) for index in range(count)]
+
+
+def successions() -> Iterator[Case]:
+    def case(name: str, fault: str, data: VaultWriter, error: str = "MalformedVault") -> Case:
+        return Case(f"succession-{name}", "6.3", fault, error, data, opens={} if error else BOTH)
+
+    yield case("good", "data keys sealed to the replaced key", visible().rekey(), "")
+    yield case("good-hidden", "the same with hidden names", hidden().rekey(), "")
+    vault = visible().rekey().write_key(generation=2)
+    yield case("good-renewed", "the data key sealed to the new key", vault, "")
+    vault = visible().rekey().rekey().rekey()
+    yield case("good-of-three", "the keys were changed three times", vault, "")
+    revoked = [_bare(), _bare(id=reader.b32(random("bare 2", 8)), kind="recipient")]
+    yield case("good-revoked", "two slots were dropped", visible().rekey(revoked=revoked), "")
+    vault = visible().rekey().write_records(pending=_bares(64))
+    yield case("good-pending", "64 pending passwords", vault, "")
+    old, new = visible(), visible().rekey()
+    old.write_records(generation=9)
+    for name, first, second in (("a", old, new), ("b", new, old)):
+        vault = visible().rekey()
+        vault.files[".encvault/vault.a.json"] = first.files[".encvault/vault.a.json"]
+        vault.files[".encvault/vault.b.json"] = second.files[".encvault/vault.b.json"]
+        fault = "the replaced key signed a record of generation 9"
+        yield case(f"good-outnumbered-{name}", fault, vault, "")
+    slot = _bare(id=password_slot(bytes(32))["id"])
+    yield case("pending-and-slot", "one id twice", visible().write_records(pending=[slot]))
+    other = VaultWriter(name="other")
+    vault = visible().rekey(other.secret)
+    yield case("of-another-secret", "wrapped is not the replaced secret", vault)
+    vault = visible().rekey(successor=b64(bytes(32)))
+    yield case("to-another-key", "the replaced key names another", vault)
+    yield case("of-another-vault", "signed for another vault", visible().rekey(id=other.id))
+    vault = visible().rekey().rekey()
+    del vault.succession[0]
+    fault = "the first of two is missing, to which the data key is sealed"
+    yield case("first-missing", fault, vault.write_records(), "UnknownDataKey")
+    vault = visible().rekey().rekey()
+    del vault.succession[1]
+    yield case("last-missing", "the last of two is missing", vault.write_records())
+    vault = visible().rekey().rekey()
+    vault.succession.reverse()
+    yield case("exchanged", "the last one first", vault.write_records())
+    for generation in (0, 1, 3, True, "2"):
+        fault = f"generation is {generation!r}"
+        name = f"generation-{generation}".lower()
+        yield case(name, fault, visible().rekey(generation=generation))
+    for name, value in (("replaced_at", "now"), ("revoked", [1]), ("revoked", {}), ("more", 1)):
+        fault = f"{name} is {value!r}"
+        kind = "-object" if value == {} else ""
+        yield case(f"{name}-wrong{kind}".replace("_", "-"), fault, visible().rekey(**{name: value}))
+    yield case("revoked-of-65", "65 slots", visible().rekey(revoked=_bares(65)))
+    for name in ("generation", "replaced_at", "revoked", "sign_public", "signature", "wrapped"):
+        vault = visible().rekey()
+        del vault.succession[0][name]
+        yield case(f"without-{name}".replace("_", "-"), f"no {name}", vault.write_records())
+    for name, size in (("signature", 64), ("wrapped", 1168), ("sign_public", 32)):
+        vault = visible().rekey()
+        vault.succession[0][name] = b64(bytes(size))
+        yield case(f"{name}-zero".replace("_", "-"), f"{name} is zero", vault.write_records())
+        vault = visible().rekey()
+        vault.succession[0][name] = b64(bytes(size - 1))
+        yield case(f"{name}-short".replace("_", "-"), "a byte is missing", vault.write_records())
+
+
 def data_keys() -> Iterator[Case]:
     def case(name: str, fault: str, data: VaultWriter) -> Case:
         return Case(f"data-key-{name}", "7", fault, "UnknownDataKey", data)
@@ -797,10 +879,11 @@ def data_keys() -> Iterator[Case]:
         ("above-16-kib", text.replace(b'"id"', b'"filler":"' + b"x" * 16384 + b'","id"') + b"\n"),
     ):
         yield case(name, "its text", key(raw=data))
-    for name in ("created_at", "id", "suite", "vault", "wrapped"):
+    for name in ("created_at", "generation", "id", "suite", "vault", "wrapped"):
         yield case(f"without-{name}", f"no {name}", key(**{name: None}))
     for name, value in (
         ("created_at", "now"),
+        ("generation", 0),
         ("suite", "aes-128-gcm"),
         ("suite", []),
         ("more", 1),
@@ -1183,6 +1266,7 @@ GROUPS: tuple[Callable[[], Iterator[Case]], ...] = (
     paths,
     archives,
     vault_records,
+    successions,
     data_keys,
     visible_vaults,
     hidden_vaults,

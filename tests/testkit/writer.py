@@ -141,7 +141,7 @@ def password_slot(secret: bytes, password: str = PASSWORD, **changes: Any) -> Ch
 def recipient_slot(secret: bytes, seed: bytes = SEED, **changes: Any) -> Changes:
     public = reader.Pair(seed).public
     slot = {"created_at": TIME, "kind": "recipient", "label": "kit"}
-    slot |= {"id": b32(random("recipient slot", 8)), "recipient": reader.fingerprint(public)}
+    slot |= {"id": b32(random("recipient slot", 8)), "recipient": b64(public)}
     slot = changed(slot, changes)
     if "wrapped" in changes:
         return slot
@@ -223,15 +223,44 @@ class VaultWriter:
         self.layout = layout
         self.suite = suite
         self.id = identifier(name)
-        self.secret = random("secret of " + name, 32)
-        self.pair = reader.Pair(reader.expand256(self.secret, "encvault/vault/hpke@v1", 32))
-        sign_seed = reader.expand256(self.secret, "encvault/vault/sign@v1", 32)
-        self.sign_key = Ed25519PrivateKey.from_private_bytes(sign_seed)
+        self._take(random("secret of " + name, 32))
+        self.generation = 1
+        self.succession: list[Changes] = []
         self.files: dict[str, bytes] = {}
         self.key_id = identifier("data key of " + name)
         self.key = random("data key of " + name, 32)
         self.write_records()
         self.write_key()
+
+    def _take(self, secret: bytes) -> None:
+        self.secret = secret
+        self.pair = reader.Pair(reader.expand256(secret, "encvault/vault/hpke@v1", 32))
+        sign_seed = reader.expand256(secret, "encvault/vault/sign@v1", 32)
+        self.sign_key = Ed25519PrivateKey.from_private_bytes(sign_seed)
+
+    def rekey(self, former: bytes | None = None, **changes: Any) -> VaultWriter:
+        """Another secret; the data keys stay as they are.
+
+        `former` is wrapped in place of the old secret; `changes` are of what is signed.
+        """
+        old_key, old_secret = self.sign_key, self.secret
+        self.generation += 1
+        self._take(random(f"secret {self.generation} of {self.id}", 32))
+        stated = {
+            "generation": self.generation,
+            "replaced_at": TIME,
+            "revoked": [],
+            "sign_public": b64(old_key.public_key().public_bytes_raw()),
+        }
+        successor = b64(self.sign_key.public_key().public_bytes_raw())
+        signed = changed(stated | {"id": self.id, "successor": successor}, changes)
+        signature = old_key.sign(b"encvault/succession@v1\n" + canonical(signed))
+        entry = {name: value for name, value in signed.items() if name not in ("id", "successor")}
+        entry |= {"signature": b64(signature)}
+        info = b"encvault/former-secret@v1\0" + canonical(entry)
+        wrapped = WRAPPER.wrap(self.pair.public, former or old_secret, info)
+        self.succession.append(entry | {"wrapped": b64(wrapped)})
+        return self.write_records()
 
     def record(self, *, key: Ed25519PrivateKey | None = None, **changes: Any) -> Changes:
         """A vault record, signed after the changes."""
@@ -240,12 +269,14 @@ class VaultWriter:
             "encvault": 1,
             "id": self.id,
             "created_at": TIME,
-            "generation": 1,
+            "generation": self.generation,
             "suite": self.suite.name,
             "layout": self.layout,
             "hpke_public": b64(self.pair.public),
             "sign_public": b64(sign_key.public_key().public_bytes_raw()),
             "slots": [password_slot(self.secret)],
+            "pending": [],
+            "succession": self.succession,
         }
         value = changed(value, changes)
         signature = sign_key.sign(b"encvault/vault@v1\n" + canonical(value))
@@ -258,7 +289,8 @@ class VaultWriter:
         return self
 
     def key_object(self, **changes: Any) -> Changes:
-        value = {"created_at": TIME, "id": self.key_id, "suite": self.suite.name, "vault": self.id}
+        value = {"created_at": TIME, "generation": 1, "id": self.key_id, "suite": self.suite.name}
+        value |= {"vault": self.id}
         value = changed(value, {n: c for n, c in changes.items() if n not in ("wrapped", "key")})
         if "wrapped" in changes:
             return changed(value, {"wrapped": changes["wrapped"]})

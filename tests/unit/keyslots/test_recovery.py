@@ -129,7 +129,7 @@ def test_a_recovery_slot_opens_with_its_code_only() -> None:
     slot = RecoveryRecipient(CODE, label="safe").wrap(SECRET)
     other = RecoveryRecipient(new_code()).wrap(SECRET)
     slots = check_slots([other, slot], "x")
-    assert RecoveryIdentity(CODE).unwrap(slots, "x") == (slot["id"], SECRET)
+    assert RecoveryIdentity(CODE).unwrap(slots, "x")[:2] == (slot["id"], SECRET)
     assert RecoveryRecipient(CODE).fits(slots, "x")
     assert not RecoveryRecipient(CODE).fits([other], "x")
     for member in ("id", "label", "created_at"):

@@ -20,13 +20,13 @@ from encvault.errors import (
     EncvaultError,
     MalformedVault,
     NotAVault,
-    UnknownDataKey,
     UnsupportedVersion,
     WorkFactorTooLarge,
 )
 from encvault.secret import Secret
 from encvault.vault import manifest
-from encvault.vault.manifest import VaultKeys, VaultRecord
+from encvault.vault.keys import VaultKeys
+from encvault.vault.manifest import VaultRecord
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -296,82 +296,6 @@ def test_fingerprints_depend_on_id_and_keys(vault: Vault) -> None:
     assert replace(vault.record, generation=9).fingerprint == fingerprint
     assert replace(vault.record, id="b" * 25 + "a").fingerprint != fingerprint
     assert replace(vault.record, sign_public=bytes(32)).fingerprint != fingerprint
-
-
-# -- data keys ------------------------------------------------------------------------------
-
-
-def load(vault: Vault, key_id: str) -> tuple[Suite, bytes]:
-    suite, key = manifest.load_data_key(vault.tree, vault.record, vault_keys(vault), key_id, "f")
-    return suite, bytes(key.reveal())
-
-
-def test_a_data_key_is_made_without_and_opened_with_the_secret(
-    vault: Vault, tmp_path: Path
-) -> None:
-    with Vault.load(str(tmp_path)) as locked:
-        key_id, key = locked.new_data_key()
-        other_id, other = locked.new_data_key()
-    assert load(vault, key_id) == (Suite.AES_256_GCM, bytes(key.reveal()))
-    assert load(vault, other_id)[1] == bytes(other.reveal()) != bytes(key.reveal())
-    names = sorted(path.name for path in (tmp_path / ".encvault/keys").iterdir())
-    assert names == sorted([f"{key_id}.json", f"{other_id}.json"])
-    assert all(manifest.is_key_file(name) for name in names)
-    for name in (key_id, f"{key_id}.json.bak", "x.json"):
-        assert not manifest.is_key_file(name)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda _data: b"",
-        lambda _data: b"[]\n",
-        lambda _data: b"{}\n",
-        lambda data: data[:-9],
-        lambda data: data.replace(b"aes-256-gcm", b"sm4-gcm"),
-        lambda data: data.replace(b"aes-256-gcm", b"des"),
-        lambda data: data.replace(b'"created_at":"2', b'"created_at":"3'),
-        lambda data: data.replace(b'{"created_at"', b'{"a":1,"created_at"'),
-        lambda data: data.replace(b'"wrapped":"', b'"wrapped":"AAAA'),
-        lambda data: data + b" " * 20_000,
-    ],
-)
-def test_a_damaged_data_key_is_named(
-    vault: Vault, tmp_path: Path, damage: Callable[[bytes], bytes]
-) -> None:
-    key_id, _key = vault.new_data_key()
-    path = tmp_path / f".encvault/keys/{key_id}.json"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UnknownDataKey) as caught:
-        load(vault, key_id)
-    assert caught.value.fields() == {"path": "f", "key": key_id}
-
-
-def test_a_data_key_of_another_name_vault_or_secret_is_refused(
-    vault: Vault, tmp_path: Path
-) -> None:
-    keys_folder = tmp_path / ".encvault/keys"
-    one, _key = vault.new_data_key()
-    two, _key = vault.new_data_key()
-    (keys_folder / f"{one}.json").write_bytes((keys_folder / f"{two}.json").read_bytes())
-    with pytest.raises(UnknownDataKey):
-        load(vault, one)
-    assert load(vault, two)
-    # who knows only the public key cannot give a key that this vault did not make another size
-    value = {
-        "id": one,
-        "vault": vault.record.id,
-        "suite": "aes-256-gcm",
-        "created_at": "2026-01-01T00:00:00Z",
-    }
-    binding = b"encvault/data-key@v1\0" + encode_json(value)
-    short = hpke.seal(vault.record.hpke_public, bytes(16), binding)
-    foreign = hpke.seal(hpke.public_key(bytes(32)), bytes(32), binding)
-    for wrapped in (short, foreign):
-        data = encode_json(value | {"wrapped": encode_base64(wrapped)}) + b"\n"
-        (keys_folder / f"{one}.json").write_bytes(data)
-        with pytest.raises(UnknownDataKey):
-            load(vault, one)
 
 
 def test_wiping_forgets_all_keys(vault: Vault) -> None:

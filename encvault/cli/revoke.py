@@ -1,0 +1,183 @@
+"""``encvault rekey``, ``revoke`` and ``reseal``: change a vault's keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from encvault import operations
+from encvault.cli import ui
+from encvault.cli.options import (
+    jobs_option,
+    json_option,
+    quiet_option,
+    secret_options,
+    yes_option,
+)
+from encvault.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from encvault.cli.secrets import CommandLinePrompter
+    from encvault.operations import Rekeyed
+
+
+def _reseal_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--reseal",
+        is_flag=True,
+        help=_("Also seal every file anew, so that the former keys open none of them."),
+    )(function)
+
+
+@click.command(
+    "rekey",
+    help=_(
+        "Give a vault new keys. Everyone who has a keyslot keeps it.\n\n"
+        "Recipients and recovery codes stay good without being asked. Passwords that are not at "
+        "hand must be set again: they are listed."
+    ),
+    short_help=_("Give a vault new keys."),
+)
+@click.argument("vault", default=".")
+@_reseal_option
+@yes_option
+@jobs_option
+@json_option
+@quiet_option
+@secret_options(recipients=False, identities=True)
+def rekey_command(
+    vault: str,
+    *,
+    reseal: bool,
+    jobs: int,
+    as_json: bool,
+    quiet: bool,
+    prompter: CommandLinePrompter,
+) -> int:
+    """See the command's help."""
+    with ui.Screen(_("sealing"), quiet=quiet) as screen:
+        done = operations.rekey(vault, prompter, reseal=reseal, jobs=jobs, observer=screen)
+    return _show(done, as_json=as_json, quiet=quiet)
+
+
+@click.command(
+    "revoke",
+    help=_(
+        "Give a vault new keys that one keyslot does not open, as when somebody leaves.\n\n"
+        "Everyone else keeps the keyslot; see rekey. Needs a key that stays. Run the same command "
+        "again if it was interrupted."
+    ),
+    short_help=_("Shut somebody out of a vault."),
+)
+@click.argument("vault")
+@click.argument("slot")
+@_reseal_option
+@click.option(
+    "--force", is_flag=True, help=_("Even the last one that is a password or a recovery code.")
+)
+@yes_option
+@jobs_option
+@json_option
+@quiet_option
+@secret_options(recipients=False, identities=True)
+def revoke_command(
+    vault: str,
+    slot: str,
+    *,
+    reseal: bool,
+    force: bool,
+    jobs: int,
+    as_json: bool,
+    quiet: bool,
+    prompter: CommandLinePrompter,
+) -> int:
+    """See the command's help."""
+    with ui.Screen(_("sealing"), quiet=quiet) as screen:
+        done = operations.revoke(
+            vault, prompter, slot, force=force, reseal=reseal, jobs=jobs, observer=screen
+        )
+    return _show(done, as_json=as_json, quiet=quiet)
+
+
+@click.command(
+    "reseal",
+    help=_(
+        "Seal anew every file of a vault that its former keys open.\n\n"
+        "It is what --reseal of rekey and revoke does; run it again if it was interrupted."
+    ),
+    short_help=_("Seal anew what former keys open."),
+)
+@click.argument("vault", default=".")
+@jobs_option
+@json_option
+@quiet_option
+@secret_options(recipients=False, identities=True)
+def reseal_command(
+    vault: str, *, jobs: int, as_json: bool, quiet: bool, prompter: CommandLinePrompter
+) -> int:
+    """See the command's help."""
+    with ui.Screen(_("sealing"), quiet=quiet) as screen:
+        done = operations.reseal_exposed(vault, prompter, jobs=jobs, observer=screen)
+    return _show(done, as_json=as_json, quiet=quiet)
+
+
+def _show(done: Rekeyed, *, as_json: bool, quiet: bool) -> int:
+    outcome = done.report.outcome()
+    if as_json:
+        ui.show_json(
+            {
+                "vault": done.vault,
+                "fingerprint": done.fingerprint,
+                "former_fingerprint": done.former_fingerprint,
+                "revoked": done.revoked,
+                "pending": done.pending,
+                "exposed": {"files": done.exposed_files, "size": done.exposed_size},
+                "resealed": ui.report_json(done.report),
+            }
+        )
+    elif not quiet:
+        _tell(done)
+    return ui.fail(outcome) if outcome is not None and not as_json else _code(outcome)
+
+
+def _code(outcome: Exception | None) -> int:
+    return getattr(outcome, "exit_code", 0)
+
+
+def _tell(done: Rekeyed) -> None:
+    ui.message(
+        _("{path} has the fingerprint {fingerprint}").format(
+            path=done.vault, fingerprint=done.fingerprint
+        )
+    )
+    for slot in done.revoked:
+        ui.message(
+            _("shut out: {label}, keyslot {slot}").format(label=slot["label"], slot=slot["id"])
+        )
+    for slot in done.pending:
+        ui.message(
+            _("the password of {label} must be set again").format(label=slot["label"] or slot["id"])
+        )
+        ui.hint(_("encvault passwd {path} --slot {slot}").format(path=done.vault, slot=slot["id"]))
+    if done.report.files:
+        ui.message(
+            _("sealed {files} anew, {size}").format(
+                files=ui.count_text(done.report.files), size=ui.size_text(done.report.size)
+            )
+        )
+    if not done.former_fingerprint:
+        return
+    ui.message(_("copies of the vault made before still open with the former keys"))
+    if done.exposed_files:
+        ui.message(
+            _("here they still open {files}, {size}, for who kept them").format(
+                files=ui.count_text(done.exposed_files), size=ui.size_text(done.exposed_size)
+            )
+        )
+        ui.hint(_("seal them anew: encvault reseal {path}").format(path=done.vault))
+    else:
+        ui.message(_("here they open nothing any more"))

@@ -1,0 +1,204 @@
+"""Data keys: one for each run, sealed to the vault's public key (docs/format.md section 7)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from encvault.crypto import NotAuthentic, hpke
+from encvault.crypto.suite import KEY_SIZE, Suite
+from encvault.envelope import decode_base64, decode_json, encode_base64, encode_json
+from encvault.errors import EncvaultError, UnknownDataKey
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.i18n import N_
+from encvault.keyslots import is_time, now_text
+from encvault.secret import Secret
+from encvault.vault.keys import former_keys
+from encvault.vault.manifest import FOLDER, KEYS_FOLDER, new_id
+
+if TYPE_CHECKING:
+    from encvault.fs.tree import Tree
+    from encvault.vault.keys import VaultKeys
+    from encvault.vault.manifest import VaultRecord
+
+MAX_KEY_SIZE = 16_384
+_KEY_FILE = re.compile(r"[a-z2-7]{26}\.json")
+_BINDING = b"encvault/data-key@v1\0"
+_MEMBERS = {"id", "vault", "suite", "created_at", "generation"}
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """What seals the files of one run.
+
+    Attributes:
+        suite: that it is for.
+        key: 32 bytes.
+        generation: of the vault record when it was made.
+    """
+
+    suite: Suite
+    key: Secret
+    generation: int
+
+
+def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
+    """A new data key, durable in the vault before it is returned.
+
+    Returns:
+        Its id and its 32 bytes.
+    """
+    key = Secret(bytearray(os.urandom(KEY_SIZE)))
+    key_id = new_id()
+    value = {
+        "id": key_id,
+        "vault": record.id,
+        "suite": record.suite.label,
+        "created_at": now_text(),
+        "generation": record.generation,
+    }
+    tree.make_folders(KEYS_FOLDER)
+    durable.write_file(
+        tree,
+        KEYS_FOLDER,
+        f"{key_id}.json",
+        _seal(record.hpke_public, value, key),
+        file_id=key_id,
+        mode=0o644,
+        replace=False,
+    )
+    calls.fsync(tree.folder(FOLDER))
+    return key_id, key
+
+
+def load_data_key(
+    tree: Tree, record: VaultRecord, keys: VaultKeys, key_id: str, path: str
+) -> DataKey:
+    """Unwrap a data key, whichever of the vault's keys it is sealed to.
+
+    Args:
+        tree: the vault.
+        record: its record.
+        keys: its keys.
+        key_id: which one.
+        path: the sealed file that names it, for messages.
+
+    Raises:
+        UnknownDataKey: missing, malformed, of another vault, or not sealed to this vault.
+    """
+    try:
+        value, wrapped = _read(tree, record, key_id)
+        data_key = _open(keys, value, wrapped) or _open_former(record, keys, value, wrapped, path)
+    except (FileNotFoundError, ValueError):
+        data_key = None
+    except OSError as error:
+        raise storage_error(error, path, reading=True) from None
+    if data_key is None:
+        raise UnknownDataKey(path=path, key=key_id)
+    return data_key
+
+
+def renew_data_keys(
+    tree: Tree, record: VaultRecord, keys: VaultKeys
+) -> tuple[int, list[EncvaultError]]:
+    """Seal to the vault's present key what is still sealed to a former one; durable on return.
+
+    A data key can be read at every moment, under the new key or the old; after a crash the rest is
+    done by the next call.
+
+    Returns:
+        How many were sealed anew, and what is wrong with those that do not open at all.
+    """
+    folder = tree.folder(KEYS_FOLDER)
+    renewed: list[str] = []
+    problems: list[EncvaultError] = []
+    for name in sorted(filter(is_key_file, os.listdir(folder))):
+        key_id = name.removesuffix(".json")
+        shown = tree.show(f"{KEYS_FOLDER}/{name}")
+        try:
+            value, wrapped = _read(tree, record, key_id)
+            if (known := _open(keys, value, wrapped)) is not None:
+                known.key.wipe()
+                continue
+            data_key = load_data_key(tree, record, keys, key_id, shown)
+        except ValueError:
+            problems.append(UnknownDataKey(path=shown, key=key_id))
+            continue
+        except EncvaultError as error:
+            problems.append(error)
+            continue
+        with data_key.key as key:
+            value["generation"] = data_key.generation
+            data = _seal(record.hpke_public, value, key)
+        handle = calls.create(folder, durable.temporary_name(key_id), 0o644)
+        try:
+            calls.write(handle, data)
+        finally:
+            os.close(handle)
+        renewed.append(key_id)
+    tree.sync_files([(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in renewed])
+    for key_id in renewed:
+        calls.replace(folder, durable.temporary_name(key_id), f"{key_id}.json")
+    calls.fsync(folder)
+    return len(renewed), problems
+
+
+def is_key_file(name: str) -> bool:
+    """Whether a name in the keys folder is a data key's."""
+    return _KEY_FILE.fullmatch(name) is not None
+
+
+def _seal(hpke_public: bytes, value: dict[str, Any], key: Secret) -> bytes:
+    sealed = hpke.seal(hpke_public, key.reveal(), _BINDING + encode_json(value))
+    return encode_json(value | {"wrapped": encode_base64(sealed)}) + b"\n"
+
+
+def _read(tree: Tree, record: VaultRecord, key_id: str) -> tuple[dict[str, Any], bytes]:
+    """A data key's members, and what is wrapped.
+
+    Raises:
+        ValueError: it breaks a rule of docs/format.md section 7.
+        OSError: it cannot be read.
+    """
+    data = durable.read_file(tree, f"{KEYS_FOLDER}/{key_id}.json", MAX_KEY_SIZE)
+    if not data.endswith(b"\n") or len(data) > MAX_KEY_SIZE:
+        raise ValueError(N_("cut off or too large"))
+    value = decode_json(data[:-1])
+    if not isinstance(value, dict) or value.keys() != _MEMBERS | {"wrapped"}:
+        raise ValueError(N_("wrong members"))
+    wrapped = decode_base64(value.pop("wrapped"))
+    if (value["id"], value["vault"]) != (key_id, record.id) or not is_time(value["created_at"]):
+        raise ValueError(N_("id or time"))
+    if type(value["generation"]) is not int or value["generation"] < 1:
+        raise ValueError(N_("generation"))
+    Suite.from_label(value["suite"])
+    return value, wrapped
+
+
+def _open_former(
+    record: VaultRecord, keys: VaultKeys, value: dict[str, Any], wrapped: bytes, path: str
+) -> DataKey | None:
+    """The data key, if it is from before the vault's keys were changed.
+
+    Or from later, from a machine that had not heard of it yet; then its generation is no proof.
+    """
+    with contextlib.closing(former_keys(keys, record, path)) as former:
+        for one in former:
+            if (found := _open(one, value, wrapped)) is not None:
+                return replace(found, generation=min(found.generation, record.rekeyed_at - 1))
+    return None
+
+
+def _open(keys: VaultKeys, value: dict[str, Any], wrapped: bytes) -> DataKey | None:
+    """The data key, or None if it is not sealed to these keys."""
+    try:
+        key = hpke.open(keys.hpke_seed.reveal(), wrapped, _BINDING + encode_json(value))
+    except NotAuthentic:
+        return None
+    if len(key) != KEY_SIZE:
+        return None
+    return DataKey(Suite.from_label(value["suite"]), key, value["generation"])

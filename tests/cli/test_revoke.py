@@ -1,0 +1,139 @@
+"""``rekey``, ``revoke`` and ``reseal`` as an administrator types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from helpers import Command
+
+
+@pytest.fixture
+def vault(run: Command, tmp_path: Path) -> Path:
+    """Three files; opens with a password, with Bob's and with the boss's identity."""
+    (tmp_path / "one").write_text("password one\n")
+    (tmp_path / "docs").mkdir()
+    for name in "abc":
+        (tmp_path / "docs" / name).write_text(f"content {name}")
+    lines = []
+    for name in ("boss", "bob"):
+        assert run("key", "new", "-o", tmp_path / f"{name}.key", "--no-password").code == 0
+        lines.append(run("key", "export", "-i", tmp_path / f"{name}.key").out.strip())
+    one = tmp_path / "one"
+    assert run("seal", tmp_path / "docs", "--password-file", one, "-r", lines[0]).code == 0
+    bob = run(
+        "slot", "add", tmp_path / "docs", "-r", lines[1], "--label", "Bob", "--password-file", one
+    )
+    assert bob.code == 0
+    return tmp_path / "docs"
+
+
+def slots(run: Command, vault: Path) -> dict[str, Any]:
+    found = json.loads(run("slot", "list", vault, "--json").out)["slots"]
+    return {slot["label"] or slot["kind"]: slot for slot in found}
+
+
+def test_bob_leaves(run: Command, vault: Path, tmp_path: Path) -> None:
+    bob = slots(run, vault)["Bob"]["id"]
+    boss = ("-i", tmp_path / "boss.key")
+    shutil.copytree(vault, tmp_path / "copy")
+    done = run("revoke", vault, bob, *boss, "--no-input")
+    assert done.code == 2  # it asks
+    assert "Bob" in done.err
+    done = run("revoke", vault, bob, *boss, "--yes")
+    assert done.code == 0
+    assert done.out == ""
+    assert f"shut out: Bob, keyslot {bob}" in done.err
+    assert "copies of the vault made before still open with the former keys" in done.err
+    assert "here they still open 3 files" in done.err
+    assert f"encvault reseal {vault}" in done.err
+    assert run("cat", vault / "a", "-i", tmp_path / "bob.key").code == 77
+    assert run("cat", tmp_path / "copy" / "a", "-i", tmp_path / "bob.key").out == "content a"
+    assert run("cat", vault / "a", *boss).out == "content a"
+    done = run("reseal", vault, *boss)
+    assert done.code == 0
+    assert "sealed 3 files anew" in done.err
+    assert "here they open nothing any more" in done.err
+    assert run("verify", vault, *boss).code == 0
+
+
+def test_what_revoke_says_as_json(run: Command, vault: Path, tmp_path: Path) -> None:
+    before = json.loads(run("info", vault, "--json").out)
+    bob = slots(run, vault)["Bob"]["id"]
+    command = ("revoke", vault, bob, "-i", tmp_path / "boss.key", "--yes", "--reseal", "--json")
+    done = run(*command)
+    said = json.loads(done.out)
+    assert done.err == ""
+    assert said["vault"] == str(vault)
+    assert said["former_fingerprint"] == before["fingerprint"] != said["fingerprint"]
+    assert [(slot["label"], slot["state"]) for slot in said["revoked"]] == [("Bob", "revoked")]
+    assert [slot["kind"] for slot in said["pending"]] == ["password"]
+    assert said["exposed"] == {"files": 0, "size": 0}
+    assert said["resealed"]["files"] == 3
+    info = json.loads(run("info", vault, "--json").out)
+    assert info["former_fingerprints"] == [before["fingerprint"]]
+    assert before["fingerprint"] in run("info", vault).out
+    # run again, as after an interruption
+    assert json.loads(run(*command).out)["resealed"]["files"] == 0
+
+
+def test_a_pending_password_is_listed_told_and_set_again(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    boss = ("-i", tmp_path / "boss.key")
+    done = run("rekey", vault, *boss, "--yes")
+    assert done.code == 0
+    (pending,) = [slot for slot in slots(run, vault).values() if slot["state"] == "pending"]
+    assert f"encvault passwd {vault} --slot {pending['id']}" in done.err
+    assert "pending: the password must be set again" in run("slot", "list", vault).out
+    done = run("cat", vault / "a", "--password-file", tmp_path / "one")
+    assert done.code == 77
+    assert "must be set again" in done.err
+    done = run(
+        "passwd", vault, "--slot", pending["id"], *boss, "--new-password-file", tmp_path / "one"
+    )
+    assert done.code == 0
+    assert run("cat", vault / "a", "--password-file", tmp_path / "one").out == "content a"
+
+
+def test_the_password_that_opens_stays(run: Command, vault: Path, tmp_path: Path) -> None:
+    done = run("rekey", vault, "--password-file", tmp_path / "one", "--yes", "--json")
+    assert json.loads(done.out)["pending"] == []
+    assert run("cat", vault / "a", "--password-file", tmp_path / "one").out == "content a"
+
+
+def test_a_damaged_file_is_told_and_is_the_exit_code(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    with (vault / "b.sealed").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    boss = ("-i", tmp_path / "boss.key")
+    done = run("rekey", vault, *boss, "--yes", "--reseal")
+    assert done.code == 65
+    assert "b.sealed" in done.err
+    assert "here they still open 1 file" in done.err
+    done = run("reseal", vault, *boss, "--json", "--quiet")
+    assert done.code == 65
+    assert [one["error"] for one in json.loads(done.out)["resealed"]["problems"]] == [
+        "ChunkCorrupt"
+    ]
+
+
+def test_nothing_is_exposed_where_the_keys_never_changed(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    done = run("reseal", vault, "-i", tmp_path / "boss.key")
+    assert done.code == 0
+    assert "former" not in done.err
+
+
+def test_quiet_says_nothing(run: Command, vault: Path, tmp_path: Path) -> None:
+    done = run("rekey", vault, "-i", tmp_path / "boss.key", "--yes", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
