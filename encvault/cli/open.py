@@ -101,8 +101,9 @@ def open_command(
 @secret_options(recipients=False, identities=True)
 def cat_command(paths: tuple[str, ...], *, prompter: CommandLinePrompter) -> int:
     """See the command's help."""
+    screen = ui.Screen("")  # for a doubt about the vault; nothing moves on it
     for path in paths:
-        _copy_out(operations.cat(path, prompter))
+        _copy_out(operations.cat(path, prompter, screen))
     return 0
 
 

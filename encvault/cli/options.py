@@ -11,7 +11,9 @@ import click
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
 from encvault.crypto.suite import Suite
+from encvault.errors import InvalidRequest
 from encvault.i18n import _
+from encvault.keyslots import is_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,8 @@ def secret_options(
                     recovery=_source(kwargs, "recovery"),
                     ask_recovery=kwargs.pop("ask_recovery", False),
                     default_identity=default_identity(),
+                    fingerprint=kwargs.pop("fingerprint", None) or "",
+                    state_dir=state_dir(),
                     no_input=kwargs.pop("no_input"),
                     yes=kwargs.pop("yes", False),
                 )
@@ -52,6 +56,7 @@ def secret_options(
         options = [
             *(_recipient_options() if recipients else ()),
             *(_identity_options() if identities else ()),
+            *((_fingerprint_option,) if recipients or identities else ()),
             *_password_options(),
             *(_new_password_options() if new_password else ()),
         ]
@@ -114,6 +119,28 @@ def _recovery_options() -> list[Callable[[Any], Any]]:
             help=_("Take the recovery code from file descriptor N."),
         ),
     ]
+
+
+def _fingerprint_option(function: Any) -> Any:
+    return click.option(
+        "--fingerprint",
+        metavar="FINGERPRINT",
+        callback=_checked_fingerprint,
+        help=_("Take the vault of this fingerprint, whatever was known, and no other."),
+    )(function)
+
+
+def _checked_fingerprint(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    if value is None:
+        return None
+    plain = value.strip().lower()
+    if not is_fingerprint(plain):
+        raise InvalidRequest(
+            reason=_("--fingerprint takes eight groups of four, as info shows them")
+        )
+    return plain
 
 
 def _password_options() -> list[Callable[[Any], Any]]:

@@ -36,6 +36,7 @@ from encvault.keyslots import (
     encode_password,
     fingerprint,
 )
+from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ class SecretOptions:
         recovery: of a recovery code.
         ask_recovery: ask for a recovery code.
         default_identity: tried where nothing was given, if it exists.
+        fingerprint: what the vault at hand must have, or "".
+        state_dir: where vaults are remembered, or None.
         no_input: never ask.
         yes: consent to every question.
     """
@@ -68,6 +71,8 @@ class SecretOptions:
     recovery: Source = field(default_factory=Source)
     ask_recovery: bool = False
     default_identity: str = ""
+    fingerprint: str = ""
+    state_dir: str | None = None
     no_input: bool = False
     yes: bool = False
 
@@ -93,6 +98,10 @@ class CommandLinePrompter:
             or options.recovery
             or options.ask_recovery
         )
+
+    def known_vaults(self) -> KnownVaults:
+        """See `encvault.operations.Prompter`."""
+        return KnownVaults(self._options.state_dir, self._options.fingerprint)
 
     def confirm(self, question: str) -> bool:
         """See `encvault.operations.Prompter`."""

@@ -41,6 +41,19 @@ class NotARecipient(KeyslotError):
     path: str
 
 
+class VaultChanged(KeyslotError):
+    """A vault with another key than the one that is known: somebody may have exchanged it."""
+
+    message = N_(
+        "{path}: not the vault that is known: its fingerprint is {found}, "
+        "and {expected} was expected"
+    )
+    advice = N_("ask its owner for the fingerprint; if it is right, say --fingerprint {found}")
+    path: str
+    expected: str
+    found: str
+
+
 class WrongIdentityPassword(KeyslotError):
     """The identity file's own password is wrong."""
 

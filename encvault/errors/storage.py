@@ -84,6 +84,23 @@ class SkippedError(EncvaultError):
     message = N_("some files were left as they were")
 
 
+class RolledBack(SkippedError):
+    """A vault's record is older than one that was seen before; removed keyslots may be back."""
+
+    message = N_(
+        "{path}: its record is of generation {generation}, and {known} was seen here before: "
+        "an older copy was put back"
+    )
+    advice = N_(
+        "if it was restored on purpose, say so once: encvault verify {path} "
+        "--fingerprint {fingerprint}"
+    )
+    path: str
+    generation: int
+    known: int
+    fingerprint: str
+
+
 class SourceChanged(SkippedError):
     """The file changed while it was read."""
 

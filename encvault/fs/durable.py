@@ -232,6 +232,25 @@ def _lock(fd: int, *, shared: bool) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def waiting(tree: Tree, name: str) -> Iterator[None]:
+    """Keep other processes out of what a file stands for; wait until they are out.
+
+    Args:
+        tree: where.
+        name: an empty file at its top, which is made if it is missing.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+    fd = os.open(name, flags, 0o600, dir_fd=tree.fd)
+    try:
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # no locks here: two at once may lose one's change
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 class Lock:
     """An advisory lock on a vault; it ends with the process, however that ends.
 

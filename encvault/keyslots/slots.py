@@ -30,6 +30,7 @@ MAX_LABEL_LENGTH = 200
 _SLOT_BINDING = b"encvault/keyslot@v1\0"
 _SLOT_ID = re.compile(r"[a-z2-7]{12}[acegikmoqsuwy246]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_FINGERPRINT = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){7}")
 _WRAPPED_SIZE = {
     "password": stream.body_size(SECRET_SIZE),
     "recipient": SECRET_SIZE + hpke.OVERHEAD,
@@ -116,6 +117,11 @@ def is_time(text: object) -> bool:
 def fingerprint(public: bytes) -> str:
     """A public key's fingerprint, 32 characters in groups of four, to compare by eye or phone."""
     return group(hashlib.sha256(b"encvault/fingerprint@v1\0" + public).digest()[:20])
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether `text` has the form of a fingerprint."""
+    return _FINGERPRINT.fullmatch(text) is not None
 
 
 def group(digest: bytes) -> str:

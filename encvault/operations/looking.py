@@ -20,8 +20,10 @@ from encvault.operations.places import (
     header_of,
     is_alone,
     not_in_vault,
+    refuse_fingerprint,
     storage,
     top_of,
+    unlock,
     unlocked,
     within,
 )
@@ -83,10 +85,13 @@ def verify(
     selftest.run()
     with storage(path):
         if is_alone(path):
+            refuse_fingerprint(prompter)
             return _verify_alone(path, prompter, observer or Observer())
-        with unlocked(path, prompter) as (vault, inside):
+        doubts: list[EncvaultError] = []
+        with unlocked(path, prompter, doubts.append) as (vault, inside):
             vault.hold(reading=True)
             report = verify_vault(vault, only=inside, sample=sample, jobs=jobs, observer=observer)
+    report.doubt(doubts, observer or Observer())
     if inside and not (report.files or report.problems):
         raise not_in_vault(path)
     return report
@@ -119,8 +124,9 @@ def list_files(
     """
     top = top_of(path)
     with storage(path), Vault.load(top) as vault:
+        doubts: list[EncvaultError] = []
         if vault.hidden or prompter.has_keys():
-            vault.unlock(prompter.identities(top))
+            unlock(vault, prompter, doubts.append)
         listed, problems = list_vault(vault, jobs=jobs)
     inside = within(top, path)
     if inside:
@@ -143,7 +149,7 @@ def list_files(
         ]
         if not (listed or problems or os.path.lexists(place)):
             raise SourceMissing(path=path)
-    return listed, problems
+    return listed, [*doubts, *problems]
 
 
 @dataclass(slots=True)

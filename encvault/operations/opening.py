@@ -19,6 +19,7 @@ from encvault.operations.places import (
     is_same_file,
     ledger_of,
     not_in_vault,
+    refuse_fingerprint,
     storage,
     unlocked,
 )
@@ -41,6 +42,7 @@ from encvault.vault.single import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from encvault.errors import EncvaultError
     from encvault.keyslots import Identity
     from encvault.operations.prompter import Prompter
     from encvault.vault.vault import Vault
@@ -92,6 +94,7 @@ def _open_path(request: OpenRequest, path: str, prompter: Prompter, watcher: Obs
 
 def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     header_of(path)
+    refuse_fingerprint(prompter)
     if request.output is not None and is_same_file(request.output, path):
         raise InvalidRequest(reason=_("the output is the input itself"))
     identities = prompter.identities(path)
@@ -134,7 +137,8 @@ def _open_in_vault(
 ) -> Report:
     if request.output is not None:
         return _open_to_output(request, request.output, path, prompter, watcher)
-    with unlocked(path, prompter) as (vault, inside):
+    doubts: list[EncvaultError] = []
+    with unlocked(path, prompter, doubts.append) as (vault, inside):
         vault.hold(reading=request.to is not None)
         only = (inside,) if inside else ()
         base = ""
@@ -150,6 +154,7 @@ def _open_in_vault(
                 target = stack.enter_context(Tree.made(request.to))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
+    report.doubt(doubts, watcher)
     if (
         inside
         and not (report.files or report.folders or report.problems)
@@ -164,7 +169,11 @@ def _open_to_output(
 ) -> Report:
     """One file of a vault to a file of any name; the sealed file stays."""
     size = 0
-    with unlocked(path, prompter) as (vault, inside), contextlib.ExitStack() as stack:
+    doubts: list[EncvaultError] = []
+    with (
+        unlocked(path, prompter, doubts.append) as (vault, inside),
+        contextlib.ExitStack() as stack,
+    ):
         if is_same_file(output, vault.tree.show(_sealed_path(vault, inside, path))):
             raise InvalidRequest(reason=_("the output is the input itself"))
         file = stack.enter_context(OutputFile(output, force=request.force, mode=0o600))
@@ -173,7 +182,9 @@ def _open_to_output(
             calls.write(fd, piece)
             size += len(piece)
         file.publish()
-    return Report(files=1, size=size)
+    report = Report(files=1, size=size)
+    report.doubt(doubts, watcher)
+    return report
 
 
 def _check_target(vault: Vault, to: str) -> None:
@@ -205,6 +216,7 @@ def cat(
     selftest.run()
     with storage(path):
         if is_alone(path):
+            refuse_fingerprint(prompter)
             with open(path, "rb", buffering=0) as file:
                 _header, _record, pieces = open_stream(
                     file.fileno(), path, prompter.identities(path)
@@ -212,7 +224,7 @@ def cat(
                 watcher.before_release([Event("cat", path, _header.key_info.file, _record.size)])
                 yield from pieces
             return
-        with unlocked(path, prompter) as (vault, inside):
+        with unlocked(path, prompter, watcher.problem) as (vault, inside):
             yield from _cat_in_vault(vault, inside, path, watcher)
 
 

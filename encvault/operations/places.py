@@ -14,6 +14,7 @@ from encvault.errors import (
     NotAVault,
     NotSealed,
     SourceMissing,
+    StateUnavailable,
 )
 from encvault.fs.durable import storage_error
 from encvault.i18n import _
@@ -78,12 +79,45 @@ def top_of(path: str) -> str:
 
 
 @contextlib.contextmanager
-def unlocked(path: str, prompter: Prompter) -> Iterator[tuple[Vault, str]]:
-    """The vault that `path` is or lies in, unlocked, and the path within it."""
+def unlocked(
+    path: str, prompter: Prompter, doubt: Callable[[EncvaultError], None]
+) -> Iterator[tuple[Vault, str]]:
+    """The vault that `path` is or lies in, unlocked, and the path within it.
+
+    Args:
+        path: the vault, or what is in it.
+        prompter: is asked for keys, and for what is known of the vault.
+        doubt: is told if an older state of the vault was put back.
+
+    Raises:
+        VaultChanged: it is not the known vault; no password was asked for.
+    """
     top = top_of(path)
     with Vault.load(top) as vault:
-        vault.unlock(prompter.identities(top))
+        unlock(vault, prompter, doubt)
         yield vault, within(top, path)
+
+
+def unlock(vault: Vault, prompter: Prompter, doubt: Callable[[EncvaultError], None]) -> None:
+    """Unlock a vault that is the known one; see `unlocked`."""
+    known = prompter.known_vaults()
+    rolled_back = known.check(vault.record, vault.path)
+    vault.unlock(prompter.identities(vault.path))
+    if rolled_back is not None:
+        doubt(rolled_back)
+    # who reads on a machine that cannot remember reads nonetheless
+    with contextlib.suppress(StateUnavailable):
+        known.remember(vault.record, vault.path)
+
+
+def refuse_fingerprint(prompter: Prompter) -> None:
+    """Refuse a stated fingerprint where there is no vault that could have it.
+
+    Raises:
+        InvalidRequest: one was stated.
+    """
+    if prompter.known_vaults().stated:
+        raise InvalidRequest(reason=_("--fingerprint is of a vault, and this is none"))
 
 
 def no_vault(path: str) -> EncvaultError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from encvault.errors import (
     ConfirmationNeeded,
     Declined,
 )
+from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +40,9 @@ class Prompter(Protocol):
     def passwords_for(self, what: str, label: str) -> Iterable[Identity]:
         """What may be the password of one more keyslot of `what`; nothing if it is not at hand."""
 
+    def known_vaults(self) -> KnownVaults:
+        """What is known of vaults and their keys."""
+
     def has_keys(self) -> bool:
         """Whether recipients, identities or a password were given explicitly."""
 
@@ -55,12 +59,14 @@ class Answers:
         identities_given: for opening.
         new_recipients_given: for new keyslots of a vault; they bring their labels.
         consent: the answer to every question.
+        known: what is known of vaults and their keys; nothing, if it is left out.
     """
 
     recipients_given: tuple[Recipient, ...] = ()
     identities_given: tuple[Identity, ...] = ()
     new_recipients_given: tuple[Recipient, ...] = ()
     consent: bool = False
+    known: KnownVaults = field(default_factory=KnownVaults)
 
     def recipients(self, what: str) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""
@@ -81,6 +87,10 @@ class Answers:
     def passwords_for(self, what: str, label: str) -> Iterable[Identity]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""
         return self.identities_given
+
+    def known_vaults(self) -> KnownVaults:
+        """See `Prompter`."""
+        return self.known
 
     def has_keys(self) -> bool:
         """See `Prompter`."""

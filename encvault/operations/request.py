@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.errors import InvalidRequest
-from encvault.i18n import _
+from encvault.i18n import _, ngettext
 from encvault.vault.plan import SealOptions
 from encvault.vault.vault import find_vault
 
@@ -55,6 +55,15 @@ class SealRequest:
             only=only,
             jobs=self.jobs,
         )
+
+
+def all_of(request: SealRequest) -> str:
+    """What a password is asked for: it is the same for all that one command seals."""
+    if len(request.paths) == 1:
+        return request.paths[0]
+    return ngettext("{count} path", "{count} paths", len(request.paths)).format(
+        count=len(request.paths)
+    )
 
 
 def check_request(request: SealRequest) -> None:

@@ -16,7 +16,7 @@ from encvault.errors import KeptKeyslot, NoMatchingKeyslot, UnprovedKeyslot
 from encvault.i18n import _
 from encvault.keyslots import SECRET_SIZE, bare, describe, rewrap, unwrap_any
 from encvault.operations.prompter import confirm
-from encvault.operations.slots import check_needed, find_slot, held, opened_slot
+from encvault.operations.slots import check_needed, find_slot, held, opened_slot, remember_change
 from encvault.secret import Secret
 from encvault.vault.report import Observer, Report
 from encvault.vault.reseal import find_exposed, reseal_vault
@@ -169,6 +169,7 @@ def _change(
         raise UnprovedKeyslot(path=vault.path)
     proof.secret.wipe()
     vault.change_keys(secret, tuple(slots), tuple(pending), tuple(bare(slot) for slot in revoked))
+    remember_change(vault, prompter)
 
 
 def _renewed(vault: Vault, prompter: Prompter, slot: Slot, secret: Secret) -> Slot | None:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
-from encvault.crypto.suite import Suite
 from encvault.errors import (
     AlreadyAVault,
     DestinationExists,
     InvalidRequest,
-    LayoutMismatch,
-    NestedVault,
-    NotARecipient,
-    NotAVault,
     SourceMissing,
-    SuiteMismatch,
 )
 from encvault.fs.tree import Tree
-from encvault.i18n import _, ngettext
-from encvault.operations.places import each, is_same_file, ledger_of, storage, within
+from encvault.i18n import _
+from encvault.operations.places import (
+    each,
+    is_same_file,
+    ledger_of,
+    refuse_fingerprint,
+    storage,
+    within,
+)
 from encvault.operations.prompter import Prompter, confirm
-from encvault.operations.request import SealRequest, check_request
+from encvault.operations.request import SealRequest, all_of, check_request
+from encvault.operations.target import DEFAULT_SUITE, vault_for_sealing
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
@@ -42,14 +43,13 @@ from encvault.vault.single import (
 from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from encvault.crypto.suite import Suite
     from encvault.vault.ledger import Ledger
     from encvault.vault.manifest import VaultLayout, VaultRecord
     from encvault.vault.plan import SealOptions
 
-
-DEFAULT_SUITE = Suite.AES_256_GCM
 
 # the Filesystem Hierarchy Standard 3.0, section 3, and macOS
 _SYSTEM_FOLDERS = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr"}
@@ -83,6 +83,7 @@ def init_vault(
     with storage(path):
         Tree.made(path).close()
         with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
+            prompter.known_vaults().remember(vault.record, path, made_here=True)
             return vault.record
 
 
@@ -118,6 +119,7 @@ def _is_finished(request: SealRequest, path: str) -> bool:
 def _seal_archive(
     request: SealRequest, output: str, prompter: Prompter, watcher: Observer
 ) -> Report:
+    refuse_fingerprint(prompter)
     for path in request.paths:
         _refuse_vault_folder(path)
         _refuse_sealed(path)
@@ -176,6 +178,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         report = _seal_in_place(request, outer, prompter, watcher, within(outer, path))
         report.notes.append(note)
         return report
+    refuse_fingerprint(prompter)
     size = os.lstat(path).st_size
     if request.dry_run:
         watcher.action("seal", path)
@@ -191,7 +194,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
     seal_file(
         path,
         output,
-        prompter.recipients(_all_of(request)),
+        prompter.recipients(all_of(request)),
         suite=request.suite or DEFAULT_SUITE,
         keep=request.keep or output is not None,
         force=request.force,
@@ -221,15 +224,6 @@ def _are_of(outer: str, prompter: Prompter) -> bool:
     with Vault.load(outer) as vault:
         slots = vault.record.slots
         return all(one.fits(slots, outer) for one in prompter.given_recipients())
-
-
-def _all_of(request: SealRequest) -> str:
-    """What a password is asked for: it is the same for all that one command seals."""
-    if len(request.paths) == 1:
-        return request.paths[0]
-    return ngettext("{count} path", "{count} paths", len(request.paths)).format(
-        count=len(request.paths)
-    )
 
 
 def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
@@ -276,12 +270,14 @@ def _seal_in_place(
     request: SealRequest, path: str, prompter: Prompter, watcher: Observer, only: str
 ) -> Report:
     with (
-        _vault_for_sealing(request, path, prompter) as vault,
+        vault_for_sealing(request, path, prompter, watcher) as (vault, doubts),
         ledger_of(request.state_dir, vault, "", create=not request.dry_run) as ledger,
     ):
         options = request.options(*([only] if only else []))
         run = plan_seal if request.dry_run else seal_tree
-        return run(vault, vault.tree, options, ledger=ledger, observer=watcher)
+        report = run(vault, vault.tree, options, ledger=ledger, observer=watcher)
+    report.doubt(doubts, watcher)
+    return report
 
 
 def _seal_mirror(
@@ -296,14 +292,16 @@ def _seal_mirror(
         raise InvalidRequest(reason=_("--to always keeps the source; leave out --keep"))
     with (
         Tree(path) as source,
-        _vault_for_sealing(request, to, prompter) as vault,
+        vault_for_sealing(request, to, prompter, watcher) as (vault, doubts),
         ledger_of(request.state_dir, vault, source.path, create=not request.dry_run) as ledger,
     ):
         options = replace(request.options(), adopt=_adopts(vault, ledger))
         if not request.dry_run:
             _confirm_mirror(request, path, to, options, prompter)
         run = plan_seal if request.dry_run else seal_tree
-        return run(vault, source, options, ledger=ledger, observer=watcher)
+        report = run(vault, source, options, ledger=ledger, observer=watcher)
+    report.doubt(doubts, watcher)
+    return report
 
 
 def _adopts(vault: Vault, ledger: Ledger | None) -> bool:
@@ -335,47 +333,6 @@ def _confirm_mirror(
         )
 
 
-@contextlib.contextmanager
-def _vault_for_sealing(request: SealRequest, path: str, prompter: Prompter) -> Iterator[Vault]:
-    """The vault at `path`, made if there is none, and held."""
-    try:
-        vault = Vault.load(path)
-    except (NotAVault, SourceMissing):
-        layout: VaultLayout = "hidden" if request.hide_names else "visible"
-        suite = request.suite or DEFAULT_SUITE
-        if request.dry_run:
-            with tempfile.TemporaryDirectory() as empty:
-                real = path if os.path.isdir(path) else empty
-                with Vault.imagine(real, suite=suite, layout=layout) as imagined:
-                    yield imagined
-            return
-        _refuse_nested(path)
-        recipients = prompter.recipients(_all_of(request))
-        Tree.made(path).close()
-        with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
-            yield vault
-        return
-    with vault:
-        _check_fits(vault.record, request)
-        if not all(one.fits(vault.record.slots, path) for one in prompter.given_recipients()):
-            raise NotARecipient(path=path)
-        if not request.dry_run:
-            vault.hold()
-        yield vault
-
-
-def _refuse_nested(path: str) -> None:
-    if (outer := find_vault(os.path.dirname(os.path.abspath(path)))) is not None:
-        raise NestedVault(path=outer)
-
-
-def _check_fits(record: VaultRecord, request: SealRequest) -> None:
-    if request.suite is not None and request.suite is not record.suite:
-        raise SuiteMismatch(vault_suite=record.suite.label, asked_suite=request.suite.label)
-    if request.hide_names and record.layout != "hidden":
-        raise LayoutMismatch(vault_layout=record.layout, asked_layout="hidden")
-
-
 def seal_from_stream(
     source: int,
     request: SealRequest,
@@ -389,6 +346,7 @@ def seal_from_stream(
     """
     selftest.run()
     check_request(request)
+    refuse_fingerprint(prompter)
     suite = request.suite or DEFAULT_SUITE
     if request.output is None:
         recipients = prompter.recipients(STREAM_NAME)

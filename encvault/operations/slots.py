@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
-from encvault.errors import InvalidRequest, NeededKeyslot, NoSuchKeyslot, UnprovedKeyslot
+from encvault.errors import (
+    InvalidRequest,
+    NeededKeyslot,
+    NoSuchKeyslot,
+    StateUnavailable,
+    UnprovedKeyslot,
+)
 from encvault.i18n import N_, _
 from encvault.keyslots import (
     RecoveryIdentity,
@@ -23,6 +29,7 @@ from encvault.keyslots import (
     unwrap_any,
 )
 from encvault.operations.places import storage, top_of, unlocked
+from encvault.vault.known import refuse
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -153,9 +160,10 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
             )
         (recipient,) = prompter.new_recipients(vault.path, old["label"])
         new = _proved(vault, recipient)
-        vault.change_slots(
-            (*_without(vault.record.slots, old), new), _without(vault.record.pending, old)
-        )
+        slots = tuple(new if slot is old else slot for slot in vault.record.slots)
+        if old in vault.record.pending:
+            slots = (*slots, new)
+        vault.change_slots(slots, _without(vault.record.pending, old))
         return describe([new])[0]
 
 
@@ -188,13 +196,24 @@ def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
 def held(path: str, prompter: Prompter) -> Iterator[Vault]:
     """A vault, named by its own folder, unlocked and held for a change of its keys."""
     selftest.run()
-    with storage(path), unlocked(path, prompter) as (vault, inside):
+    with storage(path), unlocked(path, prompter, refuse) as (vault, inside):
         if inside:
             raise InvalidRequest(
                 reason=_("name the vault's own folder: {path}").format(path=vault.path)
             )
         vault.hold()
         yield vault
+        remember_change(vault, prompter)
+
+
+def remember_change(vault: Vault, prompter: Prompter) -> None:
+    """Remember the vault's record as it was just changed.
+
+    The change stands whether or not this machine can remember it: the next run meets a record that
+    is newer, or that the known key signed for.
+    """
+    with contextlib.suppress(StateUnavailable):
+        prompter.known_vaults().remember(vault.record, vault.path)
 
 
 def find_slot(vault: Vault, slot_id: str) -> Slot:

@@ -99,6 +99,12 @@ class Report:
             self.notes.append(note)
             observer.note(note)
 
+    def doubt(self, doubts: Iterable[EncvaultError], observer: Observer) -> None:
+        """Add problems of the vault as a whole, and tell the observer."""
+        for error in doubts:
+            self.problems.append(error)
+            observer.problem(error)
+
     def add(self, other: Report) -> None:
         """Count another run's results into this one."""
         self.files += other.files

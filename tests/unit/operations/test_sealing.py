@@ -35,6 +35,7 @@ from encvault.keyslots import (
     encode_password,
 )
 from encvault.secret import Secret
+from encvault.vault.known import KnownVaults
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Person:
 
     def identities(self, what: str) -> list[Any]:
         return [KeyIdentity(Secret(SEED))]
+
+    def known_vaults(self) -> KnownVaults:
+        return KnownVaults()
 
     def has_keys(self) -> bool:
         return False
