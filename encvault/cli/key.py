@@ -10,7 +10,6 @@ import click
 from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import config_dir, default_identity, json_option, secret_options
-from encvault.cli.secrets import read_identity
 from encvault.crypto import kdf
 from encvault.errors import PasswordUnavailable
 from encvault.i18n import _
@@ -70,7 +69,7 @@ def new_command(
 @click.option("-i", "--identity", required=True, metavar="FILE", help=_("The identity file."))
 def export_command(*, identity: str) -> int:
     """See the command's help."""
-    ui.result(read_identity(identity).recipient)
+    ui.result(operations.read_identity(identity).recipient)
     return 0
 
 
@@ -83,7 +82,7 @@ def export_command(*, identity: str) -> int:
 @json_option
 def show_command(*, identity: str, as_json: bool) -> int:
     """See the command's help."""
-    found = read_identity(identity)
+    found = operations.read_identity(identity)
     facts = {
         "name": found.name,
         "fingerprint": fingerprint(found.public),

@@ -37,6 +37,7 @@ _COMMANDS = {
     "rekey": "encvault.cli.revoke",
     "revoke": "encvault.cli.revoke",
     "reseal": "encvault.cli.revoke",
+    "share": "encvault.cli.share",
 }
 
 

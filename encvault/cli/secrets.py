@@ -12,15 +12,11 @@ from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
-    KeysUnreadable,
     PasswordUnavailable,
-    SourceMissing,
     WrongIdentityPassword,
 )
-from encvault.i18n import _, system_reason
+from encvault.i18n import _
 from encvault.keyslots import (
-    MAX_IDENTITY_FILE_SIZE,
-    MAX_RECIPIENT_FILE_SIZE,
     Identity,
     IdentityFile,
     PasswordIdentity,
@@ -31,11 +27,10 @@ from encvault.keyslots import (
     Slot,
     Unwrapped,
     decode_code,
-    decode_recipient,
-    decode_recipient_file,
     encode_password,
     fingerprint,
 )
+from encvault.operations import read_identity, read_recipients
 from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
@@ -287,36 +282,6 @@ class _AskedPassword:
                 self._typed.append(identity)
                 return unwrapped
         return None
-
-
-def read_recipients(text: str) -> list[bytes]:
-    """The public keys of one ``-r``: a string, or a file of them.
-
-    Raises:
-        MalformedRecipient, SourceMissing, KeysUnreadable: it is neither.
-    """
-    if text.startswith("encvault1-"):
-        return [decode_recipient(text, text[:24] + "…")]
-    return decode_recipient_file(_read_file(text, MAX_RECIPIENT_FILE_SIZE), text)
-
-
-def read_identity(path: str) -> IdentityFile:
-    """An identity file.
-
-    Raises:
-        MalformedIdentity, SourceMissing, KeysUnreadable: it is none.
-    """
-    return IdentityFile.decode(_read_file(path, MAX_IDENTITY_FILE_SIZE), path)
-
-
-def _read_file(path: str, limit: int) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(limit + 1)
-    except FileNotFoundError:
-        raise SourceMissing(path=path) from None
-    except OSError as error:
-        raise KeysUnreadable(path=path, reason=system_reason(error)) from None
 
 
 def _ask_secret(prompt: str, what: str, label: str = "") -> str:

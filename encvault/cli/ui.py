@@ -181,7 +181,8 @@ class Screen(Observer):
             TransferSpeedColumn,
         )
 
-        self._total = files
+        self.close()  # of several paths each has a bar
+        self._files, self._total = 0, files
         # no refresh thread: workers are forked from a single-threaded process only
         self._progress = Progress(
             TextColumn("{task.description}"),

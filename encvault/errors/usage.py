@@ -113,3 +113,23 @@ class AlreadyAVault(RequestError):
     message = N_("{path} is a vault already")
     advice = N_("see it with: encvault info {path}")
     path: str
+
+
+class FolderNotShared(RequestError):
+    """`share` copies single sealed files; a folder must be opened and sealed as one."""
+
+    message = N_("{path} is a folder, and only single files can be shared")
+    advice = N_(
+        "open it with: encvault open --to DEST {path}; "
+        "then seal it as one file: encvault seal --archive FILE -r WHO DEST"
+    )
+    path: str
+
+
+class CopyInVault(RequestError):
+    """A file with its own keyslots does not belong into a vault, which would seal it once more."""
+
+    message = N_("{path}: its copy would lie inside the vault {vault}")
+    advice = N_("name a folder outside with --to")
+    path: str
+    vault: str

@@ -5,13 +5,19 @@ the `Prompter` for keys and consent where it needs them, and calls the layer bel
 prints nor reads the environment.
 """
 
-from encvault.operations.identities import check_identity_is_new, new_identity
+from encvault.operations.identities import (
+    check_identity_is_new,
+    new_identity,
+    read_identity,
+    read_recipients,
+)
 from encvault.operations.looking import Info, info, list_files, status, status_outcome, verify
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
 from encvault.operations.request import SealRequest
 from encvault.operations.revoking import Rekeyed, rekey, reseal_exposed, revoke
 from encvault.operations.sealing import init_vault, seal, seal_from_stream
+from encvault.operations.sharing import ShareRequest, share
 from encvault.operations.slots import (
     RecoveryCode,
     add_recovery,
@@ -30,6 +36,7 @@ __all__ = [
     "RecoveryCode",
     "Rekeyed",
     "SealRequest",
+    "ShareRequest",
     "add_recovery",
     "add_slots",
     "cat",
@@ -43,12 +50,15 @@ __all__ = [
     "new_identity",
     "open_from_stream",
     "open_paths",
+    "read_identity",
+    "read_recipients",
     "rekey",
     "remove_slot",
     "reseal_exposed",
     "revoke",
     "seal",
     "seal_from_stream",
+    "share",
     "status",
     "status_outcome",
     "verify",

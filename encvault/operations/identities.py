@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from encvault.errors import IdentityExists
-from encvault.keyslots import IdentityFile
-from encvault.operations.places import storage
-from encvault.vault.single import (
-    OutputFile,
+from encvault.errors import IdentityExists, KeysUnreadable, SourceMissing
+from encvault.i18n import system_reason
+from encvault.keyslots import (
+    MAX_IDENTITY_FILE_SIZE,
+    MAX_RECIPIENT_FILE_SIZE,
+    IdentityFile,
+    decode_recipient,
+    decode_recipient_file,
 )
+from encvault.operations.places import storage
+from encvault.vault.single import OutputFile
 
 if TYPE_CHECKING:
     from encvault.crypto.kdf import KdfProfile
@@ -44,3 +49,36 @@ def check_identity_is_new(output: str) -> None:
     """
     if os.path.lexists(output):
         raise IdentityExists(path=output)
+
+
+def read_identity(path: str) -> IdentityFile:
+    """An identity file.
+
+    Raises:
+        MalformedIdentity, SourceMissing, KeysUnreadable: it is none.
+    """
+    return IdentityFile.decode(_read_file(path, MAX_IDENTITY_FILE_SIZE), path)
+
+
+def read_recipients(text: str) -> list[bytes]:
+    """Public keys, 1,216 bytes each.
+
+    Args:
+        text: a recipient line, or the path of a file of them.
+
+    Raises:
+        MalformedRecipient, SourceMissing, KeysUnreadable: it is neither.
+    """
+    if text.startswith("encvault1-"):
+        return [decode_recipient(text, text[:24] + "…")]
+    return decode_recipient_file(_read_file(text, MAX_RECIPIENT_FILE_SIZE), text)
+
+
+def _read_file(path: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit + 1)
+    except FileNotFoundError:
+        raise SourceMissing(path=path) from None
+    except OSError as error:
+        raise KeysUnreadable(path=path, reason=system_reason(error)) from None

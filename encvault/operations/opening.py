@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
-from encvault.errors import InvalidRequest
+from encvault.errors import InvalidRequest, OrphanPart
 from encvault.fs import calls
-from encvault.fs.tree import Tree
+from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
 from encvault.operations.places import (
     each,
@@ -25,10 +25,10 @@ from encvault.operations.places import (
 )
 from encvault.vault.catalog import read_catalog
 from encvault.vault.extract import extract_archive
-from encvault.vault.layout import SUFFIX, object_path, opened_place, sealed_path
+from encvault.vault.layout import SUFFIX, object_path, opened_name, opened_place, sealed_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import OpenOptions, open_tree
-from encvault.vault.opening import open_sealed, read_part
+from encvault.vault.opening import all_parts, open_sealed
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader
 from encvault.vault.single import (
@@ -40,8 +40,9 @@ from encvault.vault.single import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from encvault.envelope import Header, Record
     from encvault.errors import EncvaultError
     from encvault.keyslots import Identity
     from encvault.operations.prompter import Prompter
@@ -174,11 +175,14 @@ def _open_to_output(
         unlocked(path, prompter, doubts.append) as (vault, inside),
         contextlib.ExitStack() as stack,
     ):
-        if is_same_file(output, vault.tree.show(_sealed_path(vault, inside, path))):
+        sealed = _sealed_path(vault, inside, path, _not_to_print)
+        if is_same_file(output, vault.tree.show(sealed)):
             raise InvalidRequest(reason=_("the output is the input itself"))
         file = stack.enter_context(OutputFile(output, force=request.force, mode=0o600))
         fd = file.open()
-        for piece in _cat_in_vault(vault, inside, path, watcher):
+        found = stack.enter_context(_opened_in_vault(vault, inside, path, _not_to_print))
+        watcher.before_release([Event("cat", found.path, found.file, found.record.size)])
+        for piece in found.pieces:
             calls.write(fd, piece)
             size += len(piece)
         file.publish()
@@ -214,51 +218,108 @@ def cat(
     """
     watcher = observer or Observer()
     selftest.run()
-    with storage(path):
-        if is_alone(path):
-            refuse_fingerprint(prompter)
-            with open(path, "rb", buffering=0) as file:
-                _header, _record, pieces = open_stream(
-                    file.fileno(), path, prompter.identities(path)
-                )
-                watcher.before_release([Event("cat", path, _header.key_info.file, _record.size)])
-                yield from pieces
-            return
-        with unlocked(path, prompter, watcher.problem) as (vault, inside):
-            yield from _cat_in_vault(vault, inside, path, watcher)
+    with storage(path), opened_file(path, prompter, watcher.problem, _not_to_print) as found:
+        watcher.before_release([Event("cat", found.path, found.file, found.record.size)])
+        yield from found.pieces
 
 
-def _cat_in_vault(
-    vault: Vault, inside: str, path: str, watcher: Observer
-) -> Iterator[memoryview | bytes]:
-    sealed = _sealed_path(vault, inside, path)
+def _not_to_print(path: str) -> EncvaultError:
+    return InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """One sealed file, its record authenticated and its content ready to be read once.
+
+    Attributes:
+        path: of the plain file in its vault; of a file on its own, its own.
+        name: what it is called when it is opened here.
+        header: of its first object.
+        record: its metadata.
+        pieces: the authenticated content; whole only if the iterator ends without an error.
+    """
+
+    path: str
+    name: str
+    header: Header
+    record: Record
+    pieces: Iterator[memoryview]
+
+    @property
+    def file(self) -> str:
+        """Its file id."""
+        return self.header.key_info.file
+
+
+@contextlib.contextmanager
+def opened_file(
+    path: str,
+    prompter: Prompter,
+    doubt: Callable[[EncvaultError], None],
+    refusal: Callable[[str], EncvaultError],
+) -> Iterator[OpenedFile]:
+    """One sealed file, on its own or in a vault.
+
+    Args:
+        path: a sealed file, or the plain path of a file in a vault.
+        prompter: is asked for what opens it.
+        doubt: see `unlocked`.
+        refusal: makes the error for a path that is a folder.
+
+    Raises:
+        NotSealed, SourceMissing: nothing is sealed there.
+        FormatError, IntegrityError: its header or its record is damaged.
+    """
+    if not is_alone(path):
+        with (
+            unlocked(path, prompter, doubt) as (vault, inside),
+            _opened_in_vault(vault, inside, path, refusal) as found,
+        ):
+            yield found
+        return
+    refuse_fingerprint(prompter)
+    with open(path, "rb", buffering=0) as file:
+        header, record, pieces = open_stream(file.fileno(), path, prompter.identities(path))
+        name = opened_name(os.path.basename(path), record.name)
+        yield OpenedFile(path, name, header, record, pieces)
+
+
+@contextlib.contextmanager
+def _opened_in_vault(
+    vault: Vault, inside: str, path: str, refusal: Callable[[str], EncvaultError]
+) -> Iterator[OpenedFile]:
+    sealed = _sealed_path(vault, inside, path, refusal)
     fd = open_sealed(vault.tree, sealed)
     try:
         reader = SealedReader(fd, vault.tree.show(sealed), Buffers())
         record, pieces = reader.open(vault)
-        opened_place(vault.tree, sealed, reader.header, record, vault.layout)
+        name, _moved = opened_place(vault.tree, sealed, reader.header, record, vault.layout)
         if record.type in ("dir", "part"):
-            raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
-        event = Event("cat", inside, reader.header.key_info.file, record.size)
-        watcher.before_release([event])
-        yield from pieces
+            raise refusal(path)
+        content = all_parts(vault.tree, vault, reader.header.key_info.file, record, pieces)
+        plain = inside if vault.hidden else join(split(sealed)[0], name)
+        yield OpenedFile(plain, name, reader.header, record, content)
     finally:
         os.close(fd)
-    for index, file_id in enumerate(record.parts, start=1):
-        file = reader.header.key_info.file
-        yield from read_part(vault.tree, vault, record, file, index, file_id)
 
 
-def _sealed_path(vault: Vault, inside: str, path: str) -> str:
+def _sealed_path(
+    vault: Vault, inside: str, path: str, refusal: Callable[[str], EncvaultError]
+) -> str:
     if os.path.isdir(path):
-        raise InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
+        raise refusal(path)
     if inside.startswith(OBJECTS_FOLDER + "/") and vault.tree.exists(inside):
         return inside
     if vault.hidden:
-        found = read_catalog(vault).files.get(inside)
-        if found is None:
-            raise not_in_vault(path)
-        return object_path(found.file)
+        catalog = read_catalog(vault)
+        found = catalog.files.get(inside)
+        if found is not None:
+            return object_path(found.file)
+        if inside in catalog.folders:
+            raise refusal(path)
+        # an object whose record cannot be read may be this file: it is not known to be missing
+        unread = (one for one in catalog.problems if not isinstance(one, OrphanPart))
+        raise next(unread, not_in_vault(path))
     if inside.endswith(SUFFIX) and vault.tree.exists(inside):
         return inside
     sealed = sealed_path(inside)
@@ -268,17 +329,28 @@ def _sealed_path(vault: Vault, inside: str, path: str) -> str:
 
 
 def open_from_stream(
-    source: int, prompter: Prompter, observer: Observer | None = None
+    source: int,
+    prompter: Prompter,
+    observer: Observer | None = None,
+    *,
+    name: str = STREAM_NAME,
 ) -> Iterator[memoryview]:
-    """The content of a sealed stream, authenticated piece by piece."""
+    """The content of a sealed stream, authenticated piece by piece.
+
+    Args:
+        source: descriptor, read from where it stands.
+        prompter: is asked for what opens it.
+        observer: is told before anything is given out.
+        name: what messages call the stream.
+    """
     selftest.run()
-    with storage(STREAM_NAME):
-        header, record, pieces = open_stream(source, STREAM_NAME, prompter.identities(STREAM_NAME))
-        event = Event("open", STREAM_NAME, header.key_info.file, record.size)
+    with storage(name):
+        header, record, pieces = open_stream(source, name, prompter.identities(name))
+        event = Event("open", name, header.key_info.file, record.size)
         (observer or Observer()).before_release([event])
-    return _from_stream(pieces)
+    return _from_stream(pieces, name)
 
 
-def _from_stream(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-    with storage(STREAM_NAME):
+def _from_stream(pieces: Iterator[memoryview], name: str) -> Iterator[memoryview]:
+    with storage(name):
         yield from pieces

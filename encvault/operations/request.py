@@ -12,6 +12,8 @@ from encvault.vault.plan import SealOptions
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encvault.crypto.suite import Suite
 
 
@@ -57,13 +59,11 @@ class SealRequest:
         )
 
 
-def all_of(request: SealRequest) -> str:
+def all_of(paths: Sequence[str]) -> str:
     """What a password is asked for: it is the same for all that one command seals."""
-    if len(request.paths) == 1:
-        return request.paths[0]
-    return ngettext("{count} path", "{count} paths", len(request.paths)).format(
-        count=len(request.paths)
-    )
+    if len(paths) == 1:
+        return paths[0]
+    return ngettext("{count} path", "{count} paths", len(paths)).format(count=len(paths))
 
 
 def check_request(request: SealRequest) -> None:

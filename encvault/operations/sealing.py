@@ -194,7 +194,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
     seal_file(
         path,
         output,
-        prompter.recipients(all_of(request)),
+        prompter.recipients(all_of(request.paths)),
         suite=request.suite or DEFAULT_SUITE,
         keep=request.keep or output is not None,
         force=request.force,

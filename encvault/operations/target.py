@@ -87,7 +87,7 @@ def _new_vault(request: SealRequest, path: str, prompter: Prompter) -> Iterator[
         return
     if (outer := find_vault(os.path.dirname(os.path.abspath(path)))) is not None:
         raise NestedVault(path=outer)
-    recipients = prompter.recipients(all_of(request))
+    recipients = prompter.recipients(all_of(request.paths))
     Tree.made(path).close()
     with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
         prompter.known_vaults().remember(vault.record, path, made_here=True)

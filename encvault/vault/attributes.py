@@ -14,7 +14,8 @@ from encvault.i18n import N_
 if TYPE_CHECKING:
     from encvault.envelope import Record
 
-_KEPT_NAMESPACES = ("user.", "system.posix_acl_")
+_CONTENT_NAMESPACES = ("user.",)
+_KEPT_NAMESPACES = (*_CONTENT_NAMESPACES, "system.posix_acl_")
 IS_PRIVILEGED = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -40,6 +41,11 @@ def read_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
     if sum(len(value) for _name, value in found) > MAX_XATTRS_SIZE:
         return ()
     return tuple(found)
+
+
+def is_of_the_content(name: str) -> bool:
+    """Whether an extended attribute says something of the content, and nothing of this machine."""
+    return name.startswith(_CONTENT_NAMESPACES)
 
 
 def keep_access(fd: int, status: os.stat_result) -> None:
@@ -74,7 +80,7 @@ def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
         except (OSError, OverflowError):
             lost.append(N_("owner"))
             mode = None if mode is None else mode & 0o777  # never set-uid for another owner
-    lost += _restore_xattrs(fd, record, _KEPT_NAMESPACES if own else ("user.",))
+    lost += _restore_xattrs(fd, record, _KEPT_NAMESPACES if own else _CONTENT_NAMESPACES)
     if mode is not None:
         try:
             os.fchmod(fd, mode)

@@ -203,7 +203,7 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         outcome.name = task.target_name or own
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
-        content = _all_parts(context.tree, context.keyring, outcome.file, record, pieces)
+        content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
         folder = context.target.make_folders(task.target_dir)
         if not context.force and calls.exists(folder, outcome.name):
             outcome.same = _holds_same(folder, outcome.name, record, content)
@@ -236,7 +236,7 @@ def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
     raise AssertionError("opening: a body of the wrong size was read without an error")
 
 
-def _all_parts(
+def all_parts(
     tree: Tree, keyring: Keyring, file: str, record: Record, first: Iterator[memoryview]
 ) -> Iterator[memoryview]:
     """The content of a file and of its further parts, checked to be whole."""
@@ -309,7 +309,7 @@ def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool
     try:
         reader = SealedReader(fd, vault.tree.show(path), Buffers())
         record, pieces = reader.open(vault)
-        content = _all_parts(vault.tree, vault, file_id, record, pieces)
+        content = all_parts(vault.tree, vault, file_id, record, pieces)
         return _holds_same(folder, name, record, content)
     finally:
         os.close(fd)

@@ -18,7 +18,7 @@ class Event:
     """Something that happened to one file, for the access log.
 
     Attributes:
-        action: ``seal`` or ``open``.
+        action: ``seal``, ``open``, ``cat`` or ``share``.
         path: of the plain file, relative to the vault.
         file: id of the sealed file.
         size: bytes of content, or None.
@@ -46,7 +46,7 @@ class Observer:
         """That many more files and bytes are done."""
 
     def action(self, verb: str, path: str) -> None:
-        """A step of the plan: ``seal``, ``reseal``, ``remove``, ``open``, ``keep``."""
+        """A step of the plan: ``seal``, ``reseal``, ``remove``; or ``share``, and a copy's path."""
 
     def problem(self, error: EncvaultError) -> None:
         """One file failed or was left; the run goes on."""
@@ -57,7 +57,8 @@ class Observer:
     def before_release(self, events: Sequence[Event]) -> None:
         """About to let a batch take effect; what this raises stops the run before it does.
 
-        For `open`, no plaintext has its final name yet; for `seal`, every original still exists.
+        For `open`, no plaintext has its final name yet; for `seal`, every original still exists;
+        for `share`, no byte of the copy is written.
         A log that must be durable first is written here.
         """
 
@@ -114,6 +115,13 @@ class Report:
         self.removed += other.removed
         self.problems += other.problems
         self.notes += other.notes
+
+    def raise_for_problems(self) -> None:
+        """Raise the one error of `outcome`, if there is one; the first problem is its cause."""
+        outcome = self.outcome()
+        if outcome is None:
+            return
+        raise outcome from next((one for one in self.problems if one is not outcome), None)
 
     def outcome(self) -> EncvaultError | None:
         """The one error that the run ends with, or None.

@@ -59,7 +59,9 @@ def test_nothing_is_imported_before_it_is_needed(code: str, forbidden: set[str])
     assert forbidden.isdisjoint(done.stderr.split())
 
 
-@pytest.mark.parametrize("name", ["init", "seal", "open", "status", "verify", "ls", "cat", "info"])
+@pytest.mark.parametrize(
+    "name", ["init", "seal", "open", "status", "verify", "ls", "cat", "info", "share"]
+)
 def test_every_command_has_help_that_fits_80_columns(name: str) -> None:
     done = subprocess.run(
         [*DOORS["module"], name, "--help"],

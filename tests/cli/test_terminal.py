@@ -298,3 +298,23 @@ def test_other_passwords_are_asked_for_when_the_keys_change(
     for name, code in (("ann", 0), ("bob", 0), ("eve", 77)):
         cat = start(terminals, folder, "cat", "docs/quote.txt", "--password-file", name)
         assert cat.wait() == code
+
+
+def test_a_copy_is_shared_for_a_password_that_is_asked_for(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    (folder / "pw").write_text("secret\n")
+    (folder / "docs" / "big").write_bytes(os.urandom(3_000_000))
+    assert start(terminals, folder, "seal", "docs", "--password-file", "pw").wait() == 0
+    paths = ("docs/quote.txt", "docs/big")
+    share = start(terminals, folder, "share", *paths, "--password-file", "pw")
+    share.expect("new password for 2 paths: ")
+    share.type("for the partner")
+    share.expect("the same password again: ")
+    share.type("for the partner")
+    assert share.wait() == 0
+    # one bar at a time, and the cursor is back in the end
+    assert share.screen.count("\x1b[?25l") == share.screen.count("\x1b[?25h") == 2
+    (folder / "pw").write_text("for the partner\n")
+    cat = start(terminals, folder, "cat", "quote.txt.sealed", "--password-file", "pw")
+    assert cat.wait() == 0

@@ -315,6 +315,17 @@ def test_an_object_put_in_anothers_place_is_not_given_out(
     assert caught.value.exit_code == 65
 
 
+def test_a_name_that_cannot_be_read_is_not_said_to_be_missing(tree: Path) -> None:
+    seal(tree, hide_names=True)
+    listed, _problems = operations.list_files(str(tree), keys())
+    (sealed,) = [tree / item.sealed_path for item in listed if item.path == "empty"]
+    data = sealed.read_bytes()
+    sealed.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ChunkCorrupt) as caught:
+        cat(tree / "empty")
+    assert sealed.name in str(caught.value)
+
+
 # -- what a path is -------------------------------------------------------------------------
 
 
