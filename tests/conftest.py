@@ -35,6 +35,8 @@ def _clean_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         monkeypatch.setenv(variable, str(home / name.lower()))
     for name in ("LANG", "LANGUAGE", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
+    # where every user can see that there is none
+    monkeypatch.setattr("encvault.cli.options.SYSTEM_CONFIG", "/nonexistent/config.toml")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     i18n.activate([])
 

@@ -18,6 +18,8 @@ from encvault.keyslots import is_fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SYSTEM_CONFIG = "/etc/encvault/config.toml"
+
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
@@ -46,8 +48,10 @@ def secret_options(
                     default_identity=default_identity(),
                     fingerprint=kwargs.pop("fingerprint", None) or "",
                     state_dir=state_dir(),
+                    config_files=config_files(),
                     no_input=kwargs.pop("no_input"),
                     yes=kwargs.pop("yes", False),
+                    quiet=kwargs.get("quiet", False),
                 )
             )
             return function(**kwargs)
@@ -231,7 +235,7 @@ def suite_option(function: Function) -> Function:
         "--suite",
         type=click.Choice([suite.label for suite in Suite]),
         callback=lambda _ctx, _parameter, value: Suite.from_label(value) if value else None,
-        help=_("Cipher suite of a new vault or file; the default is aes-256-gcm."),
+        help=_("Cipher suite of a new vault or file; aes-256-gcm, if nothing is configured."),
     )(function)
 
 
@@ -250,3 +254,8 @@ def config_dir() -> str:
     """The user's configuration folder: ``$XDG_CONFIG_HOME/encvault``."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return os.path.join(base, "encvault")
+
+
+def config_files() -> tuple[str, str]:
+    """The configuration files that are looked for: the company's, then the user's."""
+    return SYSTEM_CONFIG, os.path.join(config_dir(), "config.toml")

@@ -38,6 +38,8 @@ _COMMANDS = {
     "revoke": "encvault.cli.revoke",
     "reseal": "encvault.cli.revoke",
     "share": "encvault.cli.share",
+    "config": "encvault.cli.config",
+    "doctor": "encvault.cli.doctor",
 }
 
 

@@ -54,7 +54,8 @@ def init_command(
     prompter: CommandLinePrompter,
 ) -> int:
     """See the command's help."""
-    record = operations.init_vault(folder, prompter, suite=suite, hide_names=hide_names)
+    chosen = suite or prompter.defaults.suite
+    record = operations.init_vault(folder, prompter, suite=chosen, hide_names=hide_names)
     if as_json:
         info = operations.info(folder)
         ui.show_json({"kind": info.kind, **info.members})
@@ -127,6 +128,7 @@ def seal_command(
         archive=archive,
         output=output,
         suite=suite,
+        default_suite=prompter.defaults.suite or operations.DEFAULT_SUITE,
         hide_names=hide_names,
         keep=keep,
         force=force,

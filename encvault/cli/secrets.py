@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.cli import ui
+from encvault.cli.defaults import Defaults
 from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
     PasswordUnavailable,
+    WeakPassword,
     WrongIdentityPassword,
 )
 from encvault.i18n import _
@@ -55,8 +57,10 @@ class SecretOptions:
         default_identity: tried where nothing was given, if it exists.
         fingerprint: what the vault at hand must have, or "".
         state_dir: where vaults are remembered, or None.
+        config_files: the company's and the user's, whether they exist or not.
         no_input: never ask.
         yes: consent to every question.
+        quiet: tell errors only.
     """
 
     recipients: tuple[str, ...] = ()
@@ -68,16 +72,24 @@ class SecretOptions:
     default_identity: str = ""
     fingerprint: str = ""
     state_dir: str | None = None
+    config_files: tuple[str, ...] = ()
     no_input: bool = False
     yes: bool = False
+    quiet: bool = False
 
 
 class CommandLinePrompter:
-    """Answers an operation's questions from the options, then from the terminal."""
+    """Answers an operation's questions from the options, then from the terminal.
+
+    Attributes:
+        defaults: what the configuration adds.
+    """
 
     def __init__(self, options: SecretOptions) -> None:
         self._options = options
+        self.defaults = Defaults(options.config_files, quiet=options.quiet)
         self._password: Secret | None = None
+        self._named: list[Recipient] = []
         self._recipients: list[Recipient] = []
         self._identities: list[Identity] = []
         self._default = _DefaultIdentity(self, options.default_identity)
@@ -96,7 +108,8 @@ class CommandLinePrompter:
 
     def known_vaults(self) -> KnownVaults:
         """See `encvault.operations.Prompter`."""
-        return KnownVaults(self._options.state_dir, self._options.fingerprint)
+        options = self._options
+        return KnownVaults(options.state_dir, options.fingerprint, lambda: self.defaults.pins)
 
     def confirm(self, question: str) -> bool:
         """See `encvault.operations.Prompter`."""
@@ -112,18 +125,26 @@ class CommandLinePrompter:
         return not self._options.no_input and ui.is_interactive()
 
     def recipients(self, what: str) -> Sequence[Recipient]:
-        """See `encvault.operations.Prompter`. A password is asked for once."""
+        """See `encvault.operations.Prompter`. A password is asked for once.
+
+        The company's recipients are for the day of need: they alone are enough only where there is
+        nobody to ask.
+        """
         if not self._recipients:
-            self._recipients = self._named_recipients()
-        if not self._recipients:
-            self._recipients = [self._password_recipient(self.new_password(what))]
+            own = list(self.given_recipients())
+            if self._options.password:
+                self.defaults.check_password(self._given_password())
+            company = self.defaults.recipients(own)
+            if not own and (self.may_ask() or not company):
+                own = [self._password_recipient(self.new_password(what))]
+            self._recipients = [*own, *company]
         return self._recipients
 
     def given_recipients(self) -> Sequence[Recipient]:
-        """See `encvault.operations.Prompter`."""
-        if not self._recipients:
-            self._recipients = self._named_recipients()
-        return self._recipients
+        """See `encvault.operations.Prompter`. The company's are not among them."""
+        if not self._named:
+            self._named = self._named_recipients()
+        return self._named
 
     def _named_recipients(self) -> list[Recipient]:
         found = self._listed_recipients(None)
@@ -147,7 +168,9 @@ class CommandLinePrompter:
 
     def _chosen_password(self, what: str) -> Secret:
         if self._options.new_password:
-            return encode_password(self._options.new_password.read())
+            password = encode_password(self._options.new_password.read())
+            self.defaults.check_password(password)
+            return password
         return self._ask_new_password(what)
 
     @staticmethod
@@ -192,8 +215,13 @@ class CommandLinePrompter:
             return RecoveryIdentity(code)
 
     def new_password(self, what: str) -> Secret:
-        """A password to seal with: from its source, or asked for twice."""
+        """A password to seal with: from its source, or asked for twice.
+
+        Raises:
+            WeakPassword: its source gave one that the configuration does not allow.
+        """
         if self._options.password:
+            self.defaults.check_password(self._given_password())
             return self._given_password()
         return self._ask_new_password(what)
 
@@ -202,6 +230,12 @@ class CommandLinePrompter:
             raise PasswordUnavailable(what=what)
         while True:
             password = encode_password(_ask_secret(_("new password for {what}: "), what))
+            try:
+                self.defaults.check_password(password)
+            except WeakPassword as error:
+                ui.fail(error)
+                continue
+            self.defaults.advise(password)
             if password == encode_password(_ask_secret(_("the same password again: "), what)):
                 return password
             ui.message(_("the two passwords differ"))

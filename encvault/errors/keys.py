@@ -54,6 +54,16 @@ class VaultChanged(KeyslotError):
     found: str
 
 
+class VaultMissing(KeyslotError):
+    """No vault where one is expected by its fingerprint; none is made in its place."""
+
+    exit_code = 66
+    message = N_("{path}: there is no vault, and one with the fingerprint {expected} was expected")
+    advice = N_("see whether the share or drive is mounted")
+    path: str
+    expected: str
+
+
 class WrongIdentityPassword(KeyslotError):
     """The identity file's own password is wrong."""
 

@@ -208,3 +208,11 @@ class UnreadablePresent(SkippedError):
     message = N_("folders and files that cannot be read: {count}")
     advice = N_("make them readable, or run this as a user who may read them")
     count: int
+
+
+class PartsMissing(SkippedError):
+    """`doctor` found that something does not work which encvault needs."""
+
+    message = N_("needed and not working: {count}")
+    advice = N_("mend what is named above, then run again: encvault doctor")
+    count: int

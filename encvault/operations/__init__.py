@@ -5,6 +5,11 @@ the `Prompter` for keys and consent where it needs them, and calls the layer bel
 prints nor reads the environment.
 """
 
+from encvault.operations.defaults import (
+    CompanyRecipient,
+    check_password,
+    company_recipients,
+)
 from encvault.operations.identities import (
     check_identity_is_new,
     new_identity,
@@ -14,7 +19,7 @@ from encvault.operations.identities import (
 from encvault.operations.looking import Info, info, list_files, status, status_outcome, verify
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
-from encvault.operations.request import SealRequest
+from encvault.operations.request import DEFAULT_SUITE, SealRequest
 from encvault.operations.revoking import Rekeyed, rekey, reseal_exposed, revoke
 from encvault.operations.sealing import init_vault, seal, seal_from_stream
 from encvault.operations.sharing import ShareRequest, share
@@ -29,7 +34,9 @@ from encvault.operations.slots import (
 )
 
 __all__ = [
+    "DEFAULT_SUITE",
     "Answers",
+    "CompanyRecipient",
     "Info",
     "OpenRequest",
     "Prompter",
@@ -42,7 +49,9 @@ __all__ = [
     "cat",
     "change_password",
     "check_identity_is_new",
+    "check_password",
     "check_recovery",
+    "company_recipients",
     "info",
     "init_vault",
     "list_files",

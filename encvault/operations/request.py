@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from encvault.crypto.suite import Suite
 from encvault.errors import InvalidRequest
 from encvault.i18n import _, ngettext
 from encvault.vault.plan import SealOptions
@@ -14,7 +15,7 @@ from encvault.vault.vault import find_vault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from encvault.crypto.suite import Suite
+DEFAULT_SUITE = Suite.AES_256_GCM
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class SealRequest:
         to: folder for a sealed mirror; the sources stay untouched.
         archive: file for one sealed archive; the sources stay untouched.
         output: file for one sealed file.
-        suite: cipher suite of new vaults and files; None for the default.
+        suite: cipher suite of new vaults and files, which one that exists must have; None for
+            whatever it has.
+        default_suite: of new vaults and files, where `suite` is None.
         hide_names: layout of a new vault.
         keep, force, delete, exclude, jobs: see `SealOptions`.
         dry_run: tell the plan and do nothing.
@@ -38,6 +41,7 @@ class SealRequest:
     archive: str | None = None
     output: str | None = None
     suite: Suite | None = None
+    default_suite: Suite = DEFAULT_SUITE
     hide_names: bool = False
     keep: bool = False
     force: bool = False
@@ -46,6 +50,11 @@ class SealRequest:
     jobs: int = 0
     dry_run: bool = False
     state_dir: str | None = None
+
+    @property
+    def new_suite(self) -> Suite:
+        """The cipher suite of what is new."""
+        return self.suite or self.default_suite
 
     def options(self, *only: str) -> SealOptions:
         """The options of a run over a tree."""

@@ -25,8 +25,8 @@ from encvault.operations.places import (
     within,
 )
 from encvault.operations.prompter import Prompter, confirm
-from encvault.operations.request import SealRequest, all_of, check_request
-from encvault.operations.target import DEFAULT_SUITE, vault_for_sealing
+from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
+from encvault.operations.target import vault_for_sealing
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
@@ -138,7 +138,7 @@ def _seal_archive(
             output,
             prompter.recipients(output),
             request.options(),
-            suite=request.suite or DEFAULT_SUITE,
+            suite=request.new_suite,
             force=request.force,
             observer=watcher,
         )
@@ -195,7 +195,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         path,
         output,
         prompter.recipients(all_of(request.paths)),
-        suite=request.suite or DEFAULT_SUITE,
+        suite=request.new_suite,
         keep=request.keep or output is not None,
         force=request.force,
         observer=watcher,
@@ -347,7 +347,7 @@ def seal_from_stream(
     selftest.run()
     check_request(request)
     refuse_fingerprint(prompter)
-    suite = request.suite or DEFAULT_SUITE
+    suite = request.new_suite
     if request.output is None:
         recipients = prompter.recipients(STREAM_NAME)
         return seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)

@@ -7,7 +7,6 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from encvault.crypto.suite import Suite
 from encvault.errors import (
     EncvaultError,
     LayoutMismatch,
@@ -16,10 +15,10 @@ from encvault.errors import (
     NotAVault,
     SourceMissing,
     SuiteMismatch,
+    VaultMissing,
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.places import refuse_fingerprint
 from encvault.operations.request import SealRequest, all_of
 from encvault.vault.vault import Vault, find_vault
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from encvault.operations.prompter import Prompter
     from encvault.vault.manifest import VaultLayout, VaultRecord
     from encvault.vault.report import Observer
-
-DEFAULT_SUITE = Suite.AES_256_GCM
 
 
 @contextlib.contextmanager
@@ -76,9 +73,10 @@ def _recognise(vault: Vault, prompter: Prompter) -> list[EncvaultError]:
 
 @contextlib.contextmanager
 def _new_vault(request: SealRequest, path: str, prompter: Prompter) -> Iterator[Vault]:
-    refuse_fingerprint(prompter)
+    if expected := prompter.known_vaults().expected(path):
+        raise VaultMissing(path=path, expected=expected)
     layout: VaultLayout = "hidden" if request.hide_names else "visible"
-    suite = request.suite or DEFAULT_SUITE
+    suite = request.new_suite
     if request.dry_run:
         with tempfile.TemporaryDirectory() as empty:
             real = path if os.path.isdir(path) else empty

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from encvault.envelope import decode_base64, encode_base64, is_id
@@ -26,7 +26,7 @@ from encvault.vault.keys import vault_fingerprint
 from encvault.vault.manifest import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from encvault.vault.manifest import VaultRecord
 
@@ -71,12 +71,16 @@ class KnownVaults:
     Attributes:
         state_dir: the local state folder, or None to remember nothing.
         stated: the fingerprint that the vault at hand must have, or "".
-        pins: fingerprints by resolved folder, from the configuration.
+        pins: gives fingerprints by resolved folder, from the configuration, when they are needed.
     """
 
     state_dir: str | None = None
     stated: str = ""
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Callable[[], Mapping[str, str]] = dict
+
+    def expected(self, path: str) -> str:
+        """The fingerprint that the vault in a folder must have, or "": stated or configured."""
+        return self.stated or self.pins().get(os.path.realpath(path), "")
 
     def check(self, record: VaultRecord, path: str) -> RolledBack | None:
         """Refuse a vault that is another than the one that is known.
@@ -94,10 +98,10 @@ class KnownVaults:
         """
         if self.stated == record.fingerprint:
             return None  # who states it knows better than this machine
+        expected = self.expected(path)
+        if expected and expected not in (record.fingerprint, *record.former_fingerprints):
+            raise VaultChanged(path=path, expected=expected, found=record.fingerprint)
         place = os.path.realpath(path)
-        for expected in filter(None, (self.stated, self.pins.get(place))):
-            if expected not in (record.fingerprint, *record.former_fingerprints):
-                raise VaultChanged(path=path, expected=expected, found=record.fingerprint)
         known = self._load()
         entry = known.get(record.id)
         if entry is None or place not in entry.places:

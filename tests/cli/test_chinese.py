@@ -241,7 +241,7 @@ def test_questions(
 def test_passwords(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
-    answers = iter(["a", "b", "a", "a"])
+    answers = iter(["not short", "other one", "not short", "not short"])
     monkeypatch.setattr(secrets.ui, "is_interactive", lambda: True)
     monkeypatch.setattr(
         secrets.getpass, "getpass", lambda text: asked.append(text) or next(answers)

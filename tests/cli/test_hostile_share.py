@@ -78,7 +78,8 @@ def test_vault_record_swapped_on_a_machine_that_was_told_the_fingerprint(
     assert run(*seal, known).code == 77
     shutil.rmtree(share / ".encvault")  # then a new one must not be made instead
     done = run(*seal, known, "-r", tmp_path / "company.pub", "--json")
-    assert done.code == 2
+    assert done.code == 66
+    assert json.loads(done.out)["error"] == "VaultMissing"
     assert not (share / ".encvault").exists()
 
 
@@ -194,3 +195,34 @@ def test_a_fingerprint_is_of_a_vault(run: Command, tmp_path: Path, share: Path) 
         assert done.code == 2, command
         assert "--fingerprint is of a vault" in done.err
         assert not (tmp_path / "x").exists()
+
+
+def test_a_fingerprint_in_the_configuration_holds_for_its_folder(
+    run: Command, share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    known = json.loads(run("info", share, "--json").out)["fingerprint"]
+    folder = tmp_path / "configuration" / "encvault"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    (tmp_path / "link").symlink_to("share")
+    pin = f'[vaults."{tmp_path}/link"]\nfingerprint = "{known}"\n'
+    (folder / "config.toml").write_text(pin)
+    assert nightly(run, tmp_path, "--yes").code == 0
+    (folder / "config.toml").write_text(pin.replace(known[:4], "aaaa"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a third machine"))
+    company = ("-i", tmp_path / "company.key")
+    for command in (
+        ("seal", tmp_path / "docs", "--to", share, "--yes"),
+        ("verify", share, *company),
+        ("cat", share / "prices.sealed", *company),
+        ("ls", share, *company),
+    ):
+        done = run(*command)
+        assert done.code == 77, command
+        assert known in done.err
+    shutil.rmtree(share / ".encvault")
+    assert nightly(run, tmp_path).code == 66  # nor is a new one made in its place
+    (folder / "config.toml").write_text("[vaults]\nx = 1\n")
+    done = run("verify", share, *company)
+    assert done.code == 66  # there is none that the configuration could speak of

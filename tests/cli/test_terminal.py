@@ -9,13 +9,13 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _PATIENCE = 60.0
 
@@ -318,3 +318,57 @@ def test_a_copy_is_shared_for_a_password_that_is_asked_for(
     (folder / "pw").write_text("for the partner\n")
     cat = start(terminals, folder, "cat", "quote.txt.sealed", "--password-file", "pw")
     assert cat.wait() == 0
+
+
+def configure(text: str) -> None:
+    """Write the user's configuration file."""
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "encvault"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(text)
+
+
+def test_a_password_that_is_too_weak_is_told_and_asked_for_again(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    configure("[password]\nmin_length = 7\nmin_strength = 2\n")
+    seal = start(terminals, folder, "seal", "docs")
+    seal.expect("new password for docs: ")
+    for weak, reason in [("secret", "at least 7 characters"), ("password", "is tried first")]:
+        seal.screen = ""
+        seal.type(weak)
+        seal.expect(reason)
+        seal.expect("new password for docs: ")
+        assert "again: " not in seal.screen
+    seal.type("gl7-Wum")
+    seal.expect("a short password is easy to guess")
+    seal.expect("the same password again: ")
+    seal.type("gl7-Wum")
+    assert seal.wait() == 0
+    assert "Wum" not in seal.screen
+
+
+def test_with_company_recipients_a_person_is_still_asked_for_a_password(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    made = start(terminals, folder, "key", "new", "--no-password", "-o", "officer.key")
+    assert made.wait() == 0
+    recipient = re.search(r"encvault1-\S+", made.screen)
+    assert recipient is not None
+    configure(f"recipients = ['{recipient[0]}']\n")
+    seal = start(terminals, folder, "seal", "docs")
+    for _time in range(2):
+        seal.screen = ""
+        seal.expect("password")
+        seal.type("a long one")
+    assert seal.wait() == 0
+    assert "easy to guess" not in seal.screen
+    listed = start(terminals, folder, "slot", "list", "docs")
+    assert listed.wait() == 0
+    assert "password" in listed.screen
+    assert "recipient" in listed.screen
+    # who says that nobody is to be asked gets the vault for the company alone
+    quiet = start(terminals, folder, "init", "other", "--no-input")
+    assert quiet.wait() == 0
+    listed = start(terminals, folder, "slot", "list", "other")
+    assert listed.wait() == 0
+    assert "password" not in listed.screen

@@ -30,7 +30,7 @@ _MEANINGS = {
     0: ("", "everything that was asked for is done"),
     1: ("", "an error that no other code names, or a bug"),
     2: ("", "the request itself is wrong; nothing was touched"),
-    3: ("", "finished, but files were left; `status`: plain or unreadable files are present"),
+    3: ("", "finished, but files were left; `status`, `doctor`: found what should not be"),
     65: ("EX_DATAERR", "data does not authenticate, or is not in a format that encvault reads"),
     66: ("EX_NOINPUT", "the source is missing"),
     69: ("EX_UNAVAILABLE", "something this machine should offer does not work"),

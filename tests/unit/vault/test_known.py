@@ -201,11 +201,11 @@ def test_a_stated_fingerprint_must_be_the_vaults_or_one_it_had(tmp_path: Path, s
 
 def test_a_configured_fingerprint_holds_for_its_folder(tmp_path: Path) -> None:
     record, other = make(tmp_path / "v"), make(tmp_path / "other")
-    known = KnownVaults(None, "", {str(tmp_path / "v"): other.fingerprint})
+    known = KnownVaults(None, "", lambda: {str(tmp_path / "v"): other.fingerprint})
     with pytest.raises(VaultChanged):
         known.check(record, str(tmp_path / "v"))
     assert known.check(record, str(tmp_path / "copy")) is None
-    known = KnownVaults(None, "", {str(tmp_path / "v"): record.fingerprint})
+    known = KnownVaults(None, "", lambda: {str(tmp_path / "v"): record.fingerprint})
     assert known.check(record, str(tmp_path / "v")) is None
 
 

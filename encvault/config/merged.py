@@ -1,0 +1,142 @@
+"""What all configuration files say together, and which of them says what."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from encvault.config.files import read
+from encvault.config.settings import Settings, parse
+from encvault.errors import ContradictedPin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_FILE_SIZE = 65_536  # bytes
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Generic[Value]):
+    """A value and where it is from.
+
+    Attributes:
+        value: the value.
+        source: the configuration file that gave it, or None for a default.
+    """
+
+    value: Value
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordPolicy:
+    """What every new password must keep.
+
+    Attributes:
+        min_length: characters.
+        min_strength: zxcvbn's score, 0 (any) to 4.
+    """
+
+    min_length: int
+    min_strength: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What holds for a run. Without arguments: what holds if nothing is configured.
+
+    Attributes:
+        files: each file that was looked for, by its path, and whether it was there.
+        recipients: for whom everything new is sealed as well: lines, and absolute paths of files.
+        suite: the cipher suite of what is new; None for the program's own choice.
+        min_length, min_strength: see `PasswordPolicy`.
+        log_dir: the access log's folder; None for the program's own choice.
+        pins: the fingerprint that a vault must have, by its absolute path.
+    """
+
+    files: Mapping[str, bool] = field(default_factory=dict)
+    recipients: tuple[Given[str], ...] = ()
+    suite: Given[str | None] = Given(None)
+    min_length: Given[int] = Given(1)
+    min_strength: Given[int] = Given(0)
+    log_dir: Given[str | None] = Given(None)
+    pins: Mapping[str, Given[str]] = field(default_factory=dict)
+
+    @property
+    def password(self) -> PasswordPolicy:
+        """The rule for new passwords."""
+        return PasswordPolicy(self.min_length.value, self.min_strength.value)
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """The fingerprint of each pinned vault, by its absolute path."""
+        return {path: given.value for path, given in self.pins.items()}
+
+
+def load(paths: Iterable[str]) -> Config:
+    """Read the configuration files.
+
+    What asks for more safety adds up, and no later file takes it back: recipients, pins, and of the
+    password rules the stricter. What is a choice is the last file's: the suite, the log's folder.
+
+    Args:
+        paths: the company's file, then the user's. One that is missing says nothing.
+
+    Raises:
+        ConfigError: a file cannot be read, trusted or understood, or contradicts one before it.
+    """
+    found: dict[str, Settings] = {}
+    files: dict[str, bool] = {}
+    for path in map(os.path.abspath, paths):
+        data = read(path, MAX_FILE_SIZE)
+        files[path] = data is not None
+        if data is not None:
+            found[path] = parse(data, path)
+    config = Config()
+    return Config(
+        files=files,
+        recipients=tuple(
+            Given(text, path) for path, one in found.items() for text in one.recipients
+        ),
+        suite=_last(config.suite, ((path, one.suite) for path, one in found.items())),
+        min_length=_strictest(
+            config.min_length, ((path, one.password.min_length) for path, one in found.items())
+        ),
+        min_strength=_strictest(
+            config.min_strength, ((path, one.password.min_strength) for path, one in found.items())
+        ),
+        log_dir=_last(config.log_dir, ((path, one.log.dir) for path, one in found.items())),
+        pins=_pins(found),
+    )
+
+
+def _last(default: Given[Value], given: Iterable[tuple[str, Value]]) -> Given[Value]:
+    for path, value in given:
+        if value is not None:
+            default = Given(value, path)
+    return default
+
+
+def _strictest(default: Given[int], given: Iterable[tuple[str, int | None]]) -> Given[int]:
+    for path, value in given:
+        # a rule that only repeats the default is still somebody's
+        if value is not None and (value > default.value or default.source is None):
+            default = Given(max(value, default.value), path)
+    return default
+
+
+def _pins(found: Mapping[str, Settings]) -> Mapping[str, Given[str]]:
+    pins: dict[str, Given[str]] = {}
+    owners: dict[str, str] = {}
+    for path, settings in found.items():
+        for vault, one in settings.vaults.items():
+            if one.fingerprint is None:
+                continue
+            pin = pins.setdefault(vault, Given(one.fingerprint, path))
+            owner = owners.setdefault(vault, path)
+            if pin.value != one.fingerprint:
+                raise ContradictedPin(place=path, vault=vault, other=owner)
+    return pins
