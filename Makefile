@@ -1,10 +1,13 @@
 # Two commands do everything from a fresh clone: `make demo` and `make test`.
 # Both make their own environment in .venv; nothing outside the checkout is changed, except that
-# on Debian, as root, a missing python3-venv is installed.
+# on Debian, as root, a missing python3-venv is installed, and for the tests what TEST_TOOLS names.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# real parts that the tests use, and the Debian packages that have them
+TEST_TOOLS := dbus-daemon gnome-keyring-daemon
+TEST_PACKAGES := dbus gnome-keyring
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint types imports unit coverage docs catalog bench clean
@@ -61,7 +64,15 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
+$(VENV)/tested-with: pyproject.toml Makefile | $(VENV)/bin/python
+	@( for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends $(TEST_PACKAGES); \
+	  else \
+	    echo "hint: the tests need $(TEST_TOOLS); on Debian: sudo apt install $(TEST_PACKAGES)"; \
+	    exit 1; \
+	  fi; }
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed
 

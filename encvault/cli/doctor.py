@@ -68,6 +68,7 @@ def _surroundings(environ: Mapping[str, str]) -> doctor.Surroundings:
         search_path=environ.get("PATH", os.defpath),
         locale=_locale(environ),
         now=time.time(),
+        session=environ,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,16 @@ from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import config_dir, default_identity, json_option, secret_options
 from encvault.crypto import kdf
-from encvault.errors import PasswordUnavailable
-from encvault.i18n import _
+from encvault.errors import Incomplete, InvalidRequest, PasswordUnavailable
+from encvault.i18n import N_, _
+from encvault.keychain import Keychain
 from encvault.keyslots import fingerprint
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
+
+_LIST_SECONDS = 3  # a list must not wait for what it can do without
+_PROTECTED = {"none": N_("no password"), "password": N_("password"), "keychain": N_("keychain")}
 
 
 @click.group("key", help=_("Make and show identities and recipients."))
@@ -42,23 +47,101 @@ def new_command(
     *, name: str, output: str | None, no_password: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
+    keyring = prompter.keyring
+    if keyring is not None and no_password:
+        raise InvalidRequest(reason=_("--keyring and --no-password exclude each other"))
     if output is None:
         os.makedirs(config_dir(), mode=0o700, exist_ok=True)
         output = default_identity()
     operations.check_identity_is_new(output)
     try:
-        password = None if no_password else prompter.new_password(output)
+        password = None if no_password else prompter.identity_password(output)
     except PasswordUnavailable:
         ui.hint(_("for a key without a password, say --no-password"))
         raise
-    identity = operations.new_identity(output, name, password, profile=kdf.DEFAULT)
+    keychain = keyring.keychain if keyring is not None else None
+    identity = operations.new_identity(
+        output, name, password, profile=kdf.DEFAULT, keychain=keychain
+    )
     ui.message(
         _("wrote the identity {path}, fingerprint {fingerprint}").format(
             path=output, fingerprint=fingerprint(identity.public)
         )
     )
+    if keychain is not None:
+        ui.message(_("the keychain holds its password: without it the file opens nothing"))
+        ui.hint(
+            _("set one to remember: encvault key passwd --keyring -i {path}").format(path=output)
+        )
     ui.result(identity.recipient)
     return 0
+
+
+@key_command.command(
+    "passwd",
+    help=_(
+        "Change the password of an identity file, or give it one.\n\n"
+        "The key pair stays the same. The old file stays until the new one is durable."
+    ),
+    short_help=_("Change the password of an identity file."),
+)
+@click.option("-i", "--identity", required=True, metavar="FILE", help=_("The identity file."))
+@secret_options(recipients=False, identities=False, new_password=True)
+def passwd_command(*, identity: str, prompter: CommandLinePrompter) -> int:
+    """See the command's help."""
+    found = operations.read_identity(identity)
+    key = prompter.unlock(found, identity)
+    (recipient,) = prompter.new_recipients(identity, found.name)
+    operations.change_identity_password(identity, found, key, recipient)
+    prompter.slots_made()
+    if found.slot is not None:
+        prompter.slot_removed(found.slot["id"])
+    ui.message(_("the password was changed"))
+    ui.message(_("copies of the file made before open as they did"))
+    return 0
+
+
+@key_command.command(
+    "list",
+    help=_(
+        "List the identity files in the configuration folder. Needs no password.\n\n"
+        "These are the files named .key in ~/.config/encvault."
+    ),
+    short_help=_("List identity files."),
+)
+@json_option
+def list_command(*, as_json: bool) -> int:
+    """See the command's help."""
+    folder = config_dir()
+    keychain = Keychain(os.environ, timeout_s=_LIST_SECONDS)
+    identities, problems = operations.list_identities(folder, keychain)
+    for problem in problems:
+        ui.message(str(problem))
+    if as_json:
+        ui.show_json(
+            {
+                "identities": [asdict(identity) for identity in identities],
+                "problems": [ui.error_json(problem) for problem in problems],
+            }
+        )
+    else:
+        _show_identities(identities)
+        if not (identities or problems):
+            ui.message(_("no identities in {path}").format(path=folder))
+            ui.hint(_("make one with: encvault key new"))
+    if problems:
+        ui.message(_("damaged identity files: {count}").format(count=len(problems)))
+        return Incomplete.exit_code
+    return 0
+
+
+def _show_identities(identities: list[operations.IdentityInfo]) -> None:
+    for identity in identities:
+        protected = ui.column(_(_PROTECTED[identity.protected]), 12)
+        name = os.path.basename(identity.path)
+        ui.result(
+            f"{identity.fingerprint}  {protected}  {identity.created_at}  {name}  {identity.name}"
+        )
 
 
 @key_command.command(

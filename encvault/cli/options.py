@@ -37,14 +37,19 @@ def secret_options(
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def command(**kwargs: Any) -> Any:
-            kwargs["prompter"] = CommandLinePrompter(
+            password, keyring = _source(kwargs, "password"), kwargs.pop("keyring")
+            if password and keyring and (identities or new_password):
+                # where there is only a new password, the keychain gets it beside its source
+                raise InvalidRequest(reason=_("give one source of a password, not two"))
+            prompter = CommandLinePrompter(
                 SecretOptions(
                     recipients=kwargs.pop("recipients", ()),
                     identity_files=kwargs.pop("identity_files", ()),
-                    password=_source(kwargs, "password"),
+                    password=password,
                     new_password=_source(kwargs, "new_password"),
                     recovery=_source(kwargs, "recovery"),
                     ask_recovery=kwargs.pop("ask_recovery", False),
+                    keyring=keyring,
                     default_identity=default_identity(),
                     fingerprint=kwargs.pop("fingerprint", None) or "",
                     state_dir=state_dir(),
@@ -54,7 +59,7 @@ def secret_options(
                     quiet=kwargs.get("quiet", False),
                 )
             )
-            return function(**kwargs)
+            return prompter.outcome(function(**kwargs, prompter=prompter))
 
         wrapped: Any = command
         options = [
@@ -164,6 +169,11 @@ def _password_options() -> list[Callable[[Any], Any]]:
             "--password-command",
             metavar="COMMAND",
             help=_("Take the password from what COMMAND prints. No shell reads it."),
+        ),
+        click.option(
+            "--keyring",
+            is_flag=True,
+            help=_("Take the password from the desktop's keychain, and store a new one there."),
         ),
         click.option(
             "--no-input",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from dataclasses import dataclass, field
@@ -9,18 +10,22 @@ from typing import TYPE_CHECKING
 
 from encvault.cli import ui
 from encvault.cli.defaults import Defaults
+from encvault.cli.keyring import Keyring
 from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
+    NotInKeychain,
     PasswordUnavailable,
     WeakPassword,
     WrongIdentityPassword,
 )
 from encvault.i18n import _
+from encvault.keychain import Keychain
 from encvault.keyslots import (
     Identity,
     IdentityFile,
+    KeyIdentity,
     PasswordIdentity,
     PasswordRecipient,
     PublicKeyRecipient,
@@ -31,6 +36,7 @@ from encvault.keyslots import (
     decode_code,
     encode_password,
     fingerprint,
+    random_password,
 )
 from encvault.operations import read_identity, read_recipients
 from encvault.vault.known import KnownVaults
@@ -54,6 +60,7 @@ class SecretOptions:
         new_password: of the password that a keyslot shall be for.
         recovery: of a recovery code.
         ask_recovery: ask for a recovery code.
+        keyring: ask the keychain, and leave new passwords with it.
         default_identity: tried where nothing was given, if it exists.
         fingerprint: what the vault at hand must have, or "".
         state_dir: where vaults are remembered, or None.
@@ -69,6 +76,7 @@ class SecretOptions:
     new_password: Source = field(default_factory=Source)
     recovery: Source = field(default_factory=Source)
     ask_recovery: bool = False
+    keyring: bool = False
     default_identity: str = ""
     fingerprint: str = ""
     state_dir: str | None = None
@@ -83,6 +91,7 @@ class CommandLinePrompter:
 
     Attributes:
         defaults: what the configuration adds.
+        keyring: the keychain, if it is wanted, or None.
     """
 
     def __init__(self, options: SecretOptions) -> None:
@@ -94,6 +103,9 @@ class CommandLinePrompter:
         self._identities: list[Identity] = []
         self._default = _DefaultIdentity(self, options.default_identity)
         self._typed: list[PasswordIdentity] = []  # passwords that opened something
+        self.keyring: Keyring | None = None
+        if options.keyring:
+            self.keyring = Keyring(Keychain(os.environ, attended=self.may_ask()))
 
     def has_keys(self) -> bool:
         """See `encvault.operations.Prompter`."""
@@ -104,12 +116,29 @@ class CommandLinePrompter:
             or options.password
             or options.recovery
             or options.ask_recovery
+            or options.keyring
         )
 
     def known_vaults(self) -> KnownVaults:
         """See `encvault.operations.Prompter`."""
         options = self._options
         return KnownVaults(options.state_dir, options.fingerprint, lambda: self.defaults.pins)
+
+    def outcome(self, code: int) -> int:
+        """What a command ends with that is done, but for what the keychain did not do."""
+        if code == 0 and self.keyring is not None and self.keyring.failure is not None:
+            return self.keyring.failure.exit_code
+        return code
+
+    def slots_made(self) -> None:
+        """See `encvault.operations.Prompter`."""
+        if self.keyring is not None:
+            self.keyring.store_wrapped()
+
+    def slot_removed(self, slot_id: str) -> None:
+        """See `encvault.operations.Prompter`."""
+        if self.keyring is not None:
+            self.keyring.forget(slot_id)
 
     def confirm(self, question: str) -> bool:
         """See `encvault.operations.Prompter`."""
@@ -130,6 +159,7 @@ class CommandLinePrompter:
         The company's recipients are for the day of need: they alone are enough only where there is
         nobody to ask.
         """
+        self._begin()
         if not self._recipients:
             own = list(self.given_recipients())
             if self._options.password:
@@ -139,6 +169,10 @@ class CommandLinePrompter:
                 own = [self._password_recipient(self.new_password(what))]
             self._recipients = [*own, *company]
         return self._recipients
+
+    def _begin(self) -> None:
+        if self.keyring is not None:
+            self.keyring.begin()
 
     def given_recipients(self) -> Sequence[Recipient]:
         """See `encvault.operations.Prompter`. The company's are not among them."""
@@ -161,6 +195,7 @@ class CommandLinePrompter:
 
     def new_recipients(self, what: str, label: str | None) -> Sequence[Recipient]:
         """See `encvault.operations.Prompter`."""
+        self._begin()
         found = self._listed_recipients(label)
         if self._options.new_password or not found:
             found.append(self._password_recipient(self._chosen_password(what), label))
@@ -173,10 +208,10 @@ class CommandLinePrompter:
             return password
         return self._ask_new_password(what)
 
-    @staticmethod
-    def _password_recipient(password: Secret, label: str | None = None) -> PasswordRecipient:
+    def _password_recipient(self, password: Secret, label: str | None = None) -> Recipient:
         shown = _user() if label is None else label
-        return PasswordRecipient(password, label=shown, profile=kdf.DEFAULT)
+        recipient = PasswordRecipient(password, label=shown, profile=kdf.DEFAULT)
+        return self.keyring.noting(recipient, password) if self.keyring is not None else recipient
 
     def identities(self, what: str) -> Sequence[Identity]:
         """See `encvault.operations.Prompter`. What was given once serves for all."""
@@ -186,10 +221,18 @@ class CommandLinePrompter:
                 self._identities.append(self.recovery(what))
             if self._options.password:
                 self._identities.append(PasswordIdentity(self._given_password()))
-        return self._identities or [self._default, _AskedPassword(self, self._typed, what)]
+            if self._identities and self.keyring is not None:
+                self._identities.append(self.keyring)
+        if self._identities:
+            return self._identities
+        asking: list[Identity] = [self._default, _AskedPassword(self, self._typed, what)]
+        # what asks nobody comes first
+        return asking if self.keyring is None else [self.keyring, *asking]
 
     def passwords_for(self, what: str, label: str) -> Iterator[Identity]:
         """See `encvault.operations.Prompter`. An empty answer leaves the keyslot pending."""
+        if self.keyring is not None and self.keyring not in self._identities:
+            yield self.keyring
         if self._identities or not self.may_ask():
             yield from self._identities
             return
@@ -213,6 +256,12 @@ class CommandLinePrompter:
             raise PasswordUnavailable(what=what)
         with decode_code(text) as code:
             return RecoveryIdentity(code)
+
+    def identity_password(self, what: str) -> Secret:
+        """For a new identity file: with the keychain one that nobody needs to know."""
+        if self.keyring is not None and not self._options.password:
+            return random_password()
+        return self.new_password(what)
 
     def new_password(self, what: str) -> Secret:
         """A password to seal with: from its source, or asked for twice.
@@ -251,18 +300,38 @@ class CommandLinePrompter:
     def _identity(self, path: str) -> Identity:
         return self.unlock(read_identity(path), path)
 
-    def unlock(self, identity: IdentityFile, path: str) -> Identity:
+    def unlock(self, identity: IdentityFile, path: str) -> KeyIdentity:
         """The usable identity of a file, asking for its password if it has one."""
         if identity.slot is None:
             return identity.unlock(None, path)
         if self._options.password:
             return identity.unlock(self._given_password(), path)
+        if (stored := self._stored_password(identity.slot, path)) is not None:
+            with contextlib.suppress(WrongIdentityPassword):
+                return identity.unlock(stored, path)
         for _attempt in range(_TRIES):
+            password = self.password(path)
             try:
-                return identity.unlock(self.password(path), path)
+                unlocked = identity.unlock(password, path)
             except WrongIdentityPassword as error:
                 ui.message(str(error))
+            else:
+                self.opened(identity.slot["id"], password)
+                return unlocked
         raise WrongIdentityPassword(path=path)
+
+    def _stored_password(self, slot: Slot, path: str) -> Secret | None:
+        if self.keyring is None:
+            return None
+        stored = self.keyring.password(slot)
+        if stored is None and not self.may_ask():
+            raise NotInKeychain(what=path)
+        return stored
+
+    def opened(self, slot_id: str, password: Secret) -> None:
+        """Hear that a password, which was asked for, opened a keyslot."""
+        if self.keyring is not None:
+            self.keyring.store(slot_id, password)
 
     def _given_password(self) -> Secret:
         if self._password is None:
@@ -308,12 +377,16 @@ class _AskedPassword:
         for known in self._typed:
             if (unwrapped := known.unwrap(slots, path)) is not None:
                 return unwrapped
+        if self._prompter.keyring is not None and not self._prompter.may_ask():
+            raise NotInKeychain(what=self._what)
         for attempt in range(_TRIES):
             if attempt:
                 ui.message(_("that password does not fit"))
-            identity = PasswordIdentity(self._prompter.password(self._what))
+            password = self._prompter.password(self._what)
+            identity = PasswordIdentity(password)
             if (unwrapped := identity.unwrap(slots, path)) is not None:
                 self._typed.append(identity)
+                self._prompter.opened(unwrapped.slot_id, password)
                 return unwrapped
         return None
 

@@ -34,6 +34,15 @@ from encvault.errors.data import (
     UnsupportedVersion,
     VerificationFailed,
 )
+from encvault.errors.keychain import (
+    KeychainError,
+    KeychainForgetful,
+    KeychainLocked,
+    KeychainTimeout,
+    KeychainUnavailable,
+    KeychainUnsafe,
+    NotInKeychain,
+)
 from encvault.errors.keys import (
     KeptKeyslot,
     KeyslotError,
@@ -134,6 +143,12 @@ __all__ = [
     "InvalidSetting",
     "KeptKeyslot",
     "KeyRequired",
+    "KeychainError",
+    "KeychainForgetful",
+    "KeychainLocked",
+    "KeychainTimeout",
+    "KeychainUnavailable",
+    "KeychainUnsafe",
     "KeysUnreadable",
     "KeyslotError",
     "LayoutMismatch",
@@ -151,6 +166,7 @@ __all__ = [
     "NoSuchKeyslot",
     "NotARecipient",
     "NotAVault",
+    "NotInKeychain",
     "NotSealed",
     "OrphanPart",
     "OtherVersions",

@@ -68,6 +68,7 @@ class WrongIdentityPassword(KeyslotError):
     """The identity file's own password is wrong."""
 
     message = N_("{path}: wrong password for this identity")
+    advice = N_("if its password is in the keychain, say --keyring")
     path: str
 
 

@@ -17,7 +17,7 @@ class PasswordUnavailable(ConfigError):
     """A password is needed and there is nobody to ask."""
 
     message = N_("a password is needed for {what}, and there is no terminal to ask on")
-    advice = N_("give --password-file, --password-fd, --password-command or --identity")
+    advice = N_("give --password-file, --password-fd, --password-command, --keyring or --identity")
     what: str
 
 

@@ -5,7 +5,12 @@ key). Encodings are those of docs/format.md sections 5 and 8.
 """
 
 from encvault.keyslots.identities import IdentityFile
-from encvault.keyslots.passwords import PasswordIdentity, PasswordRecipient, encode_password
+from encvault.keyslots.passwords import (
+    PasswordIdentity,
+    PasswordRecipient,
+    encode_password,
+    random_password,
+)
 from encvault.keyslots.publickeys import (
     MAX_IDENTITY_FILE_SIZE,
     MAX_RECIPIENT_FILE_SIZE,
@@ -78,6 +83,7 @@ __all__ = [
     "is_time",
     "new_code",
     "now_text",
+    "random_password",
     "rewrap",
     "unwrap_any",
 ]

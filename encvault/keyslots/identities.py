@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from encvault.crypto import hpke, kdf
@@ -22,6 +22,7 @@ from encvault.secret import Secret
 
 if TYPE_CHECKING:
     from encvault.crypto.kdf import KdfProfile
+    from encvault.keyslots.slots import Recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +131,16 @@ class IdentityFile:
         if hpke.public_key(seed.reveal()) != self.public:
             raise MalformedIdentity(path=path, reason=_("the recipient is not this key's"))
         return KeyIdentity(seed)
+
+    def protected_for(self, recipient: Recipient, key: KeyIdentity, path: str) -> IdentityFile:
+        """The same key pair under another password.
+
+        Args:
+            recipient: wraps for the new password.
+            key: this file, unlocked.
+            path: for messages.
+
+        Raises:
+            UnprovedKeyslot: what was wrapped does not open.
+        """
+        return replace(self, slot=key.wrap_for(recipient, path), seed=None)

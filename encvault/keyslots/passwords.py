@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import unicodedata
@@ -30,6 +31,11 @@ def encode_password(text: str) -> Secret:
     if not text:
         raise EmptyPassword
     return Secret(unicodedata.normalize("NFC", text).encode(errors="surrogateescape"))
+
+
+def random_password() -> Secret:
+    """A password that nobody needs to know: 256 random bits, 43 characters of base64url."""
+    return Secret(base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"="))
 
 
 class PasswordRecipient:

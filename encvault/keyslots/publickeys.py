@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from encvault.crypto import NotAuthentic, hpke
 from encvault.envelope import decode_base64, encode_base64
-from encvault.errors import MalformedRecipient
+from encvault.errors import MalformedRecipient, UnprovedKeyslot
 from encvault.i18n import _
 from encvault.keyslots.slots import Unwrapped, binding, new_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from encvault.keyslots.slots import Slot
+    from encvault.keyslots.slots import Recipient, Slot
     from encvault.secret import Secret
 
 MAX_RECIPIENT_FILE_SIZE = 1 << 20
@@ -76,6 +76,24 @@ class KeyIdentity:
                 continue
             return Unwrapped(slot["id"], secret, functools.partial(rewrap, slot))
         return None
+
+    def wrap_for(self, recipient: Recipient, path: str) -> Slot:
+        """The private key in a keyslot, for its owner's identity file; it was opened once.
+
+        Args:
+            recipient: whose identity can be made here, such as a password.
+            path: for messages.
+
+        Raises:
+            UnprovedKeyslot: the slot does not open.
+        """
+        slot = recipient.wrap(self._seed)
+        identity = recipient.identity()
+        unwrapped = identity.unwrap([slot], path) if identity is not None else None
+        if unwrapped is None or unwrapped.secret != self._seed:
+            raise UnprovedKeyslot(path=path)
+        unwrapped.secret.wipe()
+        return slot
 
 
 def new_public_slot(kind: str, label: str, public: bytes) -> Slot:

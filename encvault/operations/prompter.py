@@ -43,6 +43,12 @@ class Prompter(Protocol):
     def known_vaults(self) -> KnownVaults:
         """What is known of vaults and their keys."""
 
+    def slots_made(self) -> None:
+        """Hear that the keyslots wrapped for the recipients lie on disk, durable."""
+
+    def slot_removed(self, slot_id: str) -> None:
+        """Hear that a keyslot is no longer on disk."""
+
     def has_keys(self) -> bool:
         """Whether recipients, identities or a password were given explicitly."""
 
@@ -91,6 +97,12 @@ class Answers:
     def known_vaults(self) -> KnownVaults:
         """See `Prompter`."""
         return self.known
+
+    def slots_made(self) -> None:
+        """See `Prompter`. A program knows its passwords."""
+
+    def slot_removed(self, slot_id: str) -> None:
+        """See `Prompter`."""
 
     def has_keys(self) -> bool:
         """See `Prompter`."""

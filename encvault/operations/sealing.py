@@ -84,6 +84,7 @@ def init_vault(
         Tree.made(path).close()
         with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
             prompter.known_vaults().remember(vault.record, path, made_here=True)
+            prompter.slots_made()
             return vault.record
 
 
@@ -133,7 +134,7 @@ def _seal_archive(
         for tree in trees:
             if canonical(output).startswith(os.path.join(os.path.realpath(tree.path), "")):
                 raise InvalidRequest(reason=_("the archive would lie inside what it archives"))
-        return seal_archive(
+        report = seal_archive(
             trees,
             output,
             prompter.recipients(output),
@@ -142,6 +143,8 @@ def _seal_archive(
             force=request.force,
             observer=watcher,
         )
+    prompter.slots_made()
+    return report
 
 
 def _refuse_sealed(path: str) -> None:
@@ -200,6 +203,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         force=request.force,
         observer=watcher,
     )
+    prompter.slots_made()
     return Report(files=1, size=size)
 
 
@@ -350,10 +354,13 @@ def seal_from_stream(
     suite = request.new_suite
     if request.output is None:
         recipients = prompter.recipients(STREAM_NAME)
-        return seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)
+        size = seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)
+        prompter.slots_made()
+        return size
     with storage(request.output), OutputFile(request.output, force=request.force) as file:
         recipients = prompter.recipients(request.output)
         name = os.path.basename(request.output).removesuffix(SUFFIX) or STREAM_NAME
         size = seal_stream(source, file.open, name, recipients, suite=suite)
         file.publish()
+    prompter.slots_made()
     return size

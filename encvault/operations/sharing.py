@@ -114,6 +114,7 @@ def _share_one(
         with OutputFile(output, force=force) as file:
             size = _copy(found, file, recipients, watcher)
     made.add(output)
+    prompter.slots_made()
     if found.record.type == "symlink":
         watcher.note(_("{path}: is a link; what it points to is not shared").format(path=path))
     watcher.action("share", output)

@@ -92,6 +92,7 @@ def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> lis
                 raise InvalidRequest(reason=_("who shall be added has a keyslot already"))
         added = [_proved(vault, recipient) for recipient in recipients]
         vault.change_slots((*vault.record.slots, *added))
+        prompter.slots_made()
         return describe(added)
 
 
@@ -115,6 +116,7 @@ def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = Fa
         rest = _without(vault.record.slots, slot)
         check_needed(vault, slot, rest, force=force)
         vault.change_slots(rest, _without(vault.record.pending, slot))
+        prompter.slot_removed(slot_id)
         return describe([slot])[0]
 
 
@@ -164,6 +166,8 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
         if old in vault.record.pending:
             slots = (*slots, new)
         vault.change_slots(slots, _without(vault.record.pending, old))
+        prompter.slots_made()
+        prompter.slot_removed(old["id"])
         return describe([new])[0]
 
 

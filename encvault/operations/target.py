@@ -89,6 +89,7 @@ def _new_vault(request: SealRequest, path: str, prompter: Prompter) -> Iterator[
     Tree.made(path).close()
     with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
         prompter.known_vaults().remember(vault.record, path, made_here=True)
+        prompter.slots_made()
         yield vault
 
 

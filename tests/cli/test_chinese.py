@@ -177,7 +177,7 @@ def test_errors_and_hints(vault: Path, run: Command) -> None:
     assert run("key", "new", "-o", "k2").err.splitlines() == [
         "提示：要生成没有密码的密钥，请加 --no-password",
         "encvault: k2：需要密码，但没有可供询问的终端",
-        "提示：请使用 --password-file、--password-fd、--password-command 或 --identity",
+        "提示：请使用 --password-file、--password-fd、--password-command、--keyring 或 --identity",
     ]
 
 

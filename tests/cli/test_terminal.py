@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from desktop import Desktop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,6 +222,53 @@ def test_progress_is_shown_and_ctrl_c_stops_within_a_second(
     assert len(plain | (sealed & {f"f{index}" for index in range(3000)})) == 3000
     assert start(terminals, folder, "seal", "docs").wait() == 0
     assert start(terminals, folder, "status", "docs").wait() == 0
+
+
+def test_a_password_that_opened_is_stored_and_not_asked_for_again(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    (folder / "password").write_text("secret\n")
+    (folder / "note").write_text("content")
+    with Desktop(folder / "desktop") as desktop:
+        bus = {"DBUS_SESSION_BUS_ADDRESS": desktop.log_in().address}
+        seal = start(terminals, folder, "seal", "docs", "--password-file", "password")
+        assert seal.wait() == 0
+        first = start(terminals, folder, "cat", "docs/quote.txt", "--keyring", **bus)
+        first.expect("/docs: ")
+        first.type("secret")
+        assert first.wait() == 0
+        assert "stored the password in the keychain (Secret Service)" in first.screen
+        second = start(terminals, folder, "cat", "docs/quote.txt", "--keyring", **bus)
+        assert second.wait() == 0
+        assert second.screen == "content"
+        # the identity's own password, likewise
+        key = start(terminals, folder, "key", "new", "-o", "k", "--password-file", "password")
+        assert key.wait() == 0
+        for asked in (True, False):
+            change = start(terminals, folder, "key", "passwd", "-i", "k", "--keyring", **bus)
+            if asked:
+                change.expect("password for k: ")
+                change.type("secret")
+            for question in ("new password for k: ", "the same password again: "):
+                change.expect(question)
+                change.type("secret")
+            assert change.wait() == 0
+            assert "removed the old password from the keychain" in change.screen
+        # a keychain that is locked has its own dialogue, for which there is no screen here
+        desktop.lock()
+        third = start(terminals, folder, "cat", "docs/quote.txt", "--keyring", **bus)
+        third.expect("the keychain is locked")
+        third.expect("/docs: ")
+        third.type("secret")
+        third.expect("content")
+        assert third.wait() == 75
+        seal = start(terminals, folder, "seal", "note", "--keyring", **bus)
+        seal.expect("new password for note: ")
+        seal.type("secret")
+        seal.expect("the same password again: ")
+        seal.type("secret")
+        assert seal.wait() == 75
+        assert not (folder / "note").exists()
 
 
 def test_binary_bytes_do_not_reach_a_terminal(terminals: list[Terminal], folder: Path) -> None:

@@ -36,7 +36,7 @@ _MEANINGS = {
     69: ("EX_UNAVAILABLE", "something this machine should offer does not work"),
     73: ("EX_CANTCREAT", "a file cannot be created or is in the way, or there is no space"),
     74: ("EX_IOERR", "the storage reported an error, or went away"),
-    75: ("EX_TEMPFAIL", "another run is at work: try again later"),
+    75: ("EX_TEMPFAIL", "another run is at work, or the keychain is locked: try again later"),
     77: ("EX_NOPERM", "wrong password, or no key that fits"),
     78: ("EX_CONFIG", "a password, a key or a setting is missing or not usable"),
     cli.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),

@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     Check("fuse", N_("FUSE (mount)"), machine.fuse),
     Check("udev", N_("udev (drives)"), machine.udev),
     Check("systemd", N_("systemd (jobs)"), machine.systemd),
+    Check("keyring", N_("keychain"), machine.keychain),
     Check("core-dumps", N_("core dumps"), machine.core_dumps),
     Check("swap", N_("swap"), machine.swap),
 )

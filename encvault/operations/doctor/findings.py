@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 State = Literal["ok", "warn", "missing", "failed"]
 
@@ -58,6 +58,7 @@ class Surroundings:
         search_path: folders of programs, as in PATH.
         locale: the name that the environment asks for, such as ``zh_CN.UTF-8``.
         now: seconds since 1970, by this machine's clock.
+        session: variables of the session, by which the keychain is found.
         root: where the system's own files are looked for.
     """
 
@@ -68,6 +69,7 @@ class Surroundings:
     search_path: str
     locale: str
     now: float
+    session: Mapping[str, str] = field(default_factory=dict)
     root: str = "/"
 
     def at(self, path: str) -> str:

@@ -12,10 +12,13 @@ import sys
 from datetime import UTC, datetime
 
 from encvault.i18n import _, system_reason
+from encvault.keychain import Keychain
 from encvault.operations.doctor.findings import Finding, Surroundings
 
 _FUSE_LIBRARIES = ("libfuse3.so.4", "libfuse3.so.3")  # 3.17 and newer, older
 _INSTALL_FUSE = "sudo apt install fuse3"
+_INSTALL_KEYCHAIN = "sudo apt install gnome-keyring"
+_KEYCHAIN_SECONDS = 4.0  # below the limit of a check
 _EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no copy of this version is older
 _LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 _DEPTH = 8  # devices below devices: a partition, LUKS, LVM, and room
@@ -89,6 +92,21 @@ def systemd(where: Surroundings) -> Finding:
         return Finding("ok", _("runs"))
     detail = _("does not run here; nightly jobs need another scheduler")
     return Finding("missing", detail, "sudo apt install cron")
+
+
+def keychain(where: Surroundings) -> Finding:
+    """Whether passwords can be left with the desktop's keychain."""
+    probe = Keychain(where.session, timeout_s=_KEYCHAIN_SECONDS).probe()
+    detail = ": ".join(filter(None, (probe.backend, probe.detail)))
+    if probe.state == "usable":
+        return Finding("ok", detail)
+    if probe.state == "locked":
+        return Finding(
+            "warn", detail or _("locked"), _("log in to the desktop, or unlock it there")
+        )
+    if probe.state == "unsafe":
+        return Finding("failed", detail, _INSTALL_KEYCHAIN)
+    return Finding("missing", detail or _("there is none"), _INSTALL_KEYCHAIN)
 
 
 def core_dumps(where: Surroundings) -> Finding:

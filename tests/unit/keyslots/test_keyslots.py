@@ -14,6 +14,7 @@ from encvault.errors import (
     MalformedIdentity,
     MalformedRecipient,
     NoMatchingKeyslot,
+    UnprovedKeyslot,
     WorkFactorTooLarge,
     WrongIdentityPassword,
 )
@@ -30,6 +31,7 @@ from encvault.keyslots import (
     encode_password,
     encode_recipient,
     fingerprint,
+    random_password,
     unwrap_any,
 )
 from encvault.secret import Secret
@@ -264,3 +266,52 @@ def test_a_damaged_slot_does_not_hide_a_good_one() -> None:
     damaged["wrapped"] = encode_base64(bytes(1168))
     good = recipient_slot()
     assert KeyIdentity(Secret(SEED)).unwrap([damaged, good], "x")[:2] == (good["id"], SECRET)
+
+
+def test_an_identity_keeps_its_key_under_another_password() -> None:
+    old = IdentityFile.generate("me", PASSWORD, profile=CHEAPEST)
+    new = encode_password("battery staple")
+    recipient = PasswordRecipient(new, label="me", profile=CHEAPEST)
+    changed = old.protected_for(recipient, old.unlock(PASSWORD, "x"), "x")
+    assert (changed.name, changed.public, changed.created_at) == (
+        old.name,
+        old.public,
+        old.created_at,
+    )
+    read = IdentityFile.decode(changed.encode(), "x")
+    wrapped = PublicKeyRecipient(old.public).wrap(SECRET)
+    assert unwrap_any([wrapped], [read.unlock(new, "x")], "x").secret == SECRET
+    with pytest.raises(WrongIdentityPassword):
+        read.unlock(PASSWORD, "x")
+
+
+def test_an_identity_in_the_clear_is_in_the_clear_no_more() -> None:
+    plain = IdentityFile.generate("", None)
+    recipient = PasswordRecipient(PASSWORD, profile=CHEAPEST)
+    changed = plain.protected_for(recipient, plain.unlock(None, "x"), "x")
+    assert changed.seed is None
+    assert b"seed" not in changed.encode()
+    assert changed.unlock(PASSWORD, "x")
+
+
+class Faulty(PasswordRecipient):
+    """Hashes wrongly once, as a machine with bad memory may."""
+
+    def identity(self) -> PasswordIdentity:
+        return PasswordIdentity(encode_password("what it did not hash"))
+
+
+@pytest.mark.parametrize(
+    "recipient", [Faulty(PASSWORD, profile=CHEAPEST), PublicKeyRecipient(PUBLIC)]
+)
+def test_a_password_that_does_not_open_is_not_an_identitys(recipient: Any) -> None:
+    plain = IdentityFile.generate("", None)
+    with pytest.raises(UnprovedKeyslot):
+        plain.protected_for(recipient, plain.unlock(None, "x"), "x")
+
+
+def test_passwords_that_nobody_knows_are_as_good_as_keys() -> None:
+    made = {bytes(random_password().reveal()) for _ in range(100)}
+    assert len(made) == 100
+    assert {len(text) for text in made} == {43}  # ceil(256 / 6)
+    assert all(text == bytes(encode_password(text.decode()).reveal()) for text in made)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from encvault import operations
 from encvault.crypto.kdf import CHEAPEST
-from encvault.errors import IdentityExists, SourceMissing
-from encvault.keyslots import IdentityFile, PublicKeyRecipient, encode_password
+from encvault.errors import (
+    EncvaultError,
+    IdentityExists,
+    KeychainForgetful,
+    KeychainUnavailable,
+    SourceMissing,
+)
+from encvault.fs import calls
+from encvault.keychain import Keychain
+from encvault.keyslots import (
+    IdentityFile,
+    PasswordRecipient,
+    PublicKeyRecipient,
+    encode_password,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from encvault.secret import Secret
 
 
 @pytest.mark.parametrize("text", [None, "correct horse"])
@@ -48,4 +63,90 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_text() == "the only key to everything"
     with pytest.raises(SourceMissing):
         operations.new_identity(str(tmp_path / "missing" / "k"), "me", None)
+    assert [item.name for item in tmp_path.iterdir()] == ["me.key"]
+
+
+class Kept(Keychain):
+    """A keychain in memory, which may refuse; the real one is in tests/cli/test_keyring.py."""
+
+    entries: ClassVar[dict[str, bytes]] = {}
+    refuses: ClassVar[EncvaultError | None] = None
+
+    def store(self, account: str, password: Secret) -> str:
+        if self.refuses is not None:
+            raise self.refuses
+        self.entries[account] = bytes(password.reveal())
+        return "memory"
+
+    def forget(self, account: str) -> bool:
+        if self.refuses is not None:
+            raise self.refuses
+        return self.entries.pop(account, None) is not None
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    monkeypatch.setattr(Kept, "entries", {})
+    return Kept({})
+
+
+def test_the_password_is_with_the_keychain_before_there_is_a_file(
+    tmp_path: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "me.key"
+    monkeypatch.setattr(Kept, "refuses", KeychainForgetful(backend="X"))
+    with pytest.raises(KeychainForgetful):
+        operations.new_identity(
+            str(path), "", encode_password("one"), profile=CHEAPEST, keychain=kept
+        )
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(Kept, "refuses", None)
+    made = operations.new_identity(
+        str(path), "", encode_password("one"), profile=CHEAPEST, keychain=kept
+    )
+    assert made.slot is not None
+    assert kept.entries == {made.slot["id"]: b"one"}
+
+
+@pytest.mark.parametrize("refuses", [None, KeychainUnavailable(reason="gone")])
+def test_a_file_that_cannot_be_published_leaves_no_entry(
+    tmp_path: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch, refuses: EncvaultError | None
+) -> None:
+    def full(*_arguments: object) -> None:
+        monkeypatch.setattr(Kept, "refuses", refuses)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(calls, "rename_new", full)
+    with pytest.raises(EncvaultError) as caught:
+        operations.new_identity(
+            str(tmp_path / "k"), "", encode_password("one"), profile=CHEAPEST, keychain=kept
+        )
+    assert caught.value.exit_code == 73
+    assert list(tmp_path.iterdir()) == []
+    assert (kept.entries == {}) == (refuses is None)
+
+
+@pytest.mark.parametrize("failing", ["create", "write", "fsync", "replace"])
+def test_the_old_file_stays_if_a_new_password_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "me.key"
+    old, new = encode_password("one"), encode_password("two")
+    made = operations.new_identity(str(path), "", old, profile=CHEAPEST)
+    before = path.read_bytes()
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calls, failing, full)
+        with pytest.raises(EncvaultError) as caught:
+            operations.change_identity_password(
+                str(path),
+                made,
+                made.unlock(old, "x"),
+                PasswordRecipient(new, profile=CHEAPEST),
+            )
+    assert caught.value.exit_code == 73
+    assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["me.key"]

@@ -76,6 +76,9 @@ class Person:
     def known_vaults(self) -> KnownVaults:
         return KnownVaults()
 
+    def slots_made(self) -> None:
+        pass
+
     def has_keys(self) -> bool:
         return False
 

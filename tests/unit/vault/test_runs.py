@@ -14,6 +14,7 @@ from encvault.crypto.suite import Suite
 from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
 from encvault.fs import calls
 from encvault.vault import opening, plan, seal as sealing_run, sealing
+from encvault.vault.known import refuse
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
 
@@ -395,7 +396,7 @@ def test_parts_are_removed_with_their_first_object_last(
     monkeypatch.setattr(
         calls, "probe", lambda name, _fd, what: removed.append(what) if name == "unlink" else None
     )
-    with operations.opening.unlocked(str(tree), keys()) as (vault, _inside):
+    with operations.opening.unlocked(str(tree), keys(), refuse) as (vault, _inside):
         record = operations.opening.read_catalog(vault, 1).files["big"]
     assert unseal(tree).problems == []
     monkeypatch.setattr(calls, "probe", None)

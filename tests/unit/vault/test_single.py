@@ -628,7 +628,7 @@ def test_a_cut_stream_is_an_error_however_much_was_given(tmp_path: Path) -> None
     assert content.startswith(given)
 
 
-@pytest.mark.parametrize("at", [-1, -100_000, 2000])
+@pytest.mark.parametrize("at", [-1, -100_000, 6000])
 def test_damage_in_a_piped_stream_is_damage(tmp_path: Path, at: int) -> None:
     seal_from(os.urandom(2_000_000), tmp_path / "out")
     data = bytearray((tmp_path / "out").read_bytes())
