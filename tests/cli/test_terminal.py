@@ -294,7 +294,8 @@ def test_a_recovery_code_is_typed_and_a_wrong_group_is_named(
     assert made.wait() == 0
     groups = re.findall(r"\b[0-9A-HJKMNP-TV-Z]{5}\b", made.screen)
     assert len(groups) == 13
-    wrong = [*groups[:2], groups[2][::-1], *groups[3:]]
+    other = "7" if groups[2][0] != "7" else "8"
+    wrong = [*groups[:2], other + groups[2][1:], *groups[3:]]
     test = start(terminals, folder, "recovery", "test", "docs")
     test.expect("recovery code for docs: ")
     test.type(" ".join(wrong))
