@@ -3,80 +3,17 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from desktop import Desktop
+from terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_PATIENCE = 60.0
-
-
-class Terminal:
-    """The program on a pseudo-terminal, 80 columns wide."""
-
-    def __init__(self, *arguments: object, cwd: Path, **environment: str) -> None:
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            try:
-                os.chdir(cwd)
-                variables = os.environ | {"TERM": "xterm", "COLUMNS": "80"} | environment
-                command = [sys.executable, "-m", "encvault", *map(str, arguments)]
-                os.execvpe(sys.executable, command, variables)
-            finally:
-                os._exit(127)
-        self.screen = ""
-        self._code: int | None = None
-
-    def expect(self, text: str) -> None:
-        """Read until the text has appeared."""
-        deadline = time.monotonic() + _PATIENCE
-        while text not in self.screen:
-            assert self._read(deadline), f"{text!r} did not appear in {self.screen!r}"
-
-    def type(self, text: str) -> None:
-        """Type a line, once the program listens."""
-        time.sleep(0.2)  # getpass throws away what was typed before it switched the echo off
-        os.write(self._fd, text.encode() + b"\n")
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        os.write(self._fd, b"\x03")
-
-    def wait(self) -> int:
-        """Read to the end; return the exit code."""
-        deadline = time.monotonic() + _PATIENCE
-        while self._read(deadline):
-            pass
-        if self._code is None:
-            _pid, status = os.waitpid(self.pid, 0)
-            self._code = os.waitstatus_to_exitcode(status)
-        return self._code
-
-    def _read(self, deadline: float) -> bool:
-        ready, _w, _x = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"the program hangs; on the screen: {self.screen!r}"
-        try:
-            data = os.read(self._fd, 65536)
-        except OSError:  # EIO: the other side is closed
-            return False
-        self.screen += data.decode(errors="replace")
-        return bool(data)
-
-    def close(self) -> None:
-        if self._code is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self._fd)
 
 
 @pytest.fixture
