@@ -87,7 +87,8 @@ def unlocked(
     Args:
         path: the vault, or what is in it.
         prompter: is asked for keys, and for what is known of the vault.
-        doubt: is told if an older state of the vault was put back.
+        doubt: is told if an older state of the vault was put back, and if this machine cannot
+            remember the vault; it is read nonetheless.
 
     Raises:
         VaultChanged: it is not the known vault; no password was asked for.
@@ -105,9 +106,10 @@ def unlock(vault: Vault, prompter: Prompter, doubt: Callable[[EncvaultError], No
     vault.unlock(prompter.identities(vault.path))
     if rolled_back is not None:
         doubt(rolled_back)
-    # who reads on a machine that cannot remember reads nonetheless
-    with contextlib.suppress(StateUnavailable):
+    try:
         known.remember(vault.record, vault.path)
+    except StateUnavailable as error:
+        doubt(error)
 
 
 def refuse_fingerprint(prompter: Prompter) -> None:

@@ -208,7 +208,7 @@ class KnownVaults:
             try:
                 with Tree(self.state_dir) as tree:
                     data = durable.read_file(tree, FILE, MAX_SIZE)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return {}
         try:
             return _decode(data)

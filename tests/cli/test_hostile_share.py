@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers import everything
 
+from encvault.vault.vault import Vault
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -226,3 +228,38 @@ def test_a_fingerprint_in_the_configuration_holds_for_its_folder(
     (folder / "config.toml").write_text("[vaults]\nx = 1\n")
     done = run("verify", share, *company)
     assert done.code == 66  # there is none that the configuration could speak of
+
+
+def test_vault_record_swapped_before_the_lock_is_taken(
+    run: Command, share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the record and the lock there is time for another one."""
+    theirs = tmp_path / "theirs"
+    assert run("init", theirs, "-r", tmp_path / "attacker.pub").code == 0
+    hold = Vault.hold
+
+    def swapped(vault: Vault, *, reading: bool = False) -> None:
+        for record in records(share):
+            shutil.copy(theirs / ".encvault" / record.name, record)
+        hold(vault, reading=reading)
+
+    monkeypatch.setattr(Vault, "hold", swapped)
+    (tmp_path / "docs" / "prices").write_text("new secret prices")
+    before = (share / "prices.sealed").read_bytes()
+    assert nightly(run, tmp_path).code == 77
+    assert (share / "prices.sealed").read_bytes() == before
+
+
+def test_a_machine_that_cannot_remember_reads_and_says_so(
+    run: Command, share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    company = ("-i", tmp_path / "company.key")
+    done = run("cat", share / "prices.sealed", *company)
+    assert (done.code, done.out) == (0, "secret prices")
+    assert "cannot use the local state folder" in done.err
+    done = run("verify", share, *company)
+    assert (done.code, "1 file authentic" in done.out) == (78, True)
+    done = run("slot", "add", share, *company, "-r", tmp_path / "attacker.pub")
+    assert done.code == 78
