@@ -17,10 +17,13 @@ from encvault.fs.durable import storage_error
 from encvault.i18n import N_
 from encvault.keyslots import is_time, now_text
 from encvault.secret import Secret
+from encvault.vault.exposed import load_exposed, remove_older, store_exposed
 from encvault.vault.keys import former_keys
 from encvault.vault.manifest import FOLDER, KEYS_FOLDER, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from encvault.fs.tree import Tree
     from encvault.vault.keys import VaultKeys
     from encvault.vault.manifest import VaultRecord
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 MAX_KEY_SIZE = 16_384
 _KEY_FILE = re.compile(r"[a-z2-7]{26}\.json")
 _BINDING = b"encvault/data-key@v1\0"
-_MEMBERS = {"id", "vault", "suite", "created_at", "generation"}
+_MEMBERS = {"id", "vault", "suite", "created_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,12 @@ class DataKey:
     Attributes:
         suite: that it is for.
         key: 32 bytes.
-        generation: of the vault record when it was made.
+        is_former: whether it is sealed to a former key of the vault.
     """
 
     suite: Suite
     key: Secret
-    generation: int
+    is_former: bool = False
 
 
 def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
@@ -59,7 +62,6 @@ def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
         "vault": record.id,
         "suite": record.suite.label,
         "created_at": now_text(),
-        "generation": record.generation,
     }
     tree.make_folders(KEYS_FOLDER)
     durable.write_file(
@@ -102,49 +104,66 @@ def load_data_key(
     return data_key
 
 
+def data_key_ids(tree: Tree) -> list[str]:
+    """The ids of all data keys of a vault, whatever is in their files."""
+    names = filter(is_key_file, os.listdir(tree.folder(KEYS_FOLDER)))
+    return sorted(name.removesuffix(".json") for name in names)
+
+
 def renew_data_keys(
     tree: Tree, record: VaultRecord, keys: VaultKeys
 ) -> tuple[int, list[EncvaultError]]:
     """Seal to the vault's present key what is still sealed to a former one; durable on return.
 
     A data key can be read at every moment, under the new key or the old; after a crash the rest is
-    done by the next call.
+    done by the next call. Those that came late, from a machine that had not heard of the change,
+    are put on the list of the exposed before.
 
     Returns:
         How many were sealed anew, and what is wrong with those that do not open at all.
     """
-    folder = tree.folder(KEYS_FOLDER)
-    renewed: list[str] = []
+    renewed: dict[str, bytes] = {}
     problems: list[EncvaultError] = []
-    for name in sorted(filter(is_key_file, os.listdir(folder))):
-        key_id = name.removesuffix(".json")
-        shown = tree.show(f"{KEYS_FOLDER}/{name}")
+    for key_id in data_key_ids(tree):
+        shown = tree.show(f"{KEYS_FOLDER}/{key_id}.json")
         try:
-            value, wrapped = _read(tree, record, key_id)
-            if (known := _open(keys, value, wrapped)) is not None:
-                known.key.wipe()
-                continue
             data_key = load_data_key(tree, record, keys, key_id, shown)
-        except ValueError:
-            problems.append(UnknownDataKey(path=shown, key=key_id))
-            continue
         except EncvaultError as error:
             problems.append(error)
             continue
         with data_key.key as key:
-            value["generation"] = data_key.generation
-            data = _seal(record.hpke_public, value, key)
+            if data_key.is_former:
+                value, _wrapped = _read(tree, record, key_id)
+                renewed[key_id] = _seal(record.hpke_public, value, key)
+    _expose(tree, record, keys, renewed)
+    _replace(tree, renewed)
+    return len(renewed), problems
+
+
+def _expose(tree: Tree, record: VaultRecord, keys: VaultKeys, ids: Iterable[str]) -> None:
+    if record.rekeyed_at == 1:
+        return
+    known = load_exposed(tree, record)
+    # without the list, whatever there is may have been there before the change
+    wanted = (frozenset(data_key_ids(tree)) if known is None else known).union(ids)
+    if wanted != known:
+        store_exposed(tree, record, keys, wanted)
+    remove_older(tree, record, os.listdir(tree.folder(FOLDER)))
+
+
+def _replace(tree: Tree, files: dict[str, bytes]) -> None:
+    """Let data key files take the places of those of the same ids, all or some; durable."""
+    folder = tree.folder(KEYS_FOLDER)
+    for key_id, data in files.items():
         handle = calls.create(folder, durable.temporary_name(key_id), 0o644)
         try:
             calls.write(handle, data)
         finally:
             os.close(handle)
-        renewed.append(key_id)
-    tree.sync_files([(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in renewed])
-    for key_id in renewed:
+    tree.sync_files([(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in files])
+    for key_id in files:
         calls.replace(folder, durable.temporary_name(key_id), f"{key_id}.json")
     calls.fsync(folder)
-    return len(renewed), problems
 
 
 def is_key_file(name: str) -> bool:
@@ -173,8 +192,6 @@ def _read(tree: Tree, record: VaultRecord, key_id: str) -> tuple[dict[str, Any],
     wrapped = decode_base64(value.pop("wrapped"))
     if (value["id"], value["vault"]) != (key_id, record.id) or not is_time(value["created_at"]):
         raise ValueError(N_("id or time"))
-    if type(value["generation"]) is not int or value["generation"] < 1:
-        raise ValueError(N_("generation"))
     Suite.from_label(value["suite"])
     return value, wrapped
 
@@ -182,14 +199,11 @@ def _read(tree: Tree, record: VaultRecord, key_id: str) -> tuple[dict[str, Any],
 def _open_former(
     record: VaultRecord, keys: VaultKeys, value: dict[str, Any], wrapped: bytes, path: str
 ) -> DataKey | None:
-    """The data key, if it is from before the vault's keys were changed.
-
-    Or from later, from a machine that had not heard of it yet; then its generation is no proof.
-    """
+    """The data key, if it is sealed to a key that the vault had before."""
     with contextlib.closing(former_keys(keys, record, path)) as former:
         for one in former:
             if (found := _open(one, value, wrapped)) is not None:
-                return replace(found, generation=min(found.generation, record.rekeyed_at - 1))
+                return replace(found, is_former=True)
     return None
 
 
@@ -201,4 +215,4 @@ def _open(keys: VaultKeys, value: dict[str, Any], wrapped: bytes) -> DataKey | N
         return None
     if len(key) != KEY_SIZE:
         return None
-    return DataKey(Suite.from_label(value["suite"]), key, value["generation"])
+    return DataKey(Suite.from_label(value["suite"]), key)

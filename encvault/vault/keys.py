@@ -213,6 +213,8 @@ def check_successions(record: VaultRecord) -> None:
     if any(low >= high for low, high in itertools.pairwise(generations)):
         raise ValueError(N_("succession"))
     keys = [*(entry.sign_public for entry in record.succession), record.sign_public]
+    if len(set(keys)) != len(keys):
+        raise ValueError(N_("succession"))
     for entry, successor in zip(record.succession, keys[1:], strict=True):
         entry.verify(record.id, successor)
 

@@ -192,6 +192,9 @@ class VaultRecord:
             raise ValueError(N_("two slots with one id"))
         if any(slot["kind"] != "password" for slot in self.pending):
             raise ValueError(N_("slot kind"))
+        revoked = {slot["id"] for entry in self.succession for slot in entry.revoked}
+        if not ids.isdisjoint(revoked):
+            raise ValueError(N_("a revoked slot is among the slots"))
         hpke.check_public_key(self.hpke_public)
 
 

@@ -26,12 +26,20 @@ from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import check_bare, check_slots, now_text, unwrap_any
 from encvault.secret import Secret
-from encvault.vault.datakeys import DataKey, load_data_key, make_data_key, renew_data_keys
+from encvault.vault.datakeys import (
+    DataKey,
+    data_key_ids,
+    load_data_key,
+    make_data_key,
+    renew_data_keys,
+)
+from encvault.vault.exposed import load_exposed, store_exposed
 from encvault.vault.keys import MAX_SUCCESSIONS, Succession, VaultKeys
 from encvault.vault.manifest import (
     FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
+    MAX_RECORD_SIZE,
     RECORD_FILES,
     VaultLayout,
     VaultRecord,
@@ -86,6 +94,7 @@ class Vault:
         self.opened_by: Unwrapped | None = None
         self._keys: VaultKeys | None = None
         self._data_keys: dict[str, DataKey] = {}
+        self._exposed: frozenset[str] | None = None
         self._lock: Lock | None = None
 
     @classmethod
@@ -341,9 +350,15 @@ class Vault:
             pending=pending,
             succession=(*self.record.succession, entry),
         )
+        next_record = replace(record, generation=record.generation + 1)
+        try:
+            # signed by a key that no record has yet: it counts from the next line on
+            store_exposed(self.tree, next_record, keys, data_key_ids(self.tree))
+        except OSError as error:
+            raise storage_error(error, self.path) from None
         self._store(record, keys)
         self._keys.wipe()
-        self._keys, self.opened_by = keys, None
+        self._keys, self.opened_by, self._exposed = keys, None, None
 
     def renew_data_keys(self) -> tuple[int, list[EncvaultError]]:
         """See `encvault.vault.datakeys.renew_data_keys`; the vault is unlocked and held.
@@ -353,6 +368,7 @@ class Vault:
         """
         if self._keys is None:
             raise KeyRequired(what=self.path)
+        self._exposed = None
         try:
             return renew_data_keys(self.tree, self.record, self._keys)
         except OSError as error:
@@ -366,6 +382,8 @@ class Vault:
         except ValueError as error:
             raise InvalidRequest(reason=_(str(error))) from None
         record = replace(record, generation=self.record.generation + 1).sign(keys)
+        if len(record.encode()) > MAX_RECORD_SIZE:
+            raise InvalidRequest(reason=_("the vault's record would be larger than 1 MiB"))
         try:
             store_record(self.tree, record)
         except OSError as error:
@@ -407,7 +425,14 @@ class Vault:
         Raises:
             UnknownDataKey, KeyRequired: as `key_for`.
         """
-        return self._data_key(key_id, path).generation < self.record.rekeyed_at
+        if self._exposed is None:
+            try:
+                self._exposed = load_exposed(self.tree, self.record)
+            except OSError as error:
+                raise storage_error(error, self.path, reading=True) from None
+        if self._exposed is None or key_id in self._exposed:
+            return True
+        return self._data_key(key_id, path).is_former
 
     def _data_key(self, key_id: str, path: str) -> DataKey:
         if key_id not in self._data_keys:

@@ -698,7 +698,6 @@ SUCCESSION: dict[str, Check] = {
 }
 DATA_KEY: dict[str, Check] = {
     "created_at": is_time,
-    "generation": integer(1),
     "id": is_id,
     "suite": one_of(*SUITE_NAMES),
     "vault": is_id,
@@ -730,11 +729,16 @@ def read_vault_record(path: Path) -> dict[str, Any]:
 
 
 def check_succession(record: dict[str, Any]) -> None:
+    keys = [entry.get("sign_public") for entry in record["succession"] if type(entry) is dict]
+    if len({*keys, record["sign_public"]}) != len(record["succession"]) + 1:
+        raise MalformedVault("a key twice")
     before = 1
     for number, entry in enumerate(record["succession"], start=1):
         members(entry, MalformedVault, SUCCESSION, {})
         for slot in entry["revoked"]:
             members(slot, MalformedVault, BARE, {})
+            if slot["id"] in {one["id"] for one in record["slots"] + record["pending"]}:
+                raise MalformedVault("revoked, and there")
         if not before < entry["generation"] <= record["generation"]:
             raise MalformedVault("generation of a succession")
         before = entry["generation"]

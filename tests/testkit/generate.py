@@ -801,7 +801,7 @@ def successions() -> Iterator[Case]:
 
     yield case("good", "data keys sealed to the replaced key", visible().rekey(), "")
     yield case("good-hidden", "the same with hidden names", hidden().rekey(), "")
-    vault = visible().rekey().write_key(generation=2)
+    vault = visible().rekey().write_key()
     yield case("good-renewed", "the data key sealed to the new key", vault, "")
     vault = visible().rekey().rekey().rekey()
     yield case("good-of-three", "the keys were changed three times", vault, "")
@@ -819,6 +819,11 @@ def successions() -> Iterator[Case]:
         yield case(f"good-outnumbered-{name}", fault, vault, "")
     slot = _bare(id=password_slot(bytes(32))["id"])
     yield case("pending-and-slot", "one id twice", visible().write_records(pending=[slot]))
+    slot = _bare(id=password_slot(bytes(32))["id"])
+    yield case("revoked-and-slot", "one id twice", visible().rekey(revoked=[slot]))
+    vault = visible().rekey()
+    vault.succession.append(vault.succession[0] | {"generation": 3})
+    yield case("key-twice", "one key was replaced twice", vault.write_records(generation=3))
     other = VaultWriter(name="other")
     vault = visible().rekey(other.secret)
     yield case("of-another-secret", "wrapped is not the replaced secret", vault)
@@ -879,11 +884,10 @@ def data_keys() -> Iterator[Case]:
         ("above-16-kib", text.replace(b'"id"', b'"filler":"' + b"x" * 16384 + b'","id"') + b"\n"),
     ):
         yield case(name, "its text", key(raw=data))
-    for name in ("created_at", "generation", "id", "suite", "vault", "wrapped"):
+    for name in ("created_at", "id", "suite", "vault", "wrapped"):
         yield case(f"without-{name}", f"no {name}", key(**{name: None}))
     for name, value in (
         ("created_at", "now"),
-        ("generation", 0),
         ("suite", "aes-128-gcm"),
         ("suite", []),
         ("more", 1),

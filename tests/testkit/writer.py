@@ -289,8 +289,7 @@ class VaultWriter:
         return self
 
     def key_object(self, **changes: Any) -> Changes:
-        value = {"created_at": TIME, "generation": 1, "id": self.key_id, "suite": self.suite.name}
-        value |= {"vault": self.id}
+        value = {"created_at": TIME, "id": self.key_id, "suite": self.suite.name, "vault": self.id}
         value = changed(value, {n: c for n, c in changes.items() if n not in ("wrapped", "key")})
         if "wrapped" in changes:
             return changed(value, {"wrapped": changes["wrapped"]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +11,7 @@ from helpers import RECIPIENT, keys
 from encvault.crypto import hpke
 from encvault.crypto.suite import Suite
 from encvault.envelope import encode_base64, encode_json
-from encvault.errors import UnknownDataKey
+from encvault.errors import EncvaultError, UnknownDataKey
 from encvault.keyslots import SECRET_SIZE
 from encvault.secret import Secret
 from encvault.vault import datakeys
@@ -72,8 +72,6 @@ def test_a_data_key_is_made_without_and_opened_with_the_secret(
         lambda data: data.replace(b"aes-256-gcm", b"sm4-gcm"),
         lambda data: data.replace(b"aes-256-gcm", b"des"),
         lambda data: data.replace(b'"created_at":"2', b'"created_at":"3'),
-        lambda data: data.replace(b'"generation":1', b'"generation":2'),
-        lambda data: data.replace(b'"generation":1', b'"generation":0'),
         lambda data: data.replace(b'{"created_at"', b'{"a":1,"created_at"'),
         lambda data: data.replace(b'"wrapped":"', b'"wrapped":"AAAA'),
         lambda data: data + b" " * 20_000,
@@ -106,7 +104,6 @@ def test_a_data_key_of_another_name_vault_or_secret_is_refused(
         "vault": vault.record.id,
         "suite": "aes-256-gcm",
         "created_at": "2026-01-01T00:00:00Z",
-        "generation": 1,
     }
     binding = b"encvault/data-key@v1\0" + encode_json(value)
     short = hpke.seal(vault.record.hpke_public, bytes(16), binding)
@@ -121,9 +118,9 @@ def test_a_data_key_of_another_name_vault_or_secret_is_refused(
 # -- after a change of keys -----------------------------------------------------------------
 
 
-def generation(vault: Vault, key_id: str) -> int:
+def is_former(vault: Vault, key_id: str) -> bool:
     keys_now = vault_keys(vault)
-    return datakeys.load_data_key(vault.tree, vault.record, keys_now, key_id, "f").generation
+    return datakeys.load_data_key(vault.tree, vault.record, keys_now, key_id, "f").is_former
 
 
 def test_a_data_key_stays_readable_when_the_keys_change(vault: Vault) -> None:
@@ -132,10 +129,10 @@ def test_a_data_key_stays_readable_when_the_keys_change(vault: Vault) -> None:
     for number in (1, 2):
         rekey(vault, bytes([number]) * SECRET_SIZE)
         assert load(vault, key_id)[1] == kept
-    assert generation(vault, key_id) == 1
+    assert is_former(vault, key_id)
     assert vault.is_exposed(key_id, "f")
     later, _key = vault.new_data_key()
-    assert generation(vault, later) == 3
+    assert not is_former(vault, later)
     assert not vault.is_exposed(later, "f")
 
 
@@ -160,14 +157,15 @@ def test_renewed_data_keys_need_the_new_secret_and_are_exposed_still(
 def test_a_machine_that_has_not_heard_of_the_change_loses_nothing(
     vault: Vault, tmp_path: Path
 ) -> None:
-    """It seals to the replaced public key, and its record's generation may even be higher."""
+    """It seals to the replaced public key, after the list of the exposed was made."""
     stale = vault.record
     rekey(vault, bytes(SECRET_SIZE))
-    key_id, key = datakeys.make_data_key(vault.tree, replace(stale, generation=99))
+    key_id, key = datakeys.make_data_key(vault.tree, stale)
     assert load(vault, key_id)[1] == bytes(key.reveal())
     assert vault.is_exposed(key_id, "f")
     assert vault.renew_data_keys() == (1, [])
-    assert generation(vault, key_id) == 1
+    assert not is_former(vault, key_id)
+    assert vault.is_exposed(key_id, "f")
     with Vault.load(str(tmp_path)) as again:
         again.unlock(keys().identities(""))
         assert again.is_exposed(key_id, "f")
@@ -188,3 +186,91 @@ def test_damaged_data_keys_are_named_and_left(vault: Vault, tmp_path: Path) -> N
     assert {problem.fields()["key"] for problem in problems} == {torn, foreign}
     assert (folder / f"{torn}.json").read_bytes() == b"{}"
     assert load(vault, good)
+
+
+# -- the list of the exposed ----------------------------------------------------------------
+
+
+def exposed_file(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / ".encvault").glob("exposed.*.json")
+    return found
+
+
+def test_a_kept_data_key_that_is_sealed_to_the_new_key_is_exposed_still(
+    vault: Vault, tmp_path: Path
+) -> None:
+    """Who was revoked kept it, and it takes no secret to seal it to the vault once more."""
+    key_id, key = vault.new_data_key()
+    rekey(vault, bytes(SECRET_SIZE))
+    value, _wrapped = datakeys._read(vault.tree, vault.record, key_id)
+    data = datakeys._seal(vault.record.hpke_public, value, key)
+    (tmp_path / f".encvault/keys/{key_id}.json").write_bytes(data)
+    assert not is_former(vault, key_id)
+    assert vault.is_exposed(key_id, "f")
+    assert vault.renew_data_keys() == (0, [])
+    assert vault.is_exposed(key_id, "f")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        lambda _data: b"",
+        lambda _data: b"[]\n",
+        lambda data: data[:-1],
+        lambda data: data.replace(b'"generation":2', b'"generation":3'),
+        lambda data: data.replace(b'"keys":["', b'"keys":["a'),
+        lambda data: re.sub(rb'"keys":\[.*?\]', b'"keys":[]', data),
+        lambda data: data.replace(b'"signature":"', b'"signature":"AAAA'),
+    ],
+)
+def test_without_the_genuine_list_everything_is_exposed(
+    vault: Vault, tmp_path: Path, damage: Callable[[bytes], bytes] | None
+) -> None:
+    old, _key = vault.new_data_key()
+    rekey(vault, bytes(SECRET_SIZE))
+    new, _key = vault.new_data_key()
+    file = exposed_file(tmp_path)
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    assert vault.is_exposed(new, "f")
+    assert vault.is_exposed(old, "f")
+    vault.renew_data_keys()
+    # the list is there again, and what is made from now on is not on it
+    later, _key = vault.new_data_key()
+    assert [vault.is_exposed(one, "f") for one in (old, new, later)] == [True, True, False]
+
+
+def test_a_list_that_cannot_be_read_is_no_list_without_entries(
+    vault: Vault, tmp_path: Path
+) -> None:
+    key_id, _key = vault.new_data_key()
+    rekey(vault, bytes(SECRET_SIZE))
+    file = exposed_file(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(EncvaultError, match="directory"):
+        vault.is_exposed(key_id, "f")
+
+
+def test_the_next_change_has_a_list_of_its_own(vault: Vault, tmp_path: Path) -> None:
+    first, _key = vault.new_data_key()
+    rekey(vault, bytes(SECRET_SIZE))
+    second, _key = vault.new_data_key()
+    rekey(vault, b"\1" * SECRET_SIZE)
+    assert all(vault.is_exposed(one, "f") for one in (first, second))
+    vault.renew_data_keys()
+    assert exposed_file(tmp_path).name == "exposed.3.json"
+
+
+def test_one_odd_entry_among_the_data_keys_stops_nothing(vault: Vault, tmp_path: Path) -> None:
+    key_id, _key = vault.new_data_key()
+    folder = tmp_path / ".encvault" / "keys"
+    (folder / ("a" * 26 + ".json")).mkdir()
+    (folder / ("e" * 26 + ".json")).symlink_to(f"{key_id}.json")
+    rekey(vault, bytes(SECRET_SIZE))
+    count, problems = vault.renew_data_keys()
+    assert count == 1
+    assert len(problems) == 2
