@@ -58,6 +58,11 @@ class Defaults:
     def _company(self) -> list[operations.CompanyRecipient]:
         return operations.company_recipients(self.config)
 
+    @property
+    def company_keys(self) -> frozenset[bytes]:
+        """The public keys of the company's recipients."""
+        return frozenset(one.public for one in self._company)
+
     def recipients(self, own: Sequence[Recipient]) -> list[Recipient]:
         """The company's recipients that a user did not name; told on stderr.
 

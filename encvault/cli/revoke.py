@@ -135,17 +135,24 @@ def _show(done: Rekeyed, *, as_json: bool, quiet: bool) -> int:
                 "former_fingerprint": done.former_fingerprint,
                 "revoked": done.revoked,
                 "pending": done.pending,
-                "exposed": {"files": done.exposed_files, "size": done.exposed_size},
+                "exposed": {
+                    "files": done.exposed_files,
+                    "size": done.exposed_size,
+                    "unknown": done.unknown_files,
+                },
                 "resealed": ui.report_json(done.report),
             }
         )
-    elif not quiet:
+        return outcome.exit_code if outcome else 0
+    if not quiet:
         _tell(done)
-    return ui.fail(outcome) if outcome is not None and not as_json else _code(outcome)
-
-
-def _code(outcome: Exception | None) -> int:
-    return getattr(outcome, "exit_code", 0)
+    for slot in done.pending:  # nobody may find that out at the door
+        label = slot["label"] or slot["id"]
+        ui.message(_("the password of {label} must be set again").format(label=label))
+        ui.hint(_("encvault passwd {path} --slot {slot}").format(path=done.vault, slot=slot["id"]))
+    if not quiet and done.former_fingerprint:
+        _tell_exposed(done)
+    return ui.fail(outcome) if outcome else 0
 
 
 def _tell(done: Rekeyed) -> None:
@@ -154,23 +161,21 @@ def _tell(done: Rekeyed) -> None:
             path=done.vault, fingerprint=done.fingerprint
         )
     )
+    if done.former_fingerprint:
+        ui.hint(_("put it in the place of the former one in scripts and configurations"))
     for slot in done.revoked:
         ui.message(
             _("shut out: {label}, keyslot {slot}").format(label=slot["label"], slot=slot["id"])
         )
-    for slot in done.pending:
-        ui.message(
-            _("the password of {label} must be set again").format(label=slot["label"] or slot["id"])
-        )
-        ui.hint(_("encvault passwd {path} --slot {slot}").format(path=done.vault, slot=slot["id"]))
     if done.report.files:
         ui.message(
             _("sealed {files} anew, {size}").format(
                 files=ui.count_text(done.report.files), size=ui.size_text(done.report.size)
             )
         )
-    if not done.former_fingerprint:
-        return
+
+
+def _tell_exposed(done: Rekeyed) -> None:
     ui.message(_("copies of the vault made before still open with the former keys"))
     if done.exposed_files:
         ui.message(
@@ -179,5 +184,11 @@ def _tell(done: Rekeyed) -> None:
             )
         )
         ui.hint(_("seal them anew: encvault reseal {path}").format(path=done.vault))
-    else:
+    if done.unknown_files:
+        ui.message(
+            _("of {files} here it is not known, since they could not be read").format(
+                files=ui.count_text(done.unknown_files)
+            )
+        )
+    elif not done.exposed_files:
         ui.message(_("here they open nothing any more"))

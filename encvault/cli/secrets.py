@@ -42,7 +42,7 @@ from encvault.operations import read_identity, read_recipients
 from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from encvault.secret import Secret
 
@@ -118,6 +118,10 @@ class CommandLinePrompter:
             or options.ask_recovery
             or options.keyring
         )
+
+    def company_keys(self) -> Collection[bytes]:
+        """See `encvault.operations.Prompter`."""
+        return self.defaults.company_keys
 
     def known_vaults(self) -> KnownVaults:
         """See `encvault.operations.Prompter`."""
@@ -237,7 +241,9 @@ class CommandLinePrompter:
             yield from self._identities
             return
         yield from self._typed
-        for _attempt in range(_TRIES):
+        for attempt in range(_TRIES):
+            if attempt:
+                ui.message(_("that password does not fit"))
             typed = _ask_secret(
                 _("password of {label} for {what} (empty: set it later): "), what, label
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from encvault.vault.single import OutputFile
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
     from encvault.keyslots import SlotInfo
+    from encvault.operations import RecoveryCode
 
 
 @click.group("slot", help=_("List, add and remove the keyslots of a vault: who can open it."))
@@ -130,15 +132,16 @@ def recovery_new_command(
 ) -> int:
     """See the command's help."""
     if sheet is None:
-        made = operations.add_recovery(vault, prompter, label=label)
-        for line in ui.code_lines(made.code):
-            ui.result(line)
+        made = operations.add_recovery(vault, prompter, label=label, deliver=_print_code)
     else:
         with OutputFile(sheet, force=False, mode=0o600) as file:
             file.open()  # a place that cannot be written to shows before there is a code
-            made = operations.add_recovery(vault, prompter, label=label)
-            file.write(recovery_sheet(made))
-            file.publish()
+
+            def write(code: RecoveryCode) -> None:
+                file.write(recovery_sheet(code))
+                file.publish()
+
+            made = operations.add_recovery(vault, prompter, label=label, deliver=write)
         ui.message(_("wrote the recovery code to {path}").format(path=sheet))
         ui.hint(_("print it, then delete the file"))
     ui.message(
@@ -146,6 +149,12 @@ def recovery_new_command(
     )
     ui.hint(_("test it: encvault recovery test {path}").format(path=vault))
     return 0
+
+
+def _print_code(made: RecoveryCode) -> None:
+    for line in ui.code_lines(made.code):
+        ui.result(line)
+    sys.stdout.flush()
 
 
 @recovery_command.command(

@@ -84,7 +84,8 @@ _SLOT_KINDS = {
 def slot_line(slot: SlotInfo) -> str:
     """A keyslot on one line."""
     kind = column(_(_SLOT_KINDS[slot["kind"]]), 13)
-    label = slot["label"]
+    # beside the label, which may be another's fingerprint
+    label = "  ".join(dict.fromkeys(filter(None, (slot["label"], slot["fingerprint"]))))
     if slot["state"] == "pending":
         label = _("{label} (pending: the password must be set again)").format(label=label)
     return f"{slot['id']}  {kind}  {slot['created_at']}  {label}"

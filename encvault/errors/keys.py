@@ -54,6 +54,25 @@ class VaultChanged(KeyslotError):
     found: str
 
 
+class ReplacedKeys(KeyslotError):
+    """Something would be sealed for keys that were replaced since, perhaps for who was revoked."""
+
+    message = N_("{path}: its keys were replaced by those of {known}; nothing is sealed for it")
+    advice = N_("restore the newer .encvault folder; no fingerprint makes a replaced key good")
+    path: str
+    known: str
+
+
+class LostVault(KeyslotError):
+    """Sealed files whose vault is not there: a new one in its place would not open them."""
+
+    exit_code = 66
+    message = N_("{path}: {file} was sealed in a vault whose folder .encvault is not here any more")
+    advice = N_("restore .encvault from a copy; or seal with --force to seal the file once more")
+    path: str
+    file: str
+
+
 class VaultMissing(KeyslotError):
     """No vault where one is expected by its fingerprint; none is made in its place."""
 

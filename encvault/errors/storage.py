@@ -101,6 +101,15 @@ class RolledBack(SkippedError):
     fingerprint: str
 
 
+class FormerKeys(SkippedError):
+    """A vault's record from before its keys were changed; who was revoked can open it."""
+
+    message = N_("{path}: an old copy, from before its keys were replaced by those of {known}")
+    advice = N_("open it to another folder; if the vault itself was set back, restore .encvault")
+    path: str
+    known: str
+
+
 class SourceChanged(SkippedError):
     """The file changed while it was read."""
 

@@ -275,7 +275,8 @@ class Lock:
         self._reading = reading
         self.was_interrupted = False
         access = os.O_RDONLY if reading else os.O_RDWR | os.O_CREAT
-        flags = access | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        # whoever planted a FIFO there must not make us wait for its other end
+        flags = access | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             self._fd = os.open(name, flags, 0o666, dir_fd=tree.folder(folder))
         except OSError:

@@ -46,6 +46,8 @@ class SlotInfo(TypedDict):
     """What may be shown of a slot.
 
     Attributes:
+        fingerprint: of the public key of a recipient or recovery code, else "". A label is what
+            somebody wrote; this is whose it is.
         state: ``pending`` if its password must be set again before it opens anything;
             ``revoked`` of one that was dropped.
     """
@@ -54,6 +56,7 @@ class SlotInfo(TypedDict):
     kind: str
     label: str
     created_at: str
+    fingerprint: str
     state: SlotState
 
 
@@ -235,6 +238,9 @@ def describe(slots: Iterable[Slot], bare_state: SlotState = "pending") -> list[S
             kind=slot["kind"],
             label=slot["label"],
             created_at=slot["created_at"],
+            fingerprint=(
+                fingerprint(decode_base64(slot["recipient"])) if "recipient" in slot else ""
+            ),
             state="active" if "wrapped" in slot else bare_state,
         )
         for slot in slots

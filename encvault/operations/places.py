@@ -107,7 +107,7 @@ def unlock(vault: Vault, prompter: Prompter, doubt: Callable[[EncvaultError], No
     if rolled_back is not None:
         doubt(rolled_back)
     try:
-        known.remember(vault.record, vault.path)
+        known.remember(vault.record, vault.path, told=False)
     except StateUnavailable as error:
         doubt(error)
 

@@ -12,7 +12,7 @@ from encvault.errors import (
 from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from encvault.keyslots import Identity, Recipient
 
@@ -42,6 +42,9 @@ class Prompter(Protocol):
 
     def known_vaults(self) -> KnownVaults:
         """What is known of vaults and their keys."""
+
+    def company_keys(self) -> Collection[bytes]:
+        """The public keys, 1,216 bytes each, that are to have a keyslot in every vault."""
 
     def slots_made(self) -> None:
         """Hear that the keyslots wrapped for the recipients lie on disk, durable."""
@@ -97,6 +100,10 @@ class Answers:
     def known_vaults(self) -> KnownVaults:
         """See `Prompter`."""
         return self.known
+
+    def company_keys(self) -> Collection[bytes]:
+        """See `Prompter`."""
+        return ()
 
     def slots_made(self) -> None:
         """See `Prompter`. A program knows its passwords."""

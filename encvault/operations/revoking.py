@@ -12,9 +12,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from encvault.envelope import encode_base64
 from encvault.errors import KeptKeyslot, NoMatchingKeyslot, UnprovedKeyslot
 from encvault.i18n import _
-from encvault.keyslots import SECRET_SIZE, bare, describe, rewrap, unwrap_any
+from encvault.keyslots import SECRET_SIZE, bare, describe, fingerprint, rewrap, unwrap_any
 from encvault.operations.prompter import confirm
 from encvault.operations.slots import check_needed, find_slot, held, opened_slot, remember_change
 from encvault.secret import Secret
@@ -39,6 +40,7 @@ class Rekeyed:
         pending: those whose passwords must be set again.
         exposed_files, exposed_size: sealed files, and their bytes on disk, that still open with
             the former vault secret and the data keys that it gave.
+        unknown_files: sealed files and data keys of which it is not known.
         report: problems; of a run with `reseal` also what was sealed anew.
     """
 
@@ -49,6 +51,7 @@ class Rekeyed:
     pending: list[SlotInfo]
     exposed_files: int = 0
     exposed_size: int = 0
+    unknown_files: int = 0
     report: Report = field(default_factory=Report)
 
 
@@ -75,10 +78,12 @@ def rekey(
         NoMatchingKeyslot: none of the keys at hand opens it.
         Declined, ConfirmationNeeded: there was no consent.
     """
+    watcher = observer or Observer()
     with held(path, prompter) as vault:
+        _tell_who_stays(vault, prompter, vault.record.slots, watcher)
         confirm(prompter, _("give {path} new keys?").format(path=vault.path))
         _change(vault, prompter, vault.record.slots, ())
-        return _finish(vault, reseal=reseal, jobs=jobs, observer=observer)
+        return _finish(vault, (), reseal=reseal, jobs=jobs, watcher=watcher)
 
 
 def revoke(
@@ -109,13 +114,16 @@ def revoke(
         NeededKeyslot: it must stay.
         KeptKeyslot: the vault was opened by the very one; it takes a key that stays.
     """
+    watcher = observer or Observer()
     with held(path, prompter) as vault:
-        if not _is_revoked(vault, slot_id):
+        gone = _revoked(vault, slot_id)
+        if not gone:
             slot = find_slot(vault, slot_id)
             rest = tuple(other for other in vault.record.slots if other is not slot)
-            check_needed(vault, slot, rest, force=force)
+            check_needed(vault, prompter, slot, force=force)
             if opened_slot(vault) == slot_id:
                 _open_otherwise(vault, prompter, slot, rest)
+            _tell_who_stays(vault, prompter, rest, watcher)
             confirm(
                 prompter,
                 _("give {path} new keys that {label} does not open?").format(
@@ -123,7 +131,8 @@ def revoke(
                 ),
             )
             _change(vault, prompter, rest, (slot,))
-        return _finish(vault, reseal=reseal, jobs=jobs, observer=observer)
+            gone = (bare(slot),)
+        return _finish(vault, gone, reseal=reseal, jobs=jobs, watcher=watcher)
 
 
 def reseal_exposed(
@@ -131,11 +140,33 @@ def reseal_exposed(
 ) -> Rekeyed:
     """Seal anew every file that a former vault secret opens; goes on where a killed run stopped."""
     with held(path, prompter) as vault:
-        return _finish(vault, reseal=True, jobs=jobs, observer=observer)
+        return _finish(vault, (), reseal=True, jobs=jobs, watcher=observer or Observer())
 
 
-def _is_revoked(vault: Vault, slot_id: str) -> bool:
-    return any(slot["id"] == slot_id for entry in vault.record.succession for slot in entry.revoked)
+def _revoked(vault: Vault, slot_id: str) -> tuple[Slot, ...]:
+    """The keyslot of this id, if it was revoked already."""
+    entries = vault.record.succession
+    return tuple(slot for entry in entries for slot in entry.revoked if slot["id"] == slot_id)
+
+
+def _tell_who_stays(
+    vault: Vault, prompter: Prompter, staying: tuple[Slot, ...], watcher: Observer
+) -> None:
+    """Say whom the new keys will be for, and by which key: a label is what somebody wrote."""
+    for info in describe(staying):
+        watcher.note(
+            _("stays: {label}, keyslot {slot} {fingerprint}")
+            .format(label=info["label"], slot=info["id"], fingerprint=info["fingerprint"])
+            .rstrip()
+        )
+    keys = {slot["recipient"] for slot in staying if slot["kind"] == "recipient"}
+    for public in prompter.company_keys():
+        if encode_base64(public) not in keys:
+            watcher.note(
+                _("{path} has no keyslot for the company's key {fingerprint}").format(
+                    path=vault.path, fingerprint=fingerprint(public)
+                )
+            )
 
 
 def _open_otherwise(vault: Vault, prompter: Prompter, slot: Slot, rest: tuple[Slot, ...]) -> None:
@@ -187,22 +218,25 @@ def _renewed(vault: Vault, prompter: Prompter, slot: Slot, secret: Secret) -> Sl
     return None
 
 
-def _finish(vault: Vault, *, reseal: bool, jobs: int, observer: Observer | None) -> Rekeyed:
+def _finish(
+    vault: Vault, gone: tuple[Slot, ...], *, reseal: bool, jobs: int, watcher: Observer
+) -> Rekeyed:
     """What comes after the new record, in this run or the next one."""
     former = vault.record.former_fingerprints
     done = Rekeyed(
         vault=vault.path,
         fingerprint=vault.record.fingerprint,
         former_fingerprint=former[-1] if former else "",
-        revoked=describe(vault.record.succession[-1].revoked if former else (), "revoked"),
+        revoked=describe(gone, "revoked"),
         pending=describe(vault.record.pending),
     )
     _count, problems = vault.renew_data_keys()
-    done.report.problems += problems
+    done.report.doubt(problems, watcher)
     if reseal:
-        done.report.add(reseal_vault(vault, jobs=jobs, observer=observer))
+        done.report.add(reseal_vault(vault, jobs=jobs, observer=watcher))
     exposure = find_exposed(vault)
     done.exposed_files, done.exposed_size = exposure.files, exposure.size
-    if not reseal:
-        done.report.problems += exposure.problems
+    done.unknown_files = len(exposure.problems) + len(problems)
+    if not reseal:  # else they were told on the way
+        done.report.doubt(exposure.problems, watcher)
     return done

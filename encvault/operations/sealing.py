@@ -26,7 +26,7 @@ from encvault.operations.places import (
 )
 from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
-from encvault.operations.target import vault_for_sealing
+from encvault.operations.target import refuse_lost, vault_for_sealing
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
@@ -82,8 +82,9 @@ def init_vault(
     recipients = prompter.recipients(path)
     with storage(path):
         Tree.made(path).close()
+        refuse_lost(path)
         with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
-            prompter.known_vaults().remember(vault.record, path, made_here=True)
+            prompter.known_vaults().remember(vault.record, path, told=True, made=True)
             prompter.slots_made()
             return vault.record
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
+from encvault.envelope import decode_base64
 from encvault.errors import (
     InvalidRequest,
     NeededKeyslot,
@@ -33,13 +34,14 @@ from encvault.vault.known import refuse
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from encvault.keyslots import Recipient, Slot
     from encvault.operations.prompter import Prompter
 
 _LAST = N_("it is the last one")
 _LAST_PERSONAL = N_("without it only identity files open the vault")
+_COMPANYS = N_("the configuration wants it in every vault; --force removes it all the same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> lis
     """
     with held(path, prompter) as vault:
         recipients = prompter.new_recipients(vault.path, label)
+        added: list[Slot] = []
         for recipient in recipients:
-            if recipient.fits(vault.record.slots, vault.path):
+            if recipient.fits((*vault.record.slots, *added), vault.path):
                 raise InvalidRequest(reason=_("who shall be added has a keyslot already"))
-        added = [_proved(vault, recipient) for recipient in recipients]
+            added.append(_proved(vault, recipient))
         vault.change_slots((*vault.record.slots, *added))
         prompter.slots_made()
         return describe(added)
@@ -114,27 +117,33 @@ def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = Fa
     with held(path, prompter) as vault:
         slot = find_slot(vault, slot_id)
         rest = _without(vault.record.slots, slot)
-        check_needed(vault, slot, rest, force=force)
+        check_needed(vault, prompter, slot, force=force)
         vault.change_slots(rest, _without(vault.record.pending, slot))
         prompter.slot_removed(slot_id)
         return describe([slot])[0]
 
 
-def check_needed(vault: Vault, slot: Slot, rest: Sequence[Slot], *, force: bool) -> None:
+def check_needed(vault: Vault, prompter: Prompter, slot: Slot, *, force: bool) -> None:
     """Refuse to drop a keyslot that must stay.
 
     Args:
         vault: whose it is.
+        prompter: knows whom the company wants in every vault.
         slot: to drop.
-        rest: those that would stay.
-        force: also the last one that is not for a private key; never the last of all.
+        force: also the company's, and the last one that is not for a private key; never the last
+            of all.
 
     Raises:
         NeededKeyslot: it must stay.
     """
+    rest = _without(vault.record.slots, slot)
     if not rest:
         raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_LAST))
-    if force or slot["kind"] == "recipient" or slot in vault.record.pending:
+    if force or slot in vault.record.pending:
+        return
+    if slot["kind"] == "recipient":
+        if decode_base64(slot["recipient"]) in prompter.company_keys():
+            raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_COMPANYS))
         return
     if all(other["kind"] == "recipient" for other in rest):
         raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_LAST_PERSONAL))
@@ -171,14 +180,35 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
         return describe([new])[0]
 
 
-def add_recovery(path: str, prompter: Prompter, *, label: str = "") -> RecoveryCode:
-    """Make a recovery code for a vault. It is shown once: only its keyslot is kept."""
+def add_recovery(
+    path: str,
+    prompter: Prompter,
+    *,
+    label: str = "",
+    deliver: Callable[[RecoveryCode], None] = lambda _code: None,
+) -> RecoveryCode:
+    """Make a recovery code for a vault. It is shown once: only its keyslot is kept.
+
+    Args:
+        path: the vault.
+        prompter: is asked for a key that opens it.
+        label: of the keyslot.
+        deliver: hands the code over; if it raises, the keyslot is taken back, for a code that
+            nobody has must not count as a way in.
+    """
     with held(path, prompter) as vault, new_code() as code:
+        before = vault.record.slots
         slot = _proved(vault, RecoveryRecipient(code, label=label))
-        vault.change_slots((*vault.record.slots, slot))
-        return RecoveryCode(
+        vault.change_slots((*before, slot))
+        made = RecoveryCode(
             encode_code(code), describe([slot])[0], vault.path, vault.record.fingerprint
         )
+        try:
+            deliver(made)
+        except BaseException:
+            vault.change_slots(before)
+            raise
+        return made
 
 
 def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
@@ -217,7 +247,7 @@ def remember_change(vault: Vault, prompter: Prompter) -> None:
     is newer, or that the known key signed for.
     """
     with contextlib.suppress(StateUnavailable):
-        prompter.known_vaults().remember(vault.record, vault.path)
+        prompter.known_vaults().remember(vault.record, vault.path, told=True)
 
 
 def find_slot(vault: Vault, slot_id: str) -> Slot:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from encvault.errors import (
     EncvaultError,
     LayoutMismatch,
+    LostVault,
     NestedVault,
     NotARecipient,
     NotAVault,
@@ -20,6 +21,7 @@ from encvault.errors import (
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.request import SealRequest, all_of
+from encvault.vault.inspect import find_orphan
 from encvault.vault.vault import Vault, find_vault
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def vault_for_sealing(
     try:
         vault = Vault.load(path)
     except (NotAVault, SourceMissing):
-        with _new_vault(request, path, prompter) as vault:
+        with _new_vault(request, path, prompter, watcher) as vault:
             yield vault, []
         return
     with vault:
@@ -55,15 +57,41 @@ def vault_for_sealing(
         if not request.dry_run:
             vault.hold()
             doubts = _recognise(vault, prompter)  # another may have come before it was held
-            known = prompter.known_vaults()
-            if known.is_new(vault.record):
-                watcher.note(
-                    _("the vault {path} is new to this machine; its fingerprint is {found}").format(
-                        path=vault.path, found=vault.record.fingerprint
-                    )
-                )
-            known.remember(vault.record, vault.path)
+            _tell(vault, prompter, watcher)
         yield vault, doubts
+
+
+def _tell(vault: Vault, prompter: Prompter, watcher: Observer) -> None:
+    """Tell what is new about a vault that is sealed into, and remember it."""
+    known, record = prompter.known_vaults(), vault.record
+    expected = known.expected(vault.path)
+    if expected and expected != record.fingerprint:
+        watcher.note(
+            _(
+                "the keys of {path} were changed; from now on state its present fingerprint: "
+                "{found}"
+            ).format(path=vault.path, found=record.fingerprint)
+        )
+    elif known.is_untold(record):
+        watcher.note(
+            _("the vault {path} is new to this machine; its fingerprint is {found}").format(
+                path=vault.path, found=record.fingerprint
+            )
+        )
+    known.remember(record, vault.path, told=True)
+
+
+def refuse_lost(path: str) -> None:
+    """Refuse to make a vault in a folder with sealed files of one that is gone.
+
+    They would be taken for plain files, and be sealed once more.
+
+    Raises:
+        LostVault: there are some.
+    """
+    with Tree(path) as tree:
+        if (file := find_orphan(tree)) is not None:
+            raise LostVault(path=path, file=file)
 
 
 def _recognise(vault: Vault, prompter: Prompter) -> list[EncvaultError]:
@@ -72,9 +100,13 @@ def _recognise(vault: Vault, prompter: Prompter) -> list[EncvaultError]:
 
 
 @contextlib.contextmanager
-def _new_vault(request: SealRequest, path: str, prompter: Prompter) -> Iterator[Vault]:
+def _new_vault(
+    request: SealRequest, path: str, prompter: Prompter, watcher: Observer
+) -> Iterator[Vault]:
     if expected := prompter.known_vaults().expected(path):
         raise VaultMissing(path=path, expected=expected)
+    if request.to is None and not request.force:
+        refuse_lost(path)
     layout: VaultLayout = "hidden" if request.hide_names else "visible"
     suite = request.new_suite
     if request.dry_run:
@@ -88,7 +120,14 @@ def _new_vault(request: SealRequest, path: str, prompter: Prompter) -> Iterator[
     recipients = prompter.recipients(all_of(request.paths))
     Tree.made(path).close()
     with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
-        prompter.known_vaults().remember(vault.record, path, made_here=True)
+        known = prompter.known_vaults()
+        if gone := known.at(path):
+            watcher.note(
+                _("the vault {gone} that was in {path} is gone; this is a new one").format(
+                    gone=gone, path=path
+                )
+            )
+        known.remember(vault.record, path, told=True, made=True)
         prompter.slots_made()
         yield vault
 

@@ -59,6 +59,19 @@ def keep_access(fd: int, status: os.stat_result) -> None:
         os.fchmod(fd, status.st_mode & 0o777)
 
 
+def copy_xattrs(source: int, target: int) -> None:
+    """Give a sealed file the extended attributes of the one whose place it takes, access lists too.
+
+    What the file system or this user may not set is left.
+    """
+    if not hasattr(os, "listxattr"):
+        return
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(source):
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, os.getxattr(source, name))
+
+
 def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:
     """Give an opened file or folder its attributes back.
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.crypto import stream
-from encvault.envelope import FIXED_SIZE
+from encvault.envelope import FIXED_SIZE, VaultKeyInfo
 from encvault.errors import (
     EncvaultError,
     InvalidRequest,
     MalformedVault,
+    NestedVault,
     Unreadable,
 )
 from encvault.fs import durable
@@ -40,7 +41,7 @@ from encvault.vault.sealed import Buffers, SealedReader, read_header, read_recor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.fs.tree import Entry, Folder
+    from encvault.fs.tree import Entry, Folder, Tree
     from encvault.vault.vault import Vault
 
 Problem = Callable[[EncvaultError], None]
@@ -206,15 +207,18 @@ def verify_vault(
     Returns:
         The report: ``files`` and ``size`` are what authenticated.
     """
-    if not 0 < sample <= _ALL:
-        raise InvalidRequest(reason=_("--sample takes a share above 0 and up to 100 percent"))
+    _check_sample(sample)
     watcher, report = observer or Observer(), Report()
 
     def problem(error: EncvaultError) -> None:
         report.problems.append(error)
         watcher.problem(error)
 
-    _verify_records(vault, problem)
+    def note(message: str) -> None:
+        report.notes.append(message)
+        watcher.note(message)
+
+    _verify_records(vault, problem, note)
     if vault.hidden:
         targets = _hidden_targets(vault, jobs, problem, report)
     else:
@@ -239,14 +243,21 @@ def verify_vault(
                 moved += answer.moved
             watcher.progress(1, target.size)
     if moved:
-        message = ngettext(
-            "{count} file was moved or renamed since it was sealed",
-            "{count} files were moved or renamed since they were sealed",
-            moved,
-        ).format(count=moved)
-        report.notes.append(message)
-        watcher.note(message)
+        note(_moved_text(moved))
     return report
+
+
+def _check_sample(sample: float) -> None:
+    if not 0 < sample <= _ALL:
+        raise InvalidRequest(reason=_("--sample takes a share above 0 and up to 100 percent"))
+
+
+def _moved_text(count: int) -> str:
+    return ngettext(
+        "{count} file was moved or renamed since it was sealed",
+        "{count} files were moved or renamed since they were sealed",
+        count,
+    ).format(count=count)
 
 
 def _sampled(targets: list[_Target], sample: float) -> list[_Target]:
@@ -256,13 +267,44 @@ def _sampled(targets: list[_Target], sample: float) -> list[_Target]:
     return random.sample(targets, min(count, len(targets)))
 
 
-def _verify_records(vault: Vault, problem: Problem) -> None:
+def find_orphan(tree: Tree) -> str | None:
+    """A file in a folder that is no vault, sealed in one; None if there is none.
+
+    Args:
+        tree: the folder. What lies in vaults inside it is theirs.
+    """
+    for folder in tree.walk(enter=_is_looked_into):
+        if folder.path and any(entry.name == FOLDER for entry in folder.entries):
+            folder.entries.clear()
+        for entry in folder.entries:
+            if entry.kind != "file" or not entry.name.endswith(SUFFIX):
+                continue
+            try:
+                header = peek(tree, folder.path, entry.name)
+            except OSError:
+                continue
+            if header is not None and isinstance(header.key_info, VaultKeyInfo):
+                return join(folder.path, entry.name)
+    return None
+
+
+def _verify_records(vault: Vault, problem: Problem, note: Callable[[str], None]) -> None:
     for path in RECORD_FILES:
         shown = vault.tree.show(path)
         try:
             data = durable.read_file(vault.tree, path, MAX_RECORD_SIZE)
             record = VaultRecord.decode(data, shown)
-            if record != vault.record:
+            newer = vault.record.succeeds(record) or (
+                record.sign_public == vault.record.sign_public
+                and record.generation < vault.record.generation
+            )
+            if newer:  # a run was killed between the two; both are genuine
+                note(
+                    _("{path} is older than the other copy; the next change puts it right").format(
+                        path=shown
+                    )
+                )
+            elif record != vault.record:
                 raise MalformedVault(path=shown, reason=_("differs from its other copy"))
         except EncvaultError as error:
             problem(error)
@@ -280,6 +322,8 @@ def _visible_targets(vault: Vault, problem: Problem) -> Iterator[_Target]:
                 path = join(folder.path, entry.name)
                 plain = join(folder.path, plain_name(entry.name))
                 yield _Target(path, plain, None, entry.status.st_size)
+    for path in status.nested:
+        problem(NestedVault(path=vault.tree.show(path)))
     for path in status.unreadable:
         problem(Unreadable(path=vault.tree.show(path), reason=_("folder")))
 

@@ -11,13 +11,21 @@ The file ``known_vaults.json`` lies in the local state folder and is for people 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from encvault.envelope import decode_base64, encode_base64, is_id
-from encvault.errors import EncvaultError, RolledBack, StateUnavailable, VaultChanged
+from encvault.errors import (
+    EncvaultError,
+    FormerKeys,
+    ReplacedKeys,
+    RolledBack,
+    StateUnavailable,
+    VaultChanged,
+)
 from encvault.fs import durable
 from encvault.fs.tree import Tree
 from encvault.i18n import _, system_reason
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
 FILE = "known_vaults.json"
 LOCK_FILE = "known_vaults.lock"
 MAX_SIZE = 64 << 20
-MAX_PLACES = 16  # of one vault; the oldest are forgotten
+MAX_PLACES = 1000  # of one vault; the oldest are forgotten
 
 _VERSION_MEMBER = "encvault_known_vaults"
 
@@ -46,22 +54,27 @@ class KnownVault:
         id: the vault's.
         sign_public: its Ed25519 public key, 32 bytes.
         former: fingerprints that it had before, by keys that signed for their successors.
-        generation: the highest that was seen.
         first_seen_at: time text.
-        places: the folders where it was found, resolved, the latest last.
+        told: whether its fingerprint was shown to the user before something was sealed into it.
+        places: the folders where it was found, resolved, the latest last, and the generation of
+            its record there.
     """
 
     id: str
     sign_public: bytes
     former: tuple[str, ...]
-    generation: int
     first_seen_at: str
-    places: tuple[str, ...]
+    told: bool
+    places: Mapping[str, int]
 
     @property
     def fingerprint(self) -> str:
         """The vault's, by the remembered key."""
         return vault_fingerprint(self.id, self.sign_public)
+
+    def is_current(self, record: VaultRecord) -> bool:
+        """Whether a record is signed by the remembered key, or one that it signed for."""
+        return self.fingerprint in (record.fingerprint, *record.former_fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,11 @@ class KnownVaults:
         """The fingerprint that the vault in a folder must have, or "": stated or configured."""
         return self.stated or self.pins().get(os.path.realpath(path), "")
 
-    def check(self, record: VaultRecord, path: str) -> RolledBack | None:
+    def check(self, record: VaultRecord, path: str) -> FormerKeys | RolledBack | None:
         """Refuse a vault that is another than the one that is known.
+
+        What is stated or configured says which vault it is, and may be a fingerprint from before
+        its keys were changed; it never makes a key good again that was replaced.
 
         Args:
             record: of the vault.
@@ -96,110 +112,130 @@ class KnownVaults:
             VaultChanged: its key is not the known one, and none that the known one signed for.
             StateUnavailable: what is remembered cannot be read.
         """
-        if self.stated == record.fingerprint:
-            return None  # who states it knows better than this machine
         expected = self.expected(path)
         if expected and expected not in (record.fingerprint, *record.former_fingerprints):
             raise VaultChanged(path=path, expected=expected, found=record.fingerprint)
         place = os.path.realpath(path)
         known = self._load()
         entry = known.get(record.id)
-        if entry is None or place not in entry.places:
-            for other in known.values():
-                if other.id != record.id and place in other.places:
-                    raise VaultChanged(
-                        path=path, expected=other.fingerprint, found=record.fingerprint
-                    )
-        if entry is None:
+        if entry is not None and record.fingerprint in entry.former:
+            return FormerKeys(path=path, known=entry.fingerprint)
+        if self.stated == record.fingerprint:
             return None
-        current = entry.fingerprint in (record.fingerprint, *record.former_fingerprints)
-        if not current and record.fingerprint not in entry.former:
+        if entry is not None and not entry.is_current(record):
             raise VaultChanged(path=path, expected=entry.fingerprint, found=record.fingerprint)
-        if not current or record.generation < entry.generation:
+        if entry is None or place not in entry.places:
+            self._check_place(known, record, path, is_new=entry is None)
+            return None
+        if record.generation < entry.places[place]:
             return RolledBack(
                 path=path,
                 generation=record.generation,
-                known=entry.generation,
+                known=entry.places[place],
                 fingerprint=record.fingerprint,
             )
         return None
 
+    @staticmethod
+    def _check_place(
+        known: dict[str, KnownVault], record: VaultRecord, path: str, *, is_new: bool
+    ) -> None:
+        """Refuse a vault in the place of another one, and a new one inside a known one.
+
+        Who can write to a share could otherwise plant one in a subfolder.
+        """
+        place = os.path.realpath(path)
+        for other in known.values():
+            inside = is_new and any(
+                place.startswith(os.path.join(outer, "")) for outer in other.places
+            )
+            if other.id != record.id and (place in other.places or inside):
+                raise VaultChanged(path=path, expected=other.fingerprint, found=record.fingerprint)
+
     def check_for_sealing(self, record: VaultRecord, path: str) -> RolledBack | None:
-        """The same for who would seal: an older key may be that of somebody who was revoked.
+        """The same for who would seal: a former key may be that of somebody who was revoked.
 
         Raises:
-            VaultChanged: as `check`, or its key was replaced by the known one.
+            VaultChanged: as `check`.
+            ReplacedKeys: its key was replaced by the known one.
         """
         doubt = self.check(record, path)
-        if doubt is not None:
-            known = self._load()[record.id].fingerprint
-            if known not in (record.fingerprint, *record.former_fingerprints):
-                raise VaultChanged(path=path, expected=known, found=record.fingerprint)
+        if isinstance(doubt, FormerKeys):
+            raise ReplacedKeys(path=path, known=doubt.known)
         return doubt
 
-    def is_new(self, record: VaultRecord) -> bool:
-        """Whether this machine meets the vault for the first time."""
-        return self.state_dir is not None and record.id not in self._load()
+    def is_untold(self, record: VaultRecord) -> bool:
+        """Whether the vault's fingerprint was never shown on this machine."""
+        if self.state_dir is None:
+            return False
+        entry = self._load().get(record.id)
+        return entry is None or not entry.told
 
-    def remember(self, record: VaultRecord, path: str, *, made_here: bool = False) -> None:
+    def at(self, path: str) -> str:
+        """The fingerprint of a vault that was in this folder when it was last seen, or ""."""
+        place = os.path.realpath(path)
+        found = [entry.fingerprint for entry in self._load().values() if place in entry.places]
+        return found[-1] if found else ""
+
+    def remember(self, record: VaultRecord, path: str, *, told: bool, made: bool = False) -> None:
         """Remember a vault that `check` let pass; durable on return.
 
         Args:
             record: of the vault.
             path: its folder.
-            made_here: whether it was made just now, in the place of whatever was there before.
+            told: whether its fingerprint is shown now.
+            made: whether it was made just now, in the place of whatever was there before.
 
         Raises:
             StateUnavailable: it cannot be written.
         """
         if self.state_dir is None:
             return
-        place = os.path.realpath(path)
-        sure = made_here or self.stated == record.fingerprint
-        if self._updated(self._load(), record, place, made_here=made_here, sure=sure) is None:
+        if self._with(self._load(), record, path, told=told, made=made) is None:
             return  # as nearly always: nothing new
         with self._reported(), Tree.made(self.state_dir) as tree, durable.waiting(tree, LOCK_FILE):
-            known = self._updated(self._load(), record, place, made_here=made_here, sure=sure)
+            known = self._with(self._load(), record, path, told=told, made=made)
             if known is not None:
                 data = _encode(known)
                 durable.write_file(tree, "", FILE, data, file_id=new_id(), mode=0o600, replace=True)
 
-    @staticmethod
-    def _updated(
+    def _with(
+        self,
         known: dict[str, KnownVault],
         record: VaultRecord,
-        place: str,
+        path: str,
         *,
-        made_here: bool,
-        sure: bool,
+        told: bool,
+        made: bool,
     ) -> dict[str, KnownVault] | None:
         """What to remember from now on, or None if it is no more than before."""
-        before = dict(known)
-        entry = known.get(record.id)
+        place = os.path.realpath(path)
+        after = dict(known)
+        if made:  # the one that was here is not here any more
+            for other in known.values():
+                if place in other.places:
+                    left = {at: number for at, number in other.places.items() if at != place}
+                    after[other.id] = replace(other, places=left)
+        entry = after.get(record.id)
         if entry is None:
-            former = tuple(record.former_fingerprints)
-            entry = KnownVault(
-                record.id, record.sign_public, former, record.generation, now_text(), ()
-            )
-        places = entry.places if place in entry.places else (*entry.places, place)[-MAX_PLACES:]
-        entry = replace(entry, places=places)
-        if sure or (
-            entry.fingerprint in (record.fingerprint, *record.former_fingerprints)
-            and record.generation > entry.generation
-        ):
-            entry = replace(
-                entry,
-                sign_public=record.sign_public,
-                former=tuple(record.former_fingerprints),
-                generation=record.generation,
-            )
-        known[record.id] = entry
-        if made_here:
-            for other in before.values():
-                if other.id != record.id and place in other.places:
-                    left = tuple(one for one in other.places if one != place)
-                    known[other.id] = replace(other, places=left)
-        return known if known != before else None
+            entry = KnownVault(record.id, record.sign_public, (), now_text(), told, {})
+        elif record.fingerprint in entry.former:
+            return None  # reading an old copy teaches nothing
+        generation = record.generation
+        if self.stated != record.fingerprint:
+            generation = max(generation, entry.places.get(place, 0))
+        places = {at: number for at, number in entry.places.items() if at != place}
+        if entry.places.get(place) == generation:
+            places = dict(entry.places)
+        places[place] = generation
+        after[record.id] = replace(
+            entry,
+            sign_public=record.sign_public,
+            former=tuple(record.former_fingerprints),
+            told=entry.told or told,
+            places=dict(list(places.items())[-MAX_PLACES:]),
+        )
+        return after if after != known else None
 
     def _load(self) -> dict[str, KnownVault]:
         if self.state_dir is None:
@@ -222,6 +258,8 @@ class KnownVaults:
         try:
             yield
         except OSError as error:
+            if error.errno == errno.EEXIST:  # of a folder that is to be made
+                error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             path = os.path.join(self.state_dir or "", FILE)
             raise StateUnavailable(path=path, reason=system_reason(error)) from None
 
@@ -233,9 +271,9 @@ def _encode(known: dict[str, KnownVault]) -> bytes:
             "fingerprint": entry.fingerprint,
             "sign_public": encode_base64(entry.sign_public),
             "former_fingerprints": list(entry.former),
-            "generation": entry.generation,
             "first_seen_at": entry.first_seen_at,
-            "places": list(entry.places),
+            "told": entry.told,
+            "places": dict(entry.places),
         }
         for entry in known.values()
     ]
@@ -254,11 +292,11 @@ def _decode(data: bytes) -> dict[str, KnownVault]:
             id=item["id"],
             sign_public=decode_base64(item["sign_public"]),
             former=tuple(item["former_fingerprints"]),
-            generation=item["generation"],
             first_seen_at=item["first_seen_at"],
-            places=tuple(item["places"]),
+            told=item["told"],
+            places=dict(item["places"]),
         )
-        if not is_id(entry.id) or type(entry.generation) is not int:
+        if not is_id(entry.id) or any(type(number) is not int for number in entry.places.values()):
             raise ValueError
         if item["fingerprint"] != entry.fingerprint:
             raise ValueError

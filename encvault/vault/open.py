@@ -21,6 +21,7 @@ from encvault.errors import (
     Conflict,
     DamagedFiles,
     EncvaultError,
+    NestedVault,
     OtherVersions,
     SourceChanged,
     Unreadable,
@@ -257,6 +258,8 @@ class _OpenRun:
                 continue
             if path and any(entry.name == FOLDER for entry in folder.entries):
                 folder.entries.clear()  # a vault of its own
+                if not quiet:
+                    self._problem(NestedVault(path=self.tree.show(path)))
                 continue
             if not quiet:
                 self._remember_folder(folder)

@@ -19,7 +19,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import SUFFIX, is_object, is_vault_folder
+from encvault.vault.layout import SUFFIX, is_object
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
@@ -29,6 +29,7 @@ from encvault.vault.sealed import Buffers, SealedReader, SealWriter, read_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from encvault.fs.tree import Entry
     from encvault.secret import Secret
     from encvault.vault.vault import Vault
 
@@ -50,11 +51,23 @@ class Exposure:
 
 @dataclass(slots=True)
 class _Task:
-    """A sealed file, as it was found, and the id of the temporary file for its successor."""
+    """A sealed file, as it was found, and the id of the temporary file for its successor.
+
+    Attributes:
+        linked: whether the file has other hard links.
+    """
 
     path: str
     stamp: Stamp
     temporary_id: str
+    linked: bool = False
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether this is still the file that was found, unchanged."""
+        stamp = Stamp.of(status)
+        if self.linked:  # replacing another of its names changes the time that all of them show
+            stamp = stamp._replace(ctime_ns=self.stamp.ctime_ns)
+        return stamp == self.stamp
 
     @property
     def place(self) -> tuple[str, str]:
@@ -165,7 +178,7 @@ def _publish(
         name = split(task.path)[1]
         try:
             fd = vault.tree.folder(folder)
-            if Stamp.of(os.stat(name, dir_fd=fd, follow_symlinks=False)) != task.stamp:
+            if not task.is_of(os.stat(name, dir_fd=fd, follow_symlinks=False)):
                 durable.discard(fd, temporary)
                 problem(SourceChanged(path=vault.tree.show(task.path)))
                 continue
@@ -184,10 +197,10 @@ def _publish(
 
 
 def _exposed(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator[_Task]:
-    for folder, name, stamp in _files(vault, problem):
-        if not (is_object(name) if vault.hidden else name.endswith(SUFFIX)):
+    for folder, entry in _files(vault, problem):
+        if not (is_object(entry.name) if vault.hidden else entry.name.endswith(SUFFIX)):
             continue
-        path = join(folder, name)
+        path = join(folder, entry.name)
         shown = vault.tree.show(path)
         try:
             fd = open_sealed(vault.tree, path)
@@ -200,7 +213,8 @@ def _exposed(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator
             if not isinstance(info, VaultKeyInfo) or info.vault != vault.record.id:
                 continue
             if vault.is_exposed(info.key, shown):
-                yield _Task(path, stamp, new_id())
+                linked = entry.status.st_nlink > 1
+                yield _Task(path, Stamp.of(entry.status), new_id(), linked)
         except EncvaultError as error:
             problem(error)
         except OSError as error:
@@ -208,26 +222,26 @@ def _exposed(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator
 
 
 def _leftovers(vault: Vault) -> Iterator[tuple[str, str]]:
-    for folder, name, _stamp in _files(vault, lambda _error: None):
-        if durable.is_temporary(name):
-            yield folder, name
+    for folder, entry in _files(vault, lambda _error: None):
+        if durable.is_temporary(entry.name):
+            yield folder, entry.name
 
 
-def _files(
-    vault: Vault, problem: Callable[[EncvaultError], None]
-) -> Iterator[tuple[str, str, Stamp]]:
-    """Folder, name and stamp of every file where sealed files lie."""
+def _files(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator[tuple[str, Entry]]:
+    """Folder and entry of every file where sealed files lie.
+
+    Vaults inside this one are looked into: whose a file is, its header says, and a folder that was
+    planted must not hide any.
+    """
     top = OBJECTS_FOLDER if vault.hidden else ""
     if top and not vault.tree.exists(top):
         return
     for folder in vault.tree.walk(top, enter=lambda path: split(path)[1] != FOLDER):
         if folder.error is not None:
             problem(Unreadable(path=vault.tree.show(folder.path), reason=_("folder")))
-        if folder.path and any(is_vault_folder(entry.name) for entry in folder.entries):
-            folder.entries.clear()  # a vault of its own
         for entry in folder.entries:
             if entry.kind == "file":
-                yield folder.path, entry.name, Stamp.of(entry.status)
+                yield folder.path, entry
 
 
 # -- the worker's half ----------------------------------------------------------------------
@@ -312,7 +326,7 @@ def _copy(
     tick: Tick,
 ) -> None:
     status = os.fstat(source)
-    if Stamp.of(status) != piece.task.stamp:
+    if not piece.task.is_of(status):
         raise SourceChanged(path=vault.tree.show(piece.task.path))
     reader = SealedReader(source, vault.tree.show(piece.task.path), buffers[0])
     record, pieces = reader.open(vault)
@@ -331,6 +345,7 @@ def _copy(
             tick(len(content))
         writer.finish()
         attributes.keep_access(handle, status)
+        attributes.copy_xattrs(source, handle)
     finally:
         os.close(handle)
     piece.digest, piece.answer.size = digest.digest(), writer.content_size

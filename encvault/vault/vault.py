@@ -279,6 +279,7 @@ class Vault:
         keys = VaultKeys(unwrapped.secret)
         keys.check(self.record, self.path)
         self._keys, self.opened_by = keys, unwrapped
+        self._reload()  # a person may have taken minutes to type the password
 
     @property
     def secret(self) -> Secret:

@@ -94,7 +94,7 @@ def same_slots(shown: str, listed: str) -> dict[str, str]:
         assert one is not None
         assert other is not None
         assert one[2] == other[2]
-        assert FINGERPRINT.sub("", one[3]) == FINGERPRINT.sub("", other[3])
+        assert FINGERPRINT.sub("", one[3]).split() == FINGERPRINT.sub("", other[3]).split()
         ids[one[1]] = other[1]
     return ids
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from encvault.keyslots import IdentityFile, KeyIdentity, bare, rewrap
+from encvault.secret import Secret
+from encvault.vault.vault import Vault
 
+if TYPE_CHECKING:
     from helpers import Command
 
 
@@ -69,12 +73,12 @@ def test_what_revoke_says_as_json(run: Command, vault: Path, tmp_path: Path) -> 
     command = ("revoke", vault, bob, "-i", tmp_path / "boss.key", "--yes", "--reseal", "--json")
     done = run(*command)
     said = json.loads(done.out)
-    assert done.err == ""
+    assert all(line.startswith("note: stays: ") for line in done.err.splitlines())
     assert said["vault"] == str(vault)
     assert said["former_fingerprint"] == before["fingerprint"] != said["fingerprint"]
     assert [(slot["label"], slot["state"]) for slot in said["revoked"]] == [("Bob", "revoked")]
     assert [slot["kind"] for slot in said["pending"]] == ["password"]
-    assert said["exposed"] == {"files": 0, "size": 0}
+    assert said["exposed"] == {"files": 0, "size": 0, "unknown": 0}
     assert said["resealed"]["files"] == 3
     info = json.loads(run("info", vault, "--json").out)
     assert info["former_fingerprints"] == [before["fingerprint"]]
@@ -134,6 +138,112 @@ def test_nothing_is_exposed_where_the_keys_never_changed(
     assert "former" not in done.err
 
 
-def test_quiet_says_nothing(run: Command, vault: Path, tmp_path: Path) -> None:
-    done = run("rekey", vault, "-i", tmp_path / "boss.key", "--yes", "--quiet")
+def test_quiet_says_only_who_must_set_a_password(run: Command, vault: Path, tmp_path: Path) -> None:
+    quiet = ("--yes", "--quiet")
+    done = run("rekey", vault, "--password-file", tmp_path / "one", *quiet)
     assert (done.code, done.out, done.err) == (0, "", "")
+    done = run("rekey", vault, "-i", tmp_path / "boss.key", *quiet)
+    assert (done.code, done.out) == (0, "")
+    assert "must be set again" in done.err
+    assert len(done.err.splitlines()) == 2
+
+
+def test_who_stays_is_told_by_whose_key_it_is(run: Command, vault: Path, tmp_path: Path) -> None:
+    """A label is what somebody wrote, perhaps somebody who would like to stay."""
+    boss = json.loads(run("key", "show", "-i", tmp_path / "boss.key", "--json").out)["fingerprint"]
+    eve = run("key", "new", "-o", tmp_path / "eve.key", "--no-password").out.strip()
+    one = ("--password-file", tmp_path / "one")
+    assert run("slot", "add", vault, "-r", eve, "--label", boss, *one).code == 0
+    theirs = json.loads(run("key", "show", "-i", tmp_path / "eve.key", "--json").out)["fingerprint"]
+    listed = run("slot", "list", vault).out
+    assert f"{boss}  {theirs}" in listed
+    done = run("revoke", vault, slots(run, vault)["Bob"]["id"], *one, "--no-input")
+    assert done.code == 2
+    assert f"stays: {boss}" in done.err
+    assert done.err.count(theirs) == 1
+
+
+def test_what_could_not_be_read_is_not_said_to_be_safe(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    (vault / "odd.sealed").write_bytes(b"encvault")
+    done = run("rekey", vault, "-i", tmp_path / "boss.key", "--yes", "--reseal")
+    assert done.code == 65
+    assert "here they open nothing" not in done.err
+    assert "of 1 file here it is not known" in done.err
+
+
+def test_a_planted_folder_hides_no_file_from_a_reseal(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    boss = ("-i", tmp_path / "boss.key")
+    (vault / "sub").mkdir()
+    (vault / "sub" / "d").write_text("content d")
+    assert run("seal", vault).code == 0
+    (vault / "sub" / ".encvault").mkdir()
+    bob = slots(run, vault)["Bob"]["id"]
+    done = run("revoke", vault, bob, *boss, "--yes", "--reseal", "--json")
+    assert json.loads(done.out)["resealed"]["files"] == 4
+    for command in (("verify", vault), ("open", vault, "--to", tmp_path / "out")):
+        done = run(*command, *boss)
+        assert done.code == 3
+        assert "sub" in done.err
+
+
+def test_a_revoked_slot_that_is_still_there_is_no_record(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    """Who has the vault's secret could write that his keyslot was revoked already."""
+    bob = slots(run, vault)["Bob"]["id"]
+    boss = KeyIdentity(Secret(_seed(tmp_path / "boss.key")))
+    with Vault.load(str(vault)) as found:
+        found.unlock([boss])
+        found.hold()
+        (slot,) = [slot for slot in found.record.slots if slot["id"] == bob]
+        fresh = Secret(bytes(32))
+        kept = tuple(rewrap(one, fresh) for one in found.record.slots if one["kind"] != "password")
+        found.change_keys(fresh, kept, (), (bare(slot),))
+    assert run("slot", "list", vault).code == 65
+    assert run("revoke", vault, bob, "-i", tmp_path / "boss.key", "--yes").code == 65
+
+
+def _seed(path: Path) -> bytes:
+    seed = IdentityFile.decode(path.read_bytes(), "x").seed
+    assert seed is not None
+    return bytes(seed.reveal())
+
+
+def test_a_lost_vault_is_not_replaced_by_a_new_one(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(vault / ".encvault")
+    before = sorted(path.name for path in vault.iterdir())
+    one = ("--password-file", tmp_path / "one")
+    for command in ("seal", "init"):
+        done = run(command, vault, *one)
+        assert done.code == 66
+        assert "a.sealed" in done.err
+    assert sorted(path.name for path in vault.iterdir()) == before
+
+
+def test_the_companys_key_is_not_dropped_by_chance(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    line = run("key", "export", "-i", tmp_path / "boss.key").out.strip()
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "encvault"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "config.toml").write_text(f'recipients = ["{line}"]\n')
+    one = ("--password-file", tmp_path / "one")
+    (boss,) = [
+        one
+        for label, one in slots(run, vault).items()
+        if one["kind"] == "recipient" and label != "Bob"
+    ]
+    for command in (("slot", "remove"), ("revoke",)):
+        yes = ("--yes",) if command == ("revoke",) else ()
+        done = run(*command, vault, boss["id"], *one, *yes)
+        assert done.code == 2
+        assert "configuration" in done.err
+    assert run("slot", "remove", vault, boss["id"], *one, "--force").code == 0
+    done = run("rekey", vault, *one, "--yes")
+    assert "no keyslot for the company's key" in done.err

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +32,10 @@ def vault(run: Command, tmp_path: Path) -> Path:
 
 def slots(run: Command, vault: Path) -> list[dict[str, Any]]:
     found = json.loads(run("slot", "list", vault, "--json").out)["slots"]
-    assert all(slot.keys() == {"id", "kind", "label", "created_at", "state"} for slot in found)
+    assert all(
+        slot.keys() == {"id", "kind", "label", "created_at", "fingerprint", "state"}
+        for slot in found
+    )
     return list(found)
 
 
@@ -159,3 +165,27 @@ def test_a_sheet_holds_the_code_and_loads_nothing(
     # a sheet is never written over another
     assert run("recovery", "new", vault, "--sheet", sheet, *options).code == 73
     assert len(slots(run, vault)) == 2
+
+
+def test_a_code_that_nobody_got_is_no_way_in(run: Command, vault: Path, tmp_path: Path) -> None:
+    """It would count as one when the last password is removed."""
+    one = ("--password-file", tmp_path / "one")
+    before = slots(run, vault)
+    command = f"{sys.executable} -m encvault recovery new {vault} --password-file {one[1]}"
+    script = f"exec {command} > /dev/full"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=False)
+    assert done.returncode == 73
+    assert slots(run, vault) == before
+    (tmp_path / "sheet").write_text("there already")
+    assert run("recovery", "new", vault, *one, "--sheet", tmp_path / "sheet").code == 73
+    assert slots(run, vault) == before
+
+
+def test_a_fifo_in_the_place_of_the_lock_holds_nobody_up(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    (vault / ".encvault" / "lock").unlink(missing_ok=True)
+    os.mkfifo(vault / ".encvault" / "lock")
+    one = ("--password-file", tmp_path / "one")
+    assert run("verify", vault, *one).code == 0
+    assert run("recovery", "new", vault, *one).code == 0

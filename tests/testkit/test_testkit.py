@@ -278,8 +278,8 @@ def test_encvault_names_the_fault_of_a_vault(
     if case.error:
         assert (reported(ran), ran.code) == (case.error, case.exit_code)
     elif case.name.startswith(("vault-record-", "succession-good-outnumbered")):
-        # one copy of the record is damaged: the vault opens, and verify says so
-        assert ran.code != 0
+        # one copy of the record is damaged, or older: the vault opens, and verify says so
+        assert ran.code != 0 or "older than the other copy" in ran.err
     else:
         assert (reported(ran), ran.code) == (set(), 0)
     dest = tmp_path / "dest"

@@ -134,7 +134,7 @@ def test_work_above_the_caps_is_refused_before_it_starts(changes: dict[str, int]
 
 def test_what_may_be_shown_of_a_slot() -> None:
     (shown,) = describe([recipient_slot()])
-    assert set(shown) == {"id", "kind", "label", "created_at", "state"}
+    assert set(shown) == {"id", "kind", "label", "created_at", "fingerprint", "state"}
 
 
 def test_passwords_are_normalised() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from encvault.errors import (
     PendingKeyslots,
     SourceChanged,
     UnprovedKeyslot,
+    VaultBusy,
     VerificationFailed,
 )
 from encvault.keyslots import (
@@ -424,3 +426,48 @@ def test_an_empty_vault_is_rekeyed(tmp_path: Path) -> None:
     operations.init_vault(str(tmp_path / "docs"), Answers((RECIPIENT,)), hide_names=True)
     done = operations.rekey(str(tmp_path / "docs"), answers(KEY), reseal=True)
     assert (done.exposed_files, done.report.files) == (0, 0)
+
+
+def test_hard_links_and_attributes_of_sealed_files_are_kept(tmp_path: Path) -> None:
+    write_tree(tmp_path / "docs")
+    seal(tmp_path / "docs")
+    sealed = tmp_path / "docs" / "empty.sealed"
+    os.setxattr(sealed, "user.note", b"kept")
+    os.link(sealed, tmp_path / "docs" / "second.sealed")
+    sealed.chmod(0o604)
+    done = operations.rekey(str(tmp_path / "docs"), answers(KEY), reseal=True, jobs=1)
+    assert (done.report.problems, done.exposed_files) == ([], 0)
+    assert os.getxattr(sealed, "user.note") == b"kept"
+    assert sealed.stat().st_mode & 0o777 == 0o604
+
+
+def test_keys_that_change_while_a_password_is_typed(vault: Path) -> None:
+    """The record is read before somebody is asked, and again when he has answered."""
+
+    class Slow(PasswordIdentity):
+        def unwrap(self, slots: Any, path: str) -> Any:
+            found = super().unwrap(slots, path)
+            if found is not None and not changed:
+                changed.append(operations.rekey(str(vault), answers(KEY)))
+            return found
+
+    changed: list[Rekeyed] = []
+    for look in (operations.verify, operations.list_files):
+        changed.clear()
+        words = f"ann's {look.__name__}"
+        new = PasswordRecipient(encode_password(words), label="ann", profile=CHEAPEST)
+        setting = Answers(identities_given=(KEY,), new_recipients_given=(new,))
+        operations.change_password(str(vault), setting, slot_of(vault, "ann"))
+        with pytest.raises(VaultBusy, match="changed its keys"):
+            look(str(vault), answers(Slow(encode_password(words))))
+        assert changed
+
+
+def test_a_record_that_would_be_too_large_is_not_written(
+    vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encvault.vault.vault.MAX_RECORD_SIZE", 20_000)
+    with pytest.raises(InvalidRequest, match="1 MiB"):
+        for _number in range(9):
+            operations.add_recovery(str(vault), answers(KEY))
+    assert len(operations.list_slots(str(vault))) > 3

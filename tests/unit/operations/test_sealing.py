@@ -76,6 +76,9 @@ class Person:
     def known_vaults(self) -> KnownVaults:
         return KnownVaults()
 
+    def company_keys(self) -> tuple[bytes, ...]:
+        return ()
+
     def slots_made(self) -> None:
         pass
 

@@ -13,10 +13,10 @@ import pytest
 from helpers import NOBODY, RECIPIENT, in_child, keys
 
 from encvault.crypto.suite import Suite
-from encvault.errors import RolledBack, StateUnavailable, VaultChanged
+from encvault.errors import FormerKeys, ReplacedKeys, RolledBack, StateUnavailable, VaultChanged
 from encvault.keyslots import SECRET_SIZE
 from encvault.secret import Secret
-from encvault.vault.known import FILE, MAX_PLACES, KnownVaults
+from encvault.vault.known import FILE, KnownVaults
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def test_nothing_is_known_without_a_state_folder(tmp_path: Path) -> None:
     known = KnownVaults()
     assert known.check(record, str(tmp_path / "v")) is None
     assert known.check_for_sealing(record, str(tmp_path / "v")) is None
-    assert not known.is_new(record)
-    known.remember(record, str(tmp_path / "v"))
+    assert not known.is_untold(record)
+    known.remember(record, str(tmp_path / "v"), told=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v"]
 
 
@@ -62,23 +62,23 @@ def test_the_first_use_is_trusted_and_remembered_for_people_to_read(
 ) -> None:
     record = make(tmp_path / "v")
     known = KnownVaults(state)
-    assert known.is_new(record)
+    assert known.is_untold(record)
     assert known.check(record, str(tmp_path / "v")) is None
-    known.remember(record, str(tmp_path / "v"))
-    assert not known.is_new(record)
+    known.remember(record, str(tmp_path / "v"), told=True)
+    assert not known.is_untold(record)
     file = tmp_path / "state" / FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     (entry,) = json.loads(file.read_text())["vaults"]
     assert entry["fingerprint"] == record.fingerprint
-    assert entry["places"] == [str(tmp_path / "v")]
+    assert entry["places"] == {str(tmp_path / "v"): 1}
     before = file.stat().st_mtime_ns
-    known.remember(record, str(tmp_path / "v"))
+    known.remember(record, str(tmp_path / "v"), told=True)
     assert file.stat().st_mtime_ns == before  # nothing new is not written
 
 
 def test_another_key_of_the_same_vault_is_refused(tmp_path: Path, state: str) -> None:
     record = make(tmp_path / "v")
-    KnownVaults(state).remember(record, str(tmp_path / "v"))
+    KnownVaults(state).remember(record, str(tmp_path / "v"), told=True)
     forged = replace(record, sign_public=bytes(32))
     for place in ("v", "elsewhere"):
         with pytest.raises(VaultChanged) as caught:
@@ -95,14 +95,14 @@ def test_another_vault_in_its_place_is_refused_until_its_fingerprint_is_stated(
 ) -> None:
     record, other = make(tmp_path / "v"), make(tmp_path / "other")
     path = str(tmp_path / "v")
-    KnownVaults(state).remember(record, path)
-    KnownVaults(state).remember(other, str(tmp_path / "other"))
+    KnownVaults(state).remember(record, path, told=True)
+    KnownVaults(state).remember(other, str(tmp_path / "other"), told=True)
     with pytest.raises(VaultChanged) as caught:
         KnownVaults(state).check(other, path)
     assert (caught.value.expected, caught.value.found) == (record.fingerprint, other.fingerprint)
     told = KnownVaults(state, other.fingerprint)
     assert told.check(other, path) is None
-    told.remember(other, path)
+    told.remember(other, path, told=True)
     # two drives that are mounted at one place by turns
     assert KnownVaults(state).check(other, path) is None
     assert KnownVaults(state).check(record, path) is None
@@ -113,37 +113,40 @@ def test_a_vault_that_is_made_here_takes_the_place_of_the_old_one(
 ) -> None:
     record, other = make(tmp_path / "v"), make(tmp_path / "other")
     path = str(tmp_path / "v")
-    KnownVaults(state).remember(record, path)
-    KnownVaults(state).remember(other, path, made_here=True)
+    KnownVaults(state).remember(record, path, told=True)
+    KnownVaults(state).remember(other, path, told=True, made=True)
     assert KnownVaults(state).check(other, path) is None
     with pytest.raises(VaultChanged):
         KnownVaults(state).check(record, path)
 
 
-def test_a_copy_elsewhere_and_a_link_are_the_same_vault(tmp_path: Path, state: str) -> None:
+def test_a_copy_elsewhere_and_a_link_are_the_same_vault(
+    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = make(tmp_path / "v")
     (tmp_path / "link").symlink_to("v")
     known = KnownVaults(state)
-    known.remember(record, str(tmp_path / "link"))
+    known.remember(record, str(tmp_path / "link"), told=True)
     assert known.check(record, str(tmp_path / "copy")) is None
-    known.remember(record, str(tmp_path / "copy"))
+    known.remember(record, str(tmp_path / "copy"), told=True)
     (entry,) = json.loads((tmp_path / "state" / FILE).read_text())["vaults"]
-    assert entry["places"] == [str(tmp_path / "v"), str(tmp_path / "copy")]
-    for number in range(2 * MAX_PLACES):
-        known.remember(record, str(tmp_path / str(number)))
+    assert list(entry["places"]) == [str(tmp_path / "v"), str(tmp_path / "copy")]
+    monkeypatch.setattr("encvault.vault.known.MAX_PLACES", 5)
+    for number in range(9):
+        known.remember(record, str(tmp_path / str(number)), told=True)
     (entry,) = json.loads((tmp_path / "state" / FILE).read_text())["vaults"]
-    assert len(entry["places"]) == MAX_PLACES
+    assert list(entry["places"]) == [str(tmp_path / str(number)) for number in range(4, 9)]
 
 
 def test_a_change_that_the_known_key_signed_is_followed(tmp_path: Path, state: str) -> None:
     path = str(tmp_path / "v")
     first = make(tmp_path / "v")
-    KnownVaults(state).remember(first, path)
+    KnownVaults(state).remember(first, path, told=True)
     rekeyed(tmp_path / "v", 1)
     third = rekeyed(tmp_path / "v", 2)
     assert KnownVaults(state).check(third, path) is None
     assert KnownVaults(state).check_for_sealing(third, path) is None
-    KnownVaults(state).remember(third, path)
+    KnownVaults(state).remember(third, path, told=True)
     # and from now on who was shut out is not believed
     forged = replace(first, generation=99, sign_public=bytes(32), succession=third.succession[:1])
     with pytest.raises(VaultChanged):
@@ -155,17 +158,20 @@ def test_the_replaced_key_may_be_read_with_and_not_be_sealed_for(
 ) -> None:
     path = str(tmp_path / "v")
     first = make(tmp_path / "v")
-    KnownVaults(state).remember(first, path)
+    KnownVaults(state).remember(first, path, told=True)
     second = rekeyed(tmp_path / "v")
-    KnownVaults(state).remember(second, path)
-    for generation in (1, 99):
+    KnownVaults(state).remember(second, path, told=True)
+    for generation, stated in ((1, ""), (99, ""), (1, first.fingerprint)):
+        known = KnownVaults(state, stated)
         old = replace(first, generation=generation)
-        doubt = KnownVaults(state).check(old, path)
-        assert isinstance(doubt, RolledBack)
-        with pytest.raises(VaultChanged) as caught:
-            KnownVaults(state).check_for_sealing(old, path)
-        assert caught.value.expected == second.fingerprint
-        KnownVaults(state).remember(old, path)  # reading an old copy teaches nothing
+        doubt = known.check(old, path)
+        assert isinstance(doubt, FormerKeys)
+        assert doubt.exit_code == 3
+        assert second.fingerprint in str(doubt)
+        with pytest.raises(ReplacedKeys) as caught:
+            known.check_for_sealing(old, path)
+        assert caught.value.exit_code == 77
+        known.remember(old, path, told=True)  # reading an old copy teaches nothing
     assert KnownVaults(state).check(second, path) is None
 
 
@@ -173,17 +179,17 @@ def test_an_older_generation_is_reported_until_it_is_stated(tmp_path: Path, stat
     path = str(tmp_path / "v")
     record = make(tmp_path / "v")
     newer = replace(record, generation=5)
-    KnownVaults(state).remember(newer, path)
+    KnownVaults(state).remember(newer, path, told=True)
     doubt = KnownVaults(state).check(record, path)
     assert isinstance(doubt, RolledBack)
     assert (doubt.generation, doubt.known, doubt.exit_code) == (1, 5, 3)
     assert record.fingerprint in doubt.hint
     assert KnownVaults(state).check_for_sealing(record, path) is not None
-    KnownVaults(state).remember(record, path)
+    KnownVaults(state).remember(record, path, told=True)
     assert KnownVaults(state).check(record, path) is not None
     told = KnownVaults(state, record.fingerprint)
     assert told.check(record, path) is None
-    told.remember(record, path)
+    told.remember(record, path, told=True)
     assert KnownVaults(state).check(record, path) is None
 
 
@@ -216,7 +222,7 @@ def test_a_configured_fingerprint_holds_for_its_folder(tmp_path: Path) -> None:
         lambda _value: b"[]",
         lambda value: json.dumps(value | {"encvault_known_vaults": 2}).encode(),
         lambda value: json.dumps(value | {"vaults": [{}]}).encode(),
-        lambda value: json.dumps(value).replace('"generation": 1', '"generation": "1"').encode(),
+        lambda value: json.dumps(value).replace(": 1}", ': "1"}').encode(),
         lambda value: json.dumps(value).replace('"id": "', '"id": "x').encode(),
         lambda value: (
             json.dumps(value).replace('"sign_public": "', '"sign_public": "AAAA').encode()
@@ -227,7 +233,7 @@ def test_a_damaged_memory_is_an_error_and_not_a_first_use(
     tmp_path: Path, state: str, damage: Callable[[Any], bytes]
 ) -> None:
     record = make(tmp_path / "v")
-    KnownVaults(state).remember(record, str(tmp_path / "v"))
+    KnownVaults(state).remember(record, str(tmp_path / "v"), told=True)
     file = tmp_path / "state" / FILE
     file.write_bytes(damage(json.loads(file.read_text())))
     with pytest.raises(StateUnavailable) as caught:
@@ -242,11 +248,48 @@ def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     known = KnownVaults(str(tmp_path / "closed" / "state"))
     tmp_path.chmod(0o755)
     with pytest.raises(StateUnavailable):
-        in_child(lambda: known.remember(record, str(tmp_path / "v")), uid=NOBODY)
+        in_child(lambda: known.remember(record, str(tmp_path / "v"), told=True), uid=NOBODY)
+
+
+def test_a_vault_inside_a_known_one_is_not_taken_unseen(tmp_path: Path, state: str) -> None:
+    outer = make(tmp_path / "v")
+    inner = make(tmp_path / "v" / "sub")
+    known = KnownVaults(state)
+    known.remember(outer, str(tmp_path / "v"), told=True)
+    with pytest.raises(VaultChanged) as caught:
+        known.check(inner, str(tmp_path / "v" / "sub"))
+    assert caught.value.expected == outer.fingerprint
+    assert KnownVaults(state, inner.fingerprint).check(inner, str(tmp_path / "v" / "sub")) is None
+    known.remember(inner, str(tmp_path / "v" / "sub"), told=True, made=True)
+    assert known.check(inner, str(tmp_path / "v" / "sub")) is None
+
+
+def test_each_place_has_a_generation_of_its_own(tmp_path: Path, state: str) -> None:
+    """A copy that was changed does not make the original an older one."""
+    record = make(tmp_path / "v")
+    known = KnownVaults(state)
+    known.remember(record, str(tmp_path / "v"), told=True)
+    changed = replace(record, generation=5)
+    known.remember(changed, str(tmp_path / "copy"), told=True)
+    assert known.check(record, str(tmp_path / "v")) is None
+    assert isinstance(known.check(record, str(tmp_path / "copy")), RolledBack)
+
+
+def test_what_was_only_read_is_told_when_something_is_sealed_into_it(
+    tmp_path: Path, state: str
+) -> None:
+    record = make(tmp_path / "v")
+    known = KnownVaults(state)
+    known.remember(record, str(tmp_path / "v"), told=False)
+    assert known.is_untold(record)
+    assert known.at(str(tmp_path / "v")) == record.fingerprint
+    known.remember(record, str(tmp_path / "v"), told=True)
+    assert not known.is_untold(record)
+    assert known.at(str(tmp_path)) == ""
 
 
 def _remember(state: str, record: VaultRecord, path: str) -> None:
-    KnownVaults(state).remember(record, path)
+    KnownVaults(state).remember(record, path, told=True)
 
 
 def test_two_runs_at_once_forget_nothing(tmp_path: Path, state: str) -> None:
