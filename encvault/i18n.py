@@ -78,6 +78,7 @@ def system_reason(error: OSError) -> str:
 _SYSTEM_REASONS = (
     N_("Bad file descriptor"),
     N_("Device or resource busy"),
+    N_("File exists"),
     N_("File name too long"),
     N_("Input/output error"),
     N_("Is a directory"),

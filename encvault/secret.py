@@ -8,7 +8,7 @@ swapped page gives a key away, and the hidden ``repr`` keeps keys out of traceba
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,6 +54,10 @@ class Secret:
         return hmac.compare_digest(self._value, other._value)
 
     __hash__ = None  # type: ignore[assignment]  # a wiped holder would change its hash
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: nobody would wipe the copy."""
+        raise TypeError("a secret is not pickled or copied")
 
     def __repr__(self) -> str:
         return "Secret(…)"

@@ -6,7 +6,17 @@ import os
 from typing import TYPE_CHECKING
 
 from encvault import operations
-from encvault.api.keys import StrPath, opening
+from encvault.api.arguments import (
+    StrPath,
+    as_fingerprint,
+    as_jobs,
+    as_optional_path,
+    as_optional_suite,
+    as_path,
+    as_patterns,
+    as_recipients,
+)
+from encvault.api.keys import opening
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
 from encvault.operations import Answers
@@ -67,33 +77,33 @@ def seal_folder(
         What was done, and every file that failed or was left.
 
     Raises:
-        InvalidRequest: the path is a file, or arguments exclude each other.
+        InvalidRequest: the path is a file, arguments exclude each other, or it is no fingerprint.
         KeyRequired: a vault or archive would be made for nobody.
         ConfirmationNeeded: there is a question, and no consent.
         NotARecipient, SuiteMismatch, LayoutMismatch: not as the vault is.
         VaultChanged: not the vault of this fingerprint, or not the one that is remembered.
         VaultBusy: another run is at work there.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     if os.path.lexists(where) and not os.path.isdir(where):
         raise InvalidRequest(reason=_("{path} is a file, not a folder").format(path=where))
     request = operations.SealRequest(
         paths=(where,),
-        to=_optional(to),
-        archive=_optional(archive),
-        suite=suite,
+        to=as_optional_path(to),
+        archive=as_optional_path(archive),
+        suite=as_optional_suite(suite),
         hide_names=hide_names,
         keep=keep,
         force=force,
         delete=delete,
-        exclude=tuple(exclude),
-        jobs=jobs,
-        state_dir=_optional(state_dir),
+        exclude=as_patterns(exclude),
+        jobs=as_jobs(jobs),
+        state_dir=as_optional_path(state_dir),
     )
     answers = Answers(
-        recipients_given=tuple(recipients),
+        recipients_given=as_recipients(recipients),
         consent=consent,
-        known=KnownVaults(request.state_dir, fingerprint),
+        known=KnownVaults(request.state_dir, as_fingerprint(fingerprint)),
     )
     return operations.seal(request, answers, observer)
 
@@ -133,14 +143,14 @@ def open_folder(
         KeyRequired: there is none.
         VaultBusy: another run is at work there.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     request = operations.OpenRequest(
         paths=(where,),
-        to=_optional(to),
+        to=as_optional_path(to),
         keep=keep,
         force=force,
-        jobs=jobs,
-        state_dir=_optional(state_dir),
+        jobs=as_jobs(jobs),
+        state_dir=as_optional_path(state_dir),
     )
     return operations.open_paths(request, opening(identities, where), observer)
 
@@ -179,13 +189,17 @@ def seal_file(
         DestinationExists: the sealed file exists, and not `force`.
         SourceMissing, SourceChanged, SkippedError: the file cannot be sealed.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     if os.path.isdir(where):
         raise InvalidRequest(reason=_("{path} is a folder, not a file").format(path=where))
     request = operations.SealRequest(
-        paths=(where,), output=_optional(output), suite=suite, keep=keep, force=force
+        paths=(where,),
+        output=as_optional_path(output),
+        suite=as_optional_suite(suite),
+        keep=keep,
+        force=force,
     )
-    answers = Answers(recipients_given=tuple(recipients), consent=consent)
+    answers = Answers(recipients_given=as_recipients(recipients), consent=consent)
     return operations.seal(request, answers, observer)
 
 
@@ -217,9 +231,9 @@ def open_file(
         NoMatchingKeyslot: no identity fits.
         KeyRequired: there is none.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     request = operations.OpenRequest(
-        paths=(where,), output=_optional(output), keep=keep, force=force
+        paths=(where,), output=as_optional_path(output), keep=keep, force=force
     )
     return operations.open_paths(request, opening(identities, where), observer)
 
@@ -249,21 +263,18 @@ def share_file(
         One file and its size in bytes.
 
     Raises:
-        FolderNotShared, CopyInVault: it is a folder, or the copy would lie in a vault.
+        FolderNotShared, LinkNotShared: it is a folder or a symbolic link.
+        CopyInVault: the copy would lie in a vault.
         DestinationExists: there is a file of the copy's name, and not `force`.
         NotSealed, SourceMissing: nothing is sealed there.
         IntegrityError: it is damaged; there is no copy then.
         NoMatchingKeyslot: no identity fits.
         KeyRequired: there is none, or no recipient.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     answers = Answers(
         identities_given=opening(identities, where).identities_given,
-        new_recipients_given=tuple(recipients),
+        new_recipients_given=as_recipients(recipients),
     )
-    request = operations.ShareRequest((where,), to=_optional(to), force=force)
+    request = operations.ShareRequest((where,), to=as_optional_path(to), force=force)
     return operations.share(request, answers, observer)
-
-
-def _optional(path: StrPath | None) -> str | None:
-    return None if path is None else os.fspath(path)

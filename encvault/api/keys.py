@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from encvault import keyslots, operations
+from encvault.api.arguments import StrPath, as_identities, as_path
 from encvault.errors import KeyRequired
 from encvault.operations import Answers
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from encvault.keyslots import Identity, Recipient
     from encvault.secret import Secret
-
-StrPath = str | os.PathLike[str]
 
 
 class PasswordRecipient(keyslots.PasswordRecipient):
@@ -81,7 +79,7 @@ def new_identity(path: StrPath, *, name: str = "", password: str | bytes | None 
         IdentityExists: there is a file of that name.
     """
     secret = None if password is None else _password(password)
-    return operations.new_identity(os.fspath(path), name, secret).recipient
+    return operations.new_identity(as_path(path), name, secret).recipient
 
 
 def load_identity(path: StrPath, *, password: str | bytes | None = None) -> Identity:
@@ -99,7 +97,7 @@ def load_identity(path: StrPath, *, password: str | bytes | None = None) -> Iden
         WrongIdentityPassword: it has another one.
         SourceMissing, KeysUnreadable, MalformedIdentity: it is no identity file.
     """
-    where = os.fspath(path)
+    where = as_path(path)
     identity = operations.read_identity(where)
     if identity.slot is not None and password is None:
         raise KeyRequired(what=where)
@@ -123,11 +121,13 @@ def load_recipients(source: StrPath, *, label: str | None = None) -> list[Recipi
         keyslots.PublicKeyRecipient(
             key, label=keyslots.fingerprint(key) if label is None else label
         )
-        for key in operations.read_recipients(os.fspath(source))
+        for key in operations.read_recipients(as_path(source))
     ]
 
 
 def _password(password: str | bytes) -> Secret:
+    if not isinstance(password, (str, bytes)):
+        raise TypeError(f"a password is str or bytes, not {type(password).__name__}")
     if isinstance(password, bytes):
         password = password.decode(errors="surrogateescape")
     return keyslots.encode_password(password)
@@ -139,7 +139,7 @@ def opening(identities: Iterable[Identity], what: str) -> Answers:
     Raises:
         KeyRequired: there is no identity.
     """
-    given = tuple(identities)
+    given = as_identities(identities)
     if not given:
         raise KeyRequired(what=what)
     return Answers(identities_given=given)

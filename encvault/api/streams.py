@@ -6,6 +6,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from encvault import operations
+from encvault.api.arguments import as_recipients, as_suite
 from encvault.api.keys import opening
 from encvault.crypto import selftest
 from encvault.crypto.suite import Suite
@@ -50,8 +51,8 @@ def seal_stream(
         io.UnsupportedOperation: there is no descriptor; use `seal_bytes`.
     """
     read, write = source.fileno(), target.fileno()
-    request = operations.SealRequest(paths=("-",), suite=suite)
-    answers = Answers(recipients_given=tuple(recipients))
+    request = operations.SealRequest(paths=("-",), suite=as_suite(suite))
+    answers = Answers(recipients_given=as_recipients(recipients))
     with storage(STREAM_NAME):
         target.flush()
         return operations.seal_from_stream(read, request, answers, lambda: write)
@@ -109,7 +110,7 @@ def seal_bytes(
         UnsafePath: the name is no single name.
     """
     selftest.run()
-    return seal_in_memory(bytes(data), name, tuple(recipients), suite=suite)
+    return seal_in_memory(bytes(data), name, as_recipients(recipients), suite=as_suite(suite))
 
 
 def open_bytes(

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from encvault import operations
-from encvault.api.keys import PasswordRecipient, StrPath, opening
+from encvault.api.arguments import (
+    StrPath,
+    as_identities,
+    as_jobs,
+    as_optional_suite,
+    as_path,
+    as_place,
+    as_recipients,
+)
+from encvault.api.keys import PasswordRecipient, opening
 from encvault.crypto import selftest
 from encvault.envelope import check_path
 from encvault.errors import KeyRequired
@@ -48,10 +57,11 @@ class Vault:
     hides_names: bool
 
     def __init__(self, path: StrPath, identities: Iterable[Identity] = ()) -> None:
-        self._identities = tuple(identities)
+        self._identities = as_identities(identities)
         self._is_closed = False
+        where = as_path(path)
         selftest.run()
-        with storage(os.fspath(path)), core.Vault.load(os.fspath(path)) as vault:
+        with storage(where), core.Vault.load(where) as vault:
             if self._identities:
                 vault.unlock(self._identities)
             self.path = os.path.abspath(vault.path)
@@ -86,9 +96,12 @@ class Vault:
             ConfirmationNeeded: it lies inside another vault, and no consent was given.
             NoMatchingKeyslot: the identities are not those of a recipient; the vault exists then.
         """
-        answers = Answers(recipients_given=tuple(recipients), consent=consent)
-        operations.init_vault(os.fspath(path), answers, suite=suite, hide_names=hide_names)
-        return cls(path, identities)
+        given = as_identities(identities)
+        answers = Answers(recipients_given=as_recipients(recipients), consent=consent)
+        operations.init_vault(
+            as_path(path), answers, suite=as_optional_suite(suite), hide_names=hide_names
+        )
+        return cls(path, given)
 
     @classmethod
     def open(cls, path: StrPath, identities: Iterable[Identity] = ()) -> Self:
@@ -144,7 +157,7 @@ class Vault:
             KeyRequired: names are hidden, and there are no identities.
         """
         answers = self._answers() if self.hides_names or self._identities else Answers()
-        listed, problems = operations.list_files(self._at(place), answers, jobs=jobs)
+        listed, problems = operations.list_files(self._at(place), answers, jobs=as_jobs(jobs))
         for problem in problems:
             if on_problem is None:
                 raise problem
@@ -200,7 +213,7 @@ class Vault:
             KeyRequired: there are no identities.
         """
         return operations.verify(
-            self._at(place), self._answers(), sample=sample, jobs=jobs, observer=observer
+            self._at(place), self._answers(), sample=sample, jobs=as_jobs(jobs), observer=observer
         )
 
     # -- keyslots ---------------------------------------------------------------------------
@@ -222,7 +235,7 @@ class Vault:
             KeyRequired: there is no recipient, or there are no identities.
             InvalidRequest: one has a keyslot already, or there would be too many.
         """
-        new = tuple(recipients)
+        new = as_recipients(recipients)
         if not new:
             raise KeyRequired(what=self.path)
         return operations.add_slots(self.path, self._answers(new=new))
@@ -307,7 +320,7 @@ class Vault:
                 slot_id,
                 force=force,
                 reseal=reseal,
-                jobs=jobs,
+                jobs=as_jobs(jobs),
                 observer=observer,
             )
         )
@@ -318,7 +331,9 @@ class Vault:
         """The same, and everyone who has a keyslot keeps it."""
         answers = self._answers(consent=True)
         return self._changed(
-            operations.rekey(self.path, answers, reseal=reseal, jobs=jobs, observer=observer)
+            operations.rekey(
+                self.path, answers, reseal=reseal, jobs=as_jobs(jobs), observer=observer
+            )
         )
 
     def _changed(self, done: Rekeyed) -> Rekeyed:
@@ -330,7 +345,7 @@ class Vault:
     def _at(self, place: str) -> str:
         if self._is_closed:
             raise ValueError("the vault is closed")
-        if not place:
+        if not as_place(place):
             return self.path
         check_path(place, self.path)
         return os.path.join(self.path, *place.split("/"))

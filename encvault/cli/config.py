@@ -47,7 +47,7 @@ def show_command(*, as_json: bool) -> int:
         ui.show_json({"files": files, "settings": [dataclasses.asdict(row) for row in rows]})
         return 0
     if not recipients:
-        rows.insert(0, _Row("recipients", None, None))
+        rows.insert(0, _Row("recipients", None, found.recipients_from))
     width = max(ui.cells(row.key) for row in rows) + 2
     for row in rows:
         source = row.source or _("default")

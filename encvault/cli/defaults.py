@@ -83,6 +83,10 @@ class Defaults:
         """See `encvault.operations.check_password`."""
         operations.check_password(password, self.config.password)
 
+    def check_no_password(self) -> None:
+        """See `encvault.operations.check_no_password`."""
+        operations.check_no_password(self.config.password)
+
     def advise(self, password: Secret) -> None:
         """Tell who chooses a short password that it is one, where no rule forbids it."""
         if len(password.reveal().decode(errors="replace")) < _SHORT:

@@ -13,6 +13,7 @@ from encvault.cli import ui
 from encvault.cli.options import config_dir, default_identity, json_option, secret_options
 from encvault.crypto import kdf
 from encvault.errors import Incomplete, InvalidRequest, PasswordUnavailable
+from encvault.errors.base import quoted
 from encvault.i18n import N_, _
 from encvault.keychain import Keychain
 from encvault.keyslots import fingerprint
@@ -50,6 +51,8 @@ def new_command(
     keyring = prompter.keyring
     if keyring is not None and no_password:
         raise InvalidRequest(reason=_("--keyring and --no-password exclude each other"))
+    if no_password:
+        prompter.defaults.check_no_password()
     if output is None:
         os.makedirs(config_dir(), mode=0o700, exist_ok=True)
         output = default_identity()
@@ -71,7 +74,9 @@ def new_command(
     if keychain is not None:
         ui.message(_("the keychain holds its password: without it the file opens nothing"))
         ui.hint(
-            _("set one to remember: encvault key passwd --keyring -i {path}").format(path=output)
+            _("set one to remember: encvault key passwd --keyring -i {path}").format(
+                path=quoted(output)
+            )
         )
     ui.result(identity.recipient)
     return 0

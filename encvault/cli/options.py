@@ -11,7 +11,7 @@ import click
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
 from encvault.crypto.suite import Suite
-from encvault.errors import InvalidRequest
+from encvault.errors import HomeUnknown, InvalidRequest
 from encvault.i18n import _
 from encvault.keyslots import is_fingerprint
 
@@ -173,7 +173,7 @@ def _password_options() -> list[Callable[[Any], Any]]:
         click.option(
             "--keyring",
             is_flag=True,
-            help=_("Take the password from the desktop's keychain, and store a new one there."),
+            help=_("Take the password from the desktop's keychain; leave your own new one there."),
         ),
         click.option(
             "--no-input",
@@ -251,8 +251,7 @@ def suite_option(function: Function) -> Function:
 
 def state_dir() -> str:
     """The local state folder: ``$XDG_STATE_HOME/encvault``."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(base, "encvault")
+    return os.path.join(_base("XDG_STATE_HOME", ".local/state"), "encvault")
 
 
 def default_identity() -> str:
@@ -262,8 +261,23 @@ def default_identity() -> str:
 
 def config_dir() -> str:
     """The user's configuration folder: ``$XDG_CONFIG_HOME/encvault``."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return os.path.join(base, "encvault")
+    return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "encvault")
+
+
+def _base(variable: str, in_home: str) -> str:
+    """A folder of the XDG Base Directory Specification, which ignores relative paths.
+
+    Raises:
+        HomeUnknown: neither the variable nor a home folder says where it is.
+    """
+    base = os.environ.get(variable, "")
+    if os.path.isabs(base):
+        return base
+    # of a user whom this machine does not know, "~" stays as it is: a folder of that name
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise HomeUnknown(variable=variable)
+    return os.path.join(home, in_home)
 
 
 def config_files() -> tuple[str, str]:

@@ -15,6 +15,7 @@ from encvault.cli.options import (
     secret_options,
     yes_option,
 )
+from encvault.errors.base import quoted
 from encvault.i18n import _
 
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ def _show(done: Rekeyed, *, as_json: bool, quiet: bool) -> int:
     for slot in done.pending:  # nobody may find that out at the door
         label = slot["label"] or slot["id"]
         ui.message(_("the password of {label} must be set again").format(label=label))
-        ui.hint(_("encvault passwd {path} --slot {slot}").format(path=done.vault, slot=slot["id"]))
+        ui.hint(
+            _("encvault passwd {path} --slot {slot}").format(
+                path=quoted(done.vault), slot=slot["id"]
+            )
+        )
     if not quiet and done.former_fingerprint:
         _tell_exposed(done)
     return ui.fail(outcome) if outcome else 0
@@ -183,7 +188,7 @@ def _tell_exposed(done: Rekeyed) -> None:
                 files=ui.count_text(done.exposed_files), size=ui.size_text(done.exposed_size)
             )
         )
-        ui.hint(_("seal them anew: encvault reseal {path}").format(path=done.vault))
+        ui.hint(_("seal them anew: encvault reseal {path}").format(path=quoted(done.vault)))
     if done.unknown_files:
         ui.message(
             _("of {files} here it is not known, since they could not be read").format(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
-    NotInKeychain,
     PasswordUnavailable,
     WeakPassword,
     WrongIdentityPassword,
@@ -60,7 +58,7 @@ class SecretOptions:
         new_password: of the password that a keyslot shall be for.
         recovery: of a recovery code.
         ask_recovery: ask for a recovery code.
-        keyring: ask the keychain, and leave new passwords with it.
+        keyring: ask the keychain, and leave passwords of the user with it.
         default_identity: tried where nothing was given, if it exists.
         fingerprint: what the vault at hand must have, or "".
         state_dir: where vaults are remembered, or None.
@@ -103,6 +101,7 @@ class CommandLinePrompter:
         self._identities: list[Identity] = []
         self._default = _DefaultIdentity(self, options.default_identity)
         self._typed: list[PasswordIdentity] = []  # passwords that opened something
+        self._is_for_others = False
         self.keyring: Keyring | None = None
         if options.keyring:
             self.keyring = Keyring(Keychain(os.environ, attended=self.may_ask()))
@@ -139,10 +138,14 @@ class CommandLinePrompter:
         if self.keyring is not None:
             self.keyring.store_wrapped()
 
-    def slot_removed(self, slot_id: str) -> None:
-        """See `encvault.operations.Prompter`."""
+    def slot_removed(self, slot_id: str) -> None:  # noqa: ARG002 - see Prompter
+        """See `encvault.operations.Prompter`. The keychain's entry stays, as copies may."""
         if self.keyring is not None:
-            self.keyring.forget(slot_id)
+            ui.message(_("if the keychain holds the old password, it stays there"))
+
+    def for_others(self) -> None:
+        """Hear that new passwords are other people's: the user's keychain does not get them."""
+        self._is_for_others = True
 
     def confirm(self, question: str) -> bool:
         """See `encvault.operations.Prompter`."""
@@ -175,7 +178,7 @@ class CommandLinePrompter:
         return self._recipients
 
     def _begin(self) -> None:
-        if self.keyring is not None:
+        if self.keyring is not None and not self._is_for_others:
             self.keyring.begin()
 
     def given_recipients(self) -> Sequence[Recipient]:
@@ -215,7 +218,9 @@ class CommandLinePrompter:
     def _password_recipient(self, password: Secret, label: str | None = None) -> Recipient:
         shown = _user() if label is None else label
         recipient = PasswordRecipient(password, label=shown, profile=kdf.DEFAULT)
-        return self.keyring.noting(recipient, password) if self.keyring is not None else recipient
+        if self.keyring is None or self._is_for_others:
+            return recipient
+        return self.keyring.noting(recipient, password)
 
     def identities(self, what: str) -> Sequence[Identity]:
         """See `encvault.operations.Prompter`. What was given once serves for all."""
@@ -312,9 +317,8 @@ class CommandLinePrompter:
             return identity.unlock(None, path)
         if self._options.password:
             return identity.unlock(self._given_password(), path)
-        if (stored := self._stored_password(identity.slot, path)) is not None:
-            with contextlib.suppress(WrongIdentityPassword):
-                return identity.unlock(stored, path)
+        if (unlocked := self._unlock_with_stored(identity, identity.slot, path)) is not None:
+            return unlocked
         for _attempt in range(_TRIES):
             password = self.password(path)
             try:
@@ -322,22 +326,28 @@ class CommandLinePrompter:
             except WrongIdentityPassword as error:
                 ui.message(str(error))
             else:
-                self.opened(identity.slot["id"], password)
+                self.opened(identity.slot, password)
                 return unlocked
         raise WrongIdentityPassword(path=path)
 
-    def _stored_password(self, slot: Slot, path: str) -> Secret | None:
+    def _unlock_with_stored(
+        self, identity: IdentityFile, slot: Slot, path: str
+    ) -> KeyIdentity | None:
         if self.keyring is None:
             return None
-        stored = self.keyring.password(slot)
-        if stored is None and not self.may_ask():
-            raise NotInKeychain(what=path)
-        return stored
+        if (stored := self.keyring.password(slot)) is not None:
+            try:
+                return identity.unlock(stored, path)
+            except WrongIdentityPassword:
+                self.keyring.misfits(slot, path)
+        if not self.may_ask():
+            raise self.keyring.missing(path)
+        return None
 
-    def opened(self, slot_id: str, password: Secret) -> None:
+    def opened(self, slot: Slot, password: Secret) -> None:
         """Hear that a password, which was asked for, opened a keyslot."""
         if self.keyring is not None:
-            self.keyring.store(slot_id, password)
+            self.keyring.store(slot, password)
 
     def _given_password(self) -> Secret:
         if self._password is None:
@@ -384,7 +394,7 @@ class _AskedPassword:
             if (unwrapped := known.unwrap(slots, path)) is not None:
                 return unwrapped
         if self._prompter.keyring is not None and not self._prompter.may_ask():
-            raise NotInKeychain(what=self._what)
+            raise self._prompter.keyring.missing(self._what)
         for attempt in range(_TRIES):
             if attempt:
                 ui.message(_("that password does not fit"))
@@ -392,7 +402,8 @@ class _AskedPassword:
             identity = PasswordIdentity(password)
             if (unwrapped := identity.unwrap(slots, path)) is not None:
                 self._typed.append(identity)
-                self._prompter.opened(unwrapped.slot_id, password)
+                (slot,) = (slot for slot in slots if slot["id"] == unwrapped.slot_id)
+                self._prompter.opened(slot, password)
                 return unwrapped
         return None
 

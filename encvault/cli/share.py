@@ -42,6 +42,7 @@ def share_command(
     prompter: CommandLinePrompter,
 ) -> int:
     """See the command's help."""
+    prompter.for_others()
     request = operations.ShareRequest(paths=paths, to=to, force=force)
     with ui.Screen(_("sharing"), quiet=quiet) as screen:
         report = operations.share(request, prompter, screen)

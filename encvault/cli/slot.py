@@ -11,6 +11,7 @@ from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import json_option, secret_options
 from encvault.cli.sheet import recovery_sheet
+from encvault.errors.base import quoted
 from encvault.i18n import _
 from encvault.vault.single import OutputFile
 
@@ -49,6 +50,7 @@ def add_command(
     vault: str, *, label: str | None, as_json: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
+    prompter.for_others()
     added = operations.add_slots(vault, prompter, label=label)
     return _show_slots(added, as_json=as_json)
 
@@ -98,6 +100,8 @@ def passwd_command(
     vault: str, *, slot: str | None, as_json: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
+    if slot is not None:
+        prompter.for_others()
     changed = operations.change_password(vault, prompter, slot)
     if as_json:
         ui.show_json({"slots": [changed]})
@@ -147,7 +151,7 @@ def recovery_new_command(
     ui.message(
         _("this code is not kept anywhere else; keyslot {slot}").format(slot=made.slot["id"])
     )
-    ui.hint(_("test it: encvault recovery test {path}").format(path=vault))
+    ui.hint(_("test it: encvault recovery test {path}").format(path=quoted(vault)))
     return 0
 
 

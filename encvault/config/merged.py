@@ -51,6 +51,7 @@ class Config:
     Attributes:
         files: each file that was looked for, by its path, and whether it was there.
         recipients: for whom everything new is sealed as well: lines, and absolute paths of files.
+        recipients_from: the last file that has this key, be its list empty; None if none has.
         suite: the cipher suite of what is new; None for the program's own choice.
         min_length, min_strength: see `PasswordPolicy`.
         log_dir: the access log's folder; None for the program's own choice.
@@ -59,6 +60,7 @@ class Config:
 
     files: Mapping[str, bool] = field(default_factory=dict)
     recipients: tuple[Given[str], ...] = ()
+    recipients_from: str | None = None
     suite: Given[str | None] = Given(None)
     min_length: Given[int] = Given(1)
     min_strength: Given[int] = Given(0)
@@ -99,7 +101,10 @@ def load(paths: Iterable[str]) -> Config:
     return Config(
         files=files,
         recipients=tuple(
-            Given(text, path) for path, one in found.items() for text in one.recipients
+            Given(text, path) for path, one in found.items() for text in one.recipients or ()
+        ),
+        recipients_from=next(
+            (path for path in reversed(found) if found[path].recipients is not None), None
         ),
         suite=_last(config.suite, ((path, one.suite) for path, one in found.items())),
         min_length=_strictest(

@@ -73,13 +73,14 @@ class Settings:
     """What one file says; the fields are its keys.
 
     Attributes:
-        recipients: for whom everything new is sealed as well: lines, and absolute paths of files.
+        recipients: for whom everything new is sealed as well: lines, and absolute paths of files;
+            None if the file does not say.
         suite: the cipher suite of what is new.
         password, log: tables.
         vaults: a table for each vault, by its absolute path.
     """
 
-    recipients: tuple[str, ...] = ()
+    recipients: tuple[str, ...] | None = None
     suite: str | None = None
     password: PasswordSettings = field(default_factory=PasswordSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -98,7 +99,7 @@ def parse(data: bytes, path: str) -> Settings:
         UnknownSetting, InvalidSetting: a key or value that has no meaning.
     """
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # editors of Windows begin with a mark
         document = tomllib.loads(text)
     except UnicodeDecodeError:
         raise ConfigMalformed(place=path, reason=_("not UTF-8")) from None
@@ -187,9 +188,11 @@ class _Reader:
         except ValueError as error:
             raise self._invalid(keys, error.args[0]) from None
 
-    def recipients(self, document: Mapping[str, Any]) -> tuple[str, ...]:
-        """The recipients, paths made absolute."""
-        listed = document.get("recipients", [])
+    def recipients(self, document: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The recipients, paths made absolute; None if the key is not there."""
+        if "recipients" not in document:
+            return None
+        listed = document["recipients"]
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
             raise self._invalid(("recipients",), _("must be a list of texts"))
         if any(not item or "\0" in item for item in listed):

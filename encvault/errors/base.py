@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
 from typing import Any, ClassVar, dataclass_transform
 
 from encvault.i18n import N_, _
+
+# fields that hints have as words of a command line
+_WORDS = frozenset({"object", "path", "place", "vault"})
+# what a shell makes something else of; letters of every script are not among it, as shlex has them
+_SPECIAL = re.compile(r"[\s!\"#$&'()*;<>?\[\\\]^`{|}~]")
+
+
+def quoted(path: str) -> str:
+    """A path as one word of a command line that a person may copy (POSIX shells)."""
+    if path.startswith("-"):  # or it would be an option
+        path = f"./{path}"
+    return shlex.quote(path) if _SPECIAL.search(path) or not path else path
 
 
 @dataclass_transform(kw_only_default=True)
@@ -35,8 +49,12 @@ class EncvaultError(Exception):
 
     @property
     def hint(self) -> str | None:
-        """What to do about it, or None."""
-        return _(self.advice).format(**self.fields()) if self.advice else None
+        """What to do about it, or None. Paths are quoted where a shell needs it."""
+        if not self.advice:
+            return None
+        fields = self.fields()
+        words = {name: quoted(value) for name, value in fields.items() if name in _WORDS}
+        return _(self.advice).format(**fields | words)
 
     def __str__(self) -> str:
         return _(self.message).format(**self.fields())

@@ -54,9 +54,26 @@ class KeychainForgetful(KeychainError):
     backend: str
 
 
+class KeychainOccupied(KeychainError):
+    """The keychain holds another password under this name; it is never replaced."""
+
+    message = N_("the keychain holds another password under {account}, which stays there")
+    advice = N_("remove it with: secret-tool clear service encvault username {account}")
+    account: str
+
+
 class NotInKeychain(ConfigError):
     """The keychain holds no password that opens this, and there is nobody to ask."""
 
     message = N_("the keychain holds no password that opens {what}")
     advice = N_("open it once on a terminal with --keyring: that stores the password")
     what: str
+
+
+class KeychainMismatch(ConfigError):
+    """What the keychain holds for this no longer opens it, and nothing else is at hand."""
+
+    message = N_("the password that the keychain holds for {what} does not open it")
+    advice = N_("remove it with: secret-tool clear service encvault username {account}")
+    what: str
+    account: str

@@ -71,3 +71,11 @@ class WeakPassword(ConfigError):
     message = N_("the password is too weak: {reason}")
     advice = N_("take several words that do not belong together; the rules: encvault config show")
     reason: str
+
+
+class StrengthUnmeasured(ConfigError):
+    """The configuration has a rule for the strength of passwords, and nothing can measure it."""
+
+    message = N_("the strength of a password cannot be measured: the package {package} is missing")
+    advice = N_("install it: pip install {package}")
+    package: str

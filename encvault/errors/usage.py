@@ -61,6 +61,14 @@ class StateUnavailable(ConfigError):
     reason: str
 
 
+class HomeUnknown(ConfigError):
+    """The user has no home folder, and nothing says where encvault's own files belong."""
+
+    message = N_("this user has no home folder, and {variable} is not set")
+    advice = N_("set HOME, or {variable} to the absolute path of a folder")
+    variable: str
+
+
 class RequestError(EncvaultError):
     """The request itself makes no sense; nothing was touched."""
 
@@ -123,6 +131,14 @@ class FolderNotShared(RequestError):
         "open it with: encvault open --to DEST {path}; "
         "then seal it as one file: encvault seal --archive FILE -r WHO DEST"
     )
+    path: str
+
+
+class LinkNotShared(RequestError):
+    """`share` copies content; a symbolic link has only the path that it points to."""
+
+    message = N_("{path} is a symbolic link, and only the path it points to could be shared")
+    advice = N_("share the file that it points to; see the path with: encvault cat {path}")
     path: str
 
 

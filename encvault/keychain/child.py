@@ -66,6 +66,8 @@ def _store(backend: KeyringBackend, shown: str, request: Request) -> Answer:
     except UnicodeDecodeError:
         # the password of a source may be any bytes; a keychain holds text
         return Answer("unavailable", shown, N_("it holds text only, and this password is none"))
+    if (there := backend.get_password(SERVICE, account)) and there != text:
+        return Answer("occupied", shown)
     backend.set_password(SERVICE, account, text)
     if backend.get_password(SERVICE, account) != text:
         return Answer("forgetful", shown)

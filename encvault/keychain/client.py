@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from encvault.errors import (
     KeychainForgetful,
     KeychainLocked,
+    KeychainOccupied,
     KeychainTimeout,
     KeychainUnavailable,
     KeychainUnsafe,
@@ -73,7 +74,8 @@ class Probe:
 class Keychain:
     """The keychain of the user who runs this.
 
-    Accounts are ids of password keyslots, which say nothing about what they open.
+    Accounts are made from password keyslots (`encvault.keyslots.keychain_account`), and say
+    nothing about what they open.
 
     Attributes:
         environ: the variables of the session, of which the child gets a few.
@@ -92,7 +94,7 @@ class Keychain:
             answer = self._ask(Request("probe"))
         except (KeychainTimeout, KeychainUnavailable) as error:
             return Probe("unavailable", "", str(error))
-        return Probe(answer.state, answer.backend, _(answer.detail))
+        return Probe(answer.state, _(answer.backend), _(answer.detail))
 
     def check(self) -> None:
         """Make sure that passwords can be stored, before anybody chooses one.
@@ -119,18 +121,21 @@ class Keychain:
         return dict(self._usable(self._ask(Request("load", tuple(accounts), self.attended))).found)
 
     def store(self, account: str, password: Secret) -> str:
-        """Leave a password with the keychain, and read it back.
+        """Leave a password with the keychain, and read it back; never in another one's place.
 
         Returns:
             The keychain's name for people.
 
         Raises:
+            KeychainOccupied: the account has another password, which stays.
             KeychainError: it is not stored.
         """
         if len(password) > MAX_SECRET_SIZE:
             raise KeychainUnavailable(reason=_("the password is longer than 4096 bytes"))
-        request = Request("store", (account,), self.attended, password)
-        return self._usable(self._ask(request)).backend
+        answer = self._ask(Request("store", (account,), self.attended, password))
+        if answer.state == "occupied":
+            raise KeychainOccupied(account=account)
+        return self._usable(answer).backend
 
     def forget(self, account: str) -> bool:
         """Remove an account's entry; whether there was one.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_SECRET_SIZE = 4096  # bytes; what a password source may give (docs/scripting.md)
 MAX_MESSAGE_SIZE = 65_536  # bytes; the capacity of a pipe, so that writing one never waits
 
-State = Literal["usable", "locked", "unavailable", "unsafe", "forgetful"]
+State = Literal["usable", "locked", "unavailable", "unsafe", "forgetful", "occupied"]
 Action = Literal["probe", "holds", "load", "store", "forget"]
 
 
@@ -28,7 +28,7 @@ class Request:
 
     Attributes:
         action: what to do.
-        accounts: ids of keyslots.
+        accounts: names of entries.
         attended: whether a person is there for a dialogue of the keychain.
         secret: what to store.
     """

@@ -9,6 +9,7 @@ from encvault.keyslots.passwords import (
     PasswordIdentity,
     PasswordRecipient,
     encode_password,
+    keychain_account,
     random_password,
 )
 from encvault.keyslots.publickeys import (
@@ -81,6 +82,7 @@ __all__ = [
     "group",
     "is_fingerprint",
     "is_time",
+    "keychain_account",
     "new_code",
     "now_text",
     "random_password",

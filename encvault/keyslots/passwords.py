@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import os
 import unicodedata
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from encvault.crypto import NotAuthentic, kdf, stream
 from encvault.crypto.kdf import KdfProfile
 from encvault.crypto.suite import Suite
-from encvault.envelope import decode_base64, encode_base64
+from encvault.envelope import decode_base64, encode_base32, encode_base64, encode_json
 from encvault.errors import EmptyPassword
 from encvault.keyslots.slots import Unwrapped, binding, new_slot
 from encvault.secret import Secret
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from encvault.keyslots.slots import Slot
+
+_ACCOUNT = b"encvault/keychain-account@v1\0"
+_ACCOUNT_HASH_SIZE = 20  # bytes; a second file for one account takes 2^160 tries
 
 
 def encode_password(text: str) -> Secret:
@@ -36,6 +40,20 @@ def encode_password(text: str) -> Secret:
 def random_password() -> Secret:
     """A password that nobody needs to know: 256 random bits, 43 characters of base64url."""
     return Secret(base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"="))
+
+
+def keychain_account(slot: Slot) -> str:
+    """The name of a password slot's entry in a keychain (docs/scripting.md, "The keychain").
+
+    A file from a stranger can state any id. The hash over id, salt, work factors and time makes
+    its entry another one than that of the keyslot whose id it took.
+
+    Returns:
+        The id, a hyphen, and 160 bits of SHA-256 in base32: 46 characters.
+    """
+    bound = {name: slot[name] for name in ("created_at", "id", "kdf", "kind")}
+    digest = hashlib.sha256(_ACCOUNT + encode_json(bound)).digest()
+    return f"{slot['id']}-{encode_base32(digest[:_ACCOUNT_HASH_SIZE])}"
 
 
 class PasswordRecipient:

@@ -7,6 +7,7 @@ prints nor reads the environment.
 
 from encvault.operations.defaults import (
     CompanyRecipient,
+    check_no_password,
     check_password,
     company_recipients,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "change_identity_password",
     "change_password",
     "check_identity_is_new",
+    "check_no_password",
     "check_password",
     "check_recovery",
     "company_recipients",

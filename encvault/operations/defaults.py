@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from encvault import config
-from encvault.errors import EncvaultError, InvalidSetting, WeakPassword
+from encvault.errors import EncvaultError, InvalidSetting, StrengthUnmeasured, WeakPassword
 from encvault.i18n import N_, _
 from encvault.keyslots import (
     MAX_RECIPIENT_FILE_SIZE,
@@ -102,18 +103,45 @@ def check_password(password: Secret, policy: PasswordPolicy) -> None:
 
     Raises:
         WeakPassword: too short, or too easy to guess.
+        StrengthUnmeasured: what measures it is not installed.
     """
     text = password.reveal().decode(errors="surrogateescape")
-    if len(text) < policy.min_length:
-        reason = _("it must have at least {count} characters").format(count=policy.min_length)
-        raise WeakPassword(reason=reason)
+    counted = _counted(text)
+    if policy.min_length > 1:
+        if len(counted) < policy.min_length:
+            reason = _("it must have at least {count} characters").format(count=policy.min_length)
+            raise WeakPassword(reason=reason)
+        if len(set(counted)) == 1:
+            raise WeakPassword(reason=_("it is one character over and over"))
     if policy.min_strength == 0:
         return
-    from zxcvbn import zxcvbn  # noqa: PLC0415 - its word lists take 30 ms
-
+    try:
+        from zxcvbn import zxcvbn  # noqa: PLC0415 - its word lists take 30 ms
+    except ImportError:
+        raise StrengthUnmeasured(package="zxcvbn") from None
     measured = zxcvbn(text[:_MEASURED])
     if measured["score"] < policy.min_strength:
         raise WeakPassword(reason=_(_pattern(measured["sequence"])))
+
+
+def _counted(text: str) -> str:
+    """The characters that count: a row of blanks as one, none at the ends, and no invisible one."""
+    seen = "".join(
+        " " if char.isspace() else char
+        for char in text
+        if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf")
+    )
+    return " ".join(seen.split())
+
+
+def check_no_password(policy: PasswordPolicy) -> None:
+    """Refuse to leave a private key in the clear where passwords have a rule to keep.
+
+    Raises:
+        WeakPassword: they have.
+    """
+    if policy.min_length > 1 or policy.min_strength > 0:
+        raise WeakPassword(reason=_("there is none, and the configuration has a rule for it"))
 
 
 def _pattern(sequence: Sequence[Any]) -> str:

@@ -22,6 +22,7 @@ from encvault.keyslots import (
     decode_recipient,
     decode_recipient_file,
     fingerprint,
+    keychain_account,
 )
 from encvault.operations.places import storage
 from encvault.vault.single import OutputFile
@@ -97,12 +98,13 @@ def _stored(
     if keychain is None or password is None or identity.slot is None:
         yield
         return
-    keychain.store(identity.slot["id"], password)
+    account = keychain_account(identity.slot)
+    keychain.store(account, password)
     try:
         yield
     except BaseException:
         with contextlib.suppress(KeychainError):  # what went wrong is told, and this entry is idle
-            keychain.forget(identity.slot["id"])
+            keychain.forget(account)
         raise
 
 
@@ -161,17 +163,17 @@ def list_identities(
 
 
 def _held(keychain: Keychain, identities: list[IdentityFile]) -> set[str]:
-    slots = [identity.slot["id"] for identity in identities if identity.slot is not None]
-    if slots:
+    accounts = [keychain_account(one.slot) for one in identities if one.slot is not None]
+    if accounts:
         with contextlib.suppress(KeychainError):  # then a password is all that can be said
-            return keychain.holds(slots)
+            return keychain.holds(accounts)
     return set()
 
 
 def _info(path: str, identity: IdentityFile, held: set[str]) -> IdentityInfo:
     protected = "none"
     if identity.slot is not None:
-        protected = "keychain" if identity.slot["id"] in held else "password"
+        protected = "keychain" if keychain_account(identity.slot) in held else "password"
     return IdentityInfo(
         path, identity.name, fingerprint(identity.public), identity.created_at, protected
     )

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from encvault.crypto import selftest
 from encvault.envelope import check_path
-from encvault.errors import CopyInVault, FolderNotShared, InvalidRequest
+from encvault.errors import (
+    CopyInVault,
+    FolderNotShared,
+    InvalidRequest,
+    KeyRequired,
+    LinkNotShared,
+)
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.opening import opened_file
@@ -58,8 +64,9 @@ def share(request: ShareRequest, prompter: Prompter, observer: Observer | None =
         observer: is told what happens.
 
     Raises:
-        FolderNotShared: the path is a folder.
+        FolderNotShared, LinkNotShared: the path is a folder or a symbolic link.
         CopyInVault: the copy would lie inside a vault.
+        KeyRequired: there is nobody to share with.
         DestinationExists: there is a file of the copy's name, and `force` was not given.
         NotSealed, SourceMissing: nothing is sealed there.
         EncvaultError: one path alone was given, and failed. With several, `Report.problems` says
@@ -69,9 +76,10 @@ def share(request: ShareRequest, prompter: Prompter, observer: Observer | None =
     selftest.run()
     recipients: Sequence[Recipient] = ()
     if any(map(_may_be_sealed, request.paths)):  # or a password would be chosen for nothing
-        recipients = prompter.new_recipients(
-            all_of([os.path.basename(path) for path in request.paths]), None
-        )
+        what = all_of([os.path.basename(path) for path in request.paths])
+        recipients = prompter.new_recipients(what, None)
+        if not recipients:
+            raise KeyRequired(what=what)
     made: set[str] = set()
     report = each(
         request.paths,
@@ -104,6 +112,8 @@ def _share_one(
         raise CopyInVault(path=path, vault=vault)
     doubts: list[EncvaultError] = []
     with opened_file(path, prompter, doubts.append, _refusal) as found:
+        if found.record.type == "symlink":
+            raise LinkNotShared(path=path)
         check_path(found.name, path)
         output = os.path.join(request.to or "", sealed_name(found.name))
         if is_same_file(output, path):
@@ -115,8 +125,6 @@ def _share_one(
             size = _copy(found, file, recipients, watcher)
     made.add(output)
     prompter.slots_made()
-    if found.record.type == "symlink":
-        watcher.note(_("{path}: is a link; what it points to is not shared").format(path=path))
     watcher.action("share", output)
     watcher.progress(1, 0)
     report = Report(files=1, size=size)

@@ -187,7 +187,7 @@ def test_the_system_speaks_chinese(
     done = run("open", "--password-file", ".", vault)
     assert done.err == "encvault: 无法从 . 读取密码：是一个目录\n"
     Path("not-a-folder").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", "not-a-folder")
+    monkeypatch.setenv("XDG_STATE_HOME", os.path.abspath("not-a-folder"))
     done = run("seal", vault)
     assert "无法使用本机状态文件夹" in done.err
     assert "：不是目录\n提示：请把 XDG_STATE_HOME 设为一个可写的文件夹" in done.err

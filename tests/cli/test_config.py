@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from helpers import NOBODY, in_child
@@ -297,7 +298,16 @@ def test_the_rule_holds_for_every_new_password(
     assert run("cat", docs / "a", *opened).out == "a"
     assert run("passwd", docs, *opened, "--new-password-file", good).code == 0
     assert run("key", "new", "-o", tmp_path / "me.key", "--password-file", good).code == 0
-    assert run("key", "new", "-o", tmp_path / "free.key", "--no-password").code == 0
+    # a key in the clear keeps no rule
+    free = ("key", "new", "-o", tmp_path / "free.key", "--no-password")
+    for rule in ("min_length = 8", "min_strength = 1"):
+        etc.write_text(f"[password]\n{rule}\n")
+        done = run(*free)
+        assert done.code == 78
+        assert "the password is too weak: there is none, and the configuration" in done.err
+        assert not (tmp_path / "free.key").exists()
+    etc.write_text("[password]\nmin_length = 1\nmin_strength = 0\n")
+    assert run(*free).code == 0
 
 
 @pytest.mark.parametrize(
@@ -326,6 +336,40 @@ def test_why_a_password_is_weak(
     assert failed["error"] == "WeakPassword"
     assert reason in failed["reason"]
     assert password not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        (" " * 20, "at least 8 characters"),
+        ("a          b", "at least 8 characters"),
+        ("\u3000\t" * 10, "at least 8 characters"),
+        ("abc\u200b\u200d\ufeff\u00ad\u2060\x07\x7f", "at least 8 characters"),
+        ("aaaaaaaaaaaaaaaa", "one character over and over"),
+        ("好好好好好好好好", "one character over and over"),
+    ],
+)
+def test_what_does_not_show_is_no_length(
+    run: Command, etc: Path, note: Path, password: str, reason: str
+) -> None:
+    etc.write_text("[password]\nmin_length = 8\n")
+    (note.parent / "p").write_text(password, encoding="utf-8")
+    done = run("seal", note, "--password-file", note.parent / "p")
+    assert done.code == 78
+    assert reason in done.err
+    # of a password that keeps the rule they are a part like any other
+    (note.parent / "p").write_text(f"{GOOD}{password} ", encoding="utf-8")
+    assert run("seal", note, "--password-file", note.parent / "p").code == 0
+
+
+def test_a_strength_that_nothing_measures_is_an_error(
+    run: Command, etc: Path, note: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc.write_text("[password]\nmin_strength = 1\n")
+    monkeypatch.setitem(sys.modules, "zxcvbn", None)
+    done = run("seal", note, "--password-file", note.parent / "good", "--json")
+    assert (done.code, json.loads(done.out)["error"]) == (78, "StrengthUnmeasured")
+    assert "pip install zxcvbn" in done.err
 
 
 @pytest.mark.parametrize("password", [GOOD, "x" * 60 + "Zq9", "pä\udcff" * 30, "0T" * 2000])
@@ -397,6 +441,10 @@ def test_show_without_any_file(run: Command, officer: Path, etc: Path) -> None:
     assert done.out.splitlines()[0].split() == ["recipients", "none", "(default)"]
     assert done.out.splitlines()[1].split() == ["suite", "aes-256-gcm", "(default)"]
     assert done.err.count(" is not there\n") == 2
+    # a file that says so is not the same as none
+    etc.write_text("recipients = []\n")
+    done = run("config", "show")
+    assert done.out.splitlines()[0].split() == ["recipients", "none", f"({etc})"]
 
 
 @pytest.mark.parametrize(
@@ -448,3 +496,42 @@ def test_a_wrong_file_stops_who_opens_a_vault_that_it_may_pin(
     done = run("cat", tmp_path / "docs" / "a", *password)
     assert (done.code, done.out) == (78, "")
     assert "config.toml" in done.err
+
+
+# -- where it is looked for -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["key", "new", "--no-password"], ["doctor"], ["seal", "a"]])
+def test_without_a_home_nothing_is_put_into_the_current_folder(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    (tmp_path / "a").touch()
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    done = run(*command)
+    assert done.code == 78
+    assert "encvault: this user has no home folder, and XDG_" in done.err
+    assert "hint: set HOME, or XDG_" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_relative_base_folders_are_ignored(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XDG Base Directory Specification 0.8, "Basics"."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "here")
+    monkeypatch.setenv("XDG_STATE_HOME", "./there")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    recipient = run("key", "new", "--no-password").out.strip()
+    assert run("init", "docs", "-r", recipient).code == 0
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"docs", "home"}
+    assert (tmp_path / "home" / ".config" / "encvault" / "identity.key").exists()
+    assert (tmp_path / "home" / ".local" / "state" / "encvault").is_dir()

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import NOBODY, everything, in_child
 
+from encvault import i18n
 from encvault.cli import options
 from encvault.crypto import selftest, speed
 from encvault.crypto.suite import Suite
 from encvault.errors import SelfTestFailed, SuiteUnavailable
+from encvault.i18n import english
 from encvault.operations import doctor
 from encvault.operations.doctor import Check, Finding, Surroundings, installation, machine
 
@@ -65,6 +67,11 @@ def around(root: Path = Path("/"), **changes: Any) -> Surroundings:
 def write(root: Path, path: str, text: str) -> None:
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text)
+
+
+def program(folder: Path, name: str) -> None:
+    (folder / name).write_text("#!/bin/sh\n")
+    (folder / name).chmod(0o755)
 
 
 # -- the table ------------------------------------------------------------------------------
@@ -315,6 +322,65 @@ def test_fuse_in_all_its_states(
         "the library libfuse3 is missing",
         "sudo apt install fuse3",
     )
+
+
+@pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", "run/systemd/container"])
+def test_in_a_container_the_fix_is_outside_of_it(tmp_path: Path, mark: str) -> None:
+    write(tmp_path, mark, "")
+    program(tmp_path, "fusermount3")
+    where = around(tmp_path, search_path=str(tmp_path))
+    assert "container: lock and unlock drives on its host" in machine.udev(where).fix
+    assert "container: schedule jobs on its host" in machine.systemd(where).fix
+    found = machine.fuse(where)
+    assert (found.state, "--device /dev/fuse" in found.fix) == ("missing", True)
+
+
+def test_what_is_installed_and_does_not_run_is_started(tmp_path: Path) -> None:
+    where = around(tmp_path, search_path=str(tmp_path))
+    write(tmp_path, "usr/lib/systemd/systemd-udevd", "")
+    assert machine.udev(where).fix == "sudo systemctl start systemd-udevd"
+    assert machine.systemd(where).fix == "sudo apt install cron"
+    program(tmp_path, "crontab")
+    assert machine.systemd(where).fix == "crontab -e"
+
+
+def test_a_keychain_without_a_session_or_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = around(tmp_path, search_path=str(tmp_path))
+    detail = "Secret Service: there is no session bus"
+    assert machine.keychain(where) == Finding("missing", detail, "sudo apt install gnome-keyring")
+    program(tmp_path, "gnome-keyring-daemon")
+    fix = "log in to a desktop session, or start one with: dbus-run-session"
+    assert machine.keychain(where) == Finding("missing", detail, fix)
+    monkeypatch.setattr(sys, "path", [])
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("keyring", "jeepney")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert machine.keychain(where) == Finding(
+        "missing", "the package keyring is missing", "pip install keyring"
+    )
+
+
+def test_json_is_english_in_every_language(tmp_path: Path) -> None:
+    def refused(_where: Surroundings) -> Finding:
+        raise PermissionError(13, "Permission denied", "/x")
+
+    def found() -> list[Finding]:
+        (tmp_path / "file").touch()
+        program(tmp_path, "fusermount3")
+        where = around(
+            tmp_path, search_path=str(tmp_path), state_dir=str(tmp_path / "file" / "below")
+        )
+        checks = (*doctor.CHECKS, Check("x", "x", refused))
+        return [finding for _check, finding in doctor.diagnose(where, checks)]
+
+    before = found()
+    i18n.activate(["zh_CN"])
+    after = found()
+    assert before != after
+    for one, other in zip(before, after, strict=True):
+        if "MB/s" not in one.detail:
+            assert [english(other.detail), english(other.fix)] == [one.detail, one.fix]
 
 
 def test_udev_and_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from desktop import Desktop
 
+from encvault import operations
 from encvault.cli.keyring import Keyring
-from encvault.crypto.kdf import CHEAPEST
+from encvault.crypto.kdf import CHEAPEST, KdfProfile
 from encvault.errors import CannotCreate
 from encvault.keychain import Keychain
-from encvault.keyslots import PasswordRecipient
+from encvault.keyslots import PasswordRecipient, passwords
 from encvault.secret import Secret
 from encvault.vault import single
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +69,27 @@ def stored(desktop: Desktop, *slot_ids: str) -> dict[str, bytes]:
     return {slot_id: bytes(password.reveal()) for slot_id, password in found.items()}
 
 
-def slots(run: Command, path: Path) -> list[str]:
-    done = run("info", path, "--json")
-    return [slot["id"] for slot in json.loads(done.out)["slots"] if slot["kind"] == "password"]
+def slots(path: Path) -> list[str]:
+    """The accounts of a vault's or file's password keyslots."""
+    return [account(slot) for slot in password_slots(path)]
+
+
+def password_slots(path: Path) -> list[dict[str, object]]:
+    if path.is_dir():
+        with Vault.load(str(path)) as vault:
+            found = list(vault.record.slots)
+    else:
+        text = path.read_bytes().decode("latin-1")
+        found = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]["slots"]
+    return [slot for slot in found if slot["kind"] == "password"]
+
+
+def account(slot: dict[str, object]) -> str:
+    """Made as docs/scripting.md says."""
+    bound = {name: slot[name] for name in ("created_at", "id", "kdf", "kind")}
+    text = json.dumps(bound, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(b"encvault/keychain-account@v1\0" + text.encode()).digest()
+    return f"{slot['id']}-{base64.b32encode(digest[:20]).decode().lower()}"
 
 
 def password(path: Path, name: str, *, new: bool = False) -> list[object]:
@@ -81,7 +105,7 @@ def test_seal_stores_and_open_needs_nobody(run: Command, desktop: Desktop, folde
     sealed = run("seal", folder, "--keyring", *password(folder, "one"))
     assert sealed.code == 0
     assert "encvault: stored the password in the keychain (Secret Service)\n" in sealed.err
-    (slot,) = slots(run, folder)
+    (slot,) = slots(folder)
     assert stored(desktop, slot) == {slot: b"one"}
     assert run("cat", folder / "a", "--keyring", "--no-input").out == "content"
     opened = run("open", folder, "--keyring", "--no-input")
@@ -108,32 +132,108 @@ def test_the_password_shows_nowhere(run: Command, desktop: Desktop, folder: Path
     assert not any(b"a-word-like-no-other" in data or b"docs" in data for data in files)
 
 
-def test_a_changed_password_takes_the_place_of_the_old_one(
+def test_a_changed_password_is_stored_beside_the_old_one(
     run: Command, desktop: Desktop, folder: Path
 ) -> None:
-    run("init", folder, "--keyring", *password(folder, "one"))
-    (old,) = slots(run, folder)
+    run("seal", folder, "--keyring", *password(folder, "one"))
+    (old,) = slots(folder)
+    copy = Path(shutil.copytree(folder, folder.parent / "copy"))
     done = run("passwd", folder, "--keyring", *password(folder, "two", new=True))
     assert done.code == 0
-    assert "removed the old password from the keychain" in done.err
-    (new,) = slots(run, folder)
+    assert "encvault: if the keychain holds the old password, it stays there\n" in done.err
+    (new,) = slots(folder)
     assert new != old
-    assert stored(desktop, old, new) == {new: b"two"}
     assert run("verify", folder, "--keyring", "--no-input").code == 0
+    # a copy that was made before needs the old one
+    assert stored(desktop, old, new) == {old: b"one", new: b"two"}
+    assert run("cat", copy / "a", "--keyring", "--no-input").out == "content"
 
 
-def test_an_added_password_is_stored_and_a_removed_one_forgotten(
+def test_other_peoples_passwords_are_not_stored(
     run: Command, desktop: Desktop, folder: Path
 ) -> None:
     run("init", folder, "--keyring", *password(folder, "one"))
     added = run("slot", "add", folder, "--keyring", "--json", *password(folder, "two", new=True))
     assert added.code == 0
-    first, second = slots(run, folder)
-    assert json.loads(added.out)["slots"][0]["id"] == second
-    assert stored(desktop, first, second) == {first: b"one", second: b"two"}
-    assert run("slot", "remove", folder, first, "--keyring").code == 0
-    assert stored(desktop, first, second) == {second: b"two"}
-    assert run("verify", folder, "--keyring").code == 0
+    first, second = slots(folder)
+    slot = json.loads(added.out)["slots"][0]["id"]
+    assert second.startswith(f"{slot}-")
+    given = ["--keyring", *password(folder, "two", new=True)]
+    assert run("passwd", folder, "--slot", slot, *given).code == 0
+    run("seal", folder)
+    shared = run("share", folder / "a", "--to", folder.parent / "out", *given)
+    assert shared.code == 0
+    every = [*slots(folder), *slots(folder.parent / "out" / "a.sealed"), second]
+    assert len(set(every)) == 4
+    assert stored(desktop, *every) == {first: b"one"}
+    slot = slots(folder)[1].partition("-")[0]
+    # what is removed stays in the keychain, for the copies that still open with it
+    assert run("slot", "remove", folder, slot, "--keyring").code == 0
+    assert stored(desktop, *every) == {first: b"one"}
+
+
+@dataclasses.dataclass
+class Mallory:
+    """Seals a file of hers that states what stands in a keyslot of somebody else's.
+
+    Attributes:
+        slot: the other's keyslot.
+        members: which of its members she copies.
+    """
+
+    slot: dict[str, object]
+    members: tuple[str, ...]
+
+    def seal(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        path.write_text("evil")
+        recipient = PasswordRecipient(Secret(b"two"), profile=CHEAPEST)
+        stated = {name: self.slot[name] for name in self.members}
+        work: Any = stated.pop("kdf", None)
+        if work is not None:
+            recipient._salt = base64.b64decode(work["salt"])
+            recipient._profile = KdfProfile(work["memory_kib"], work["passes"], work["lanes"])
+        with monkeypatch.context() as patch:
+            make = passwords.new_slot
+            patch.setattr(passwords, "new_slot", lambda *given: make(*given) | stated)
+            request = operations.SealRequest(paths=(str(path),))
+            operations.seal(request, operations.Answers(recipients_given=(recipient,)))
+        return Path(f"{path}.sealed")
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *answers: str) -> Iterator[str]:
+    """Somebody at a terminal, who types these passwords."""
+    left = iter(answers)
+    monkeypatch.setattr("encvault.cli.secrets.ui.is_interactive", lambda: True)
+    monkeypatch.setattr("encvault.cli.secrets.getpass.getpass", lambda _prompt: next(left))
+    return left
+
+
+@pytest.mark.parametrize("members", [("id", "created_at"), ("id", "created_at", "kdf")])
+def test_a_strangers_file_does_not_replace_an_entry(
+    run: Command,
+    desktop: Desktop,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    members: tuple[str, ...],
+) -> None:
+    run("seal", folder / "a", "--keyring", *password(folder, "one"))
+    sealed = folder / "a.sealed"
+    (mine,) = slots(sealed)
+    (slot,) = password_slots(sealed)
+    evil = Mallory(slot, members).seal(folder.parent / "evil", monkeypatch)
+    (hers,) = slots(evil)
+    assert (hers == mine) == ("kdf" in members)
+    left = typed(monkeypatch, "two")
+    done = run("cat", evil, "--keyring")
+    assert (done.code, done.out, list(left)) == (0, "evil", [])
+    if hers == mine:
+        assert (
+            f"encvault: the password that the keychain holds for {evil} does not open" in done.err
+        )
+        assert f"secret-tool clear service encvault username {mine}\n" in done.err
+    assert ("stored the password" in done.err) == (hers != mine)
+    assert stored(desktop, mine) == {mine: b"one"}
+    assert run("cat", sealed, "--keyring", "--no-input").out == "content"
 
 
 def test_files_archives_and_streams_have_their_own_entries(
@@ -147,7 +247,7 @@ def test_files_archives_and_streams_have_their_own_entries(
     with (folder.parent / "two").open("rb") as source:
         assert run("seal", "-", "-o", stream, *given, stdin=source).code == 0
     sealed = [folder / "a.sealed", folder / "b.sealed", archive, stream]
-    found = [slot for path in sealed for slot in slots(run, path)]
+    found = [slot for path in sealed for slot in slots(path)]
     assert len(set(found)) == 4
     assert stored(desktop, *found) == dict.fromkeys(found, b"one")
     assert run("cat", *sealed[:2], "--keyring").out == "contentmore"
@@ -160,7 +260,7 @@ def test_a_stream_to_stdout_stores_as_well(run: Command, desktop: Desktop, folde
     command = [sys.executable, "-m", "encvault", "seal", "-", "--keyring", *password(folder, "one")]
     with (folder / "a").open("rb") as source, piped.open("wb") as target:
         subprocess.run(list(map(str, command)), stdin=source, stdout=target, check=True)
-    (slot,) = slots(run, piped)
+    (slot,) = slots(piped)
     assert stored(desktop, slot) == {slot: b"one"}
 
 
@@ -186,7 +286,7 @@ def test_only_what_was_sealed_gets_an_entry(
     done = run("seal", folder / "a", folder / "b", "--keyring", *password(folder, "one"))
     assert done.code == 73
     assert not (folder / "a.sealed").exists()
-    assert tried == slots(run, folder / "b.sealed")
+    assert tried == slots(folder / "b.sealed")
 
 
 def test_nothing_stored_and_nobody_to_ask(run: Command, desktop: Desktop, folder: Path) -> None:
@@ -194,10 +294,13 @@ def test_nothing_stored_and_nobody_to_ask(run: Command, desktop: Desktop, folder
     done = run("verify", folder, "--keyring", "--json")
     assert (done.code, error(done)) == (78, "NotInKeychain")
     assert "hint: open it once on a terminal with --keyring" in done.err
-    # an entry that does not open is none
-    (slot,) = slots(run, folder)
+    # an entry that does not open is none, and is told from one that is missing
+    (slot,) = slots(folder)
     keychain(desktop).store(slot, Secret(b"stale"))
-    assert run("verify", folder, "--keyring").code == 78
+    done = run("verify", folder, "--keyring", "--json")
+    assert (done.code, error(done)) == (78, "KeychainMismatch")
+    assert "does not open it\nhint: remove it with: secret-tool clear" in done.err
+    assert f"username {slot}\n" in done.err
 
 
 def test_a_locked_keychain_ends_at_once(run: Command, desktop: Desktop, folder: Path) -> None:
@@ -222,11 +325,11 @@ def test_without_a_desktop_nothing_is_begun(run: Command, folder: Path) -> None:
     assert run("key", "new", "-o", folder / "me.key", "--keyring").code == 69
     assert sorted(path.name for path in folder.iterdir()) == ["a"]
     run("init", folder, *password(folder, "one"))
-    before = slots(run, folder)
+    before = slots(folder)
     for command in (["verify"], ["passwd", *password(folder, "two", new=True)]):
         done = run(command[0], folder, *command[1:], "--keyring", "--json")
         assert (done.code, error(done)) == (69, "KeychainUnavailable")
-    assert slots(run, folder) == before
+    assert slots(folder) == before
 
 
 def test_a_keychain_that_fails_later_costs_the_code_but_not_the_work(
@@ -265,21 +368,22 @@ def test_with_somebody_to_ask_a_keychain_that_fails_is_told_once_and_left_alone(
     keyring = Keyring(Keychain({}, attended=True, timeout_s=PATIENT))
     slot = PasswordRecipient(Secret(b"one"), profile=CHEAPEST).wrap(Secret(bytes(32)))
     assert keyring.unwrap([slot], "x") is None
-    assert keyring.failure is not None
-    assert keyring.failure.exit_code == 69
     assert "there is no session bus" in capsys.readouterr().err
     assert keyring.unwrap([slot], "x") is None
     assert keyring.password(slot) is None
-    keyring.store(slot["id"], Secret(b"one"))
-    keyring.forget(slot["id"])
+    keyring.store(slot, Secret(b"one"))
     assert capsys.readouterr().err == ""
+    assert keyring.failure is None  # what was asked for is open all the same
 
 
-def test_what_cannot_be_forgotten_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_password_that_opened_and_cannot_be_stored_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     keyring = Keyring(Keychain({}, timeout_s=PATIENT))
-    keyring.forget("x")
-    assert keyring.failure is not None
+    slot = PasswordRecipient(Secret(b"one"), profile=CHEAPEST).wrap(Secret(bytes(32)))
+    keyring.store(slot, Secret(b"one"))
     assert "there is no session bus" in capsys.readouterr().err
+    assert keyring.failure is None
 
 
 @pytest.mark.usefixtures("desktop")
@@ -289,9 +393,7 @@ def test_a_password_is_stored_for_whom_it_was_asked(
     key = folder.parent / "me.key"
     run("key", "new", "-o", key, *password(folder, "one"))
     run("init", folder, "-r", run("key", "export", "-i", key).out.strip())
-    monkeypatch.setattr("encvault.cli.secrets.ui.is_interactive", lambda: True)
-    answers = iter(["wrong", "one"])
-    monkeypatch.setattr("encvault.cli.secrets.getpass.getpass", lambda _prompt: next(answers))
+    answers = typed(monkeypatch, "wrong", "one")
     first = run("verify", folder, "-i", key, "--keyring")
     assert first.code == 0
     assert "stored the password in the keychain (Secret Service)" in first.err
@@ -303,8 +405,7 @@ def test_a_password_is_stored_for_whom_it_was_asked(
 
 
 def identity_slot(path: Path) -> str:
-    found: str = json.loads(path.read_text())["slot"]["id"]
-    return found
+    return account(json.loads(path.read_text())["slot"])
 
 
 def test_an_identity_that_only_the_keychain_opens(
@@ -327,6 +428,10 @@ def test_an_identity_that_only_the_keychain_opens(
     lost = run("cat", sealed, "-i", key, "--keyring")
     assert lost.code == 78
     assert f"the keychain holds no password that opens {key}" in lost.err
+    keychain(desktop).store(identity_slot(key), Secret(b"another"))
+    stale = run("cat", sealed, "-i", key, "--keyring")
+    assert stale.code == 78
+    assert f"the password that the keychain holds for {key} does not open it" in stale.err
 
 
 def test_an_identity_gets_a_password_that_a_person_knows(
@@ -334,15 +439,18 @@ def test_an_identity_gets_a_password_that_a_person_knows(
 ) -> None:
     key = folder.parent / "me.key"
     recipient = run("key", "new", "-o", key, "--keyring", "--name", "李雷").out
-    old = identity_slot(key)
+    backup = Path(shutil.copy(key, folder.parent / "backup.key"))
     done = run("key", "passwd", "-i", key, "--keyring", *password(folder, "two", new=True))
     assert done.code == 0
     assert key.stat().st_mode & 0o777 == 0o600
-    assert stored(desktop, old, identity_slot(key)) == {identity_slot(key): b"two"}
+    # the old file, in a backup, opens with nothing but what the keychain made up
+    new = identity_slot(key)
+    assert stored(desktop, new) == {new: b"two"}
     assert run("key", "export", "-i", key).out == recipient
     run("seal", folder / "a", "-r", recipient.strip())
     opened = run("cat", folder / "a.sealed", "-i", key, *password(folder, "two"))
     assert opened.out == "content"
+    assert run("cat", folder / "a.sealed", "-i", backup, "--keyring").out == "content"
 
 
 def test_the_default_identity_and_the_vaults_own_password(
@@ -353,7 +461,7 @@ def test_the_default_identity_and_the_vaults_own_password(
     assert run("seal", folder, *given).code == 0
     assert run("cat", folder / "a", "--keyring").out == "content"
     # either is enough
-    (slot,) = slots(run, folder)
+    (slot,) = slots(folder)
     keychain(desktop).forget(slot)
     assert run("cat", folder / "a", "--keyring").out == "content"
     keychain(desktop).store(slot, Secret(b"one"))
@@ -471,8 +579,10 @@ def test_doctor_tells_of_the_keychain(run: Command, desktop: Desktop) -> None:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_doctor_tells_that_there_is_no_keychain(run: Command) -> None:
-    assert keychain_row(run) == ("missing", "sudo apt install gnome-keyring")
+def test_doctor_tells_that_there_is_no_session(run: Command) -> None:
+    state, fix = keychain_row(run)
+    assert state == "missing"
+    assert fix == "log in to a desktop session, or start one with: dbus-run-session"
 
 
 def test_the_keychains_password_stays_when_the_keys_change(

@@ -83,6 +83,14 @@ def test_an_empty_file_says_nothing() -> None:
     assert parsed("[password]\n[log]\n[vaults]\n") == config.Settings()
 
 
+def test_a_byte_order_mark_is_no_mistake() -> None:
+    found = config.parse(b"\xef\xbb\xbfsuite = 'sm4-gcm'\n", "/c.toml")
+    assert found.suite == "sm4-gcm"
+    with pytest.raises(UnknownSetting) as caught:
+        config.parse(b"\xef\xbb\xbf# first\nsuit = 1\n", "/c.toml")
+    assert caught.value.place == "/c.toml:2"
+
+
 def test_the_suites_are_those_of_the_program() -> None:
     assert set(config.SUITES) == {suite.label for suite in Suite}
 

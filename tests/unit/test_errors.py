@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import string
+import subprocess
 
 import pytest
 
@@ -48,3 +49,33 @@ def test_names_are_unique() -> None:
 def test_wrong_fields_are_a_bug() -> None:
     with pytest.raises(AssertionError):
         errors.NotSealed(file="x")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv/plain-1.0_a,b:c@d%e+f=g",
+        "/srv/报价",
+        "my docs",
+        "a'b",
+        "$HOME",
+        "x;rm",
+        "~",
+        "",
+        "a\tb",
+    ],
+)
+def test_a_path_in_a_hint_is_one_word(path: str) -> None:
+    hint = errors.NotAVault(path=path).hint
+    assert hint is not None
+    command = hint.partition("encvault seal ")[2]
+    # what a shell makes of it, and nothing quoted that needs no quotes
+    told = subprocess.run(
+        ["sh", "-c", f"printf %s {command}"], capture_output=True, check=True, text=True
+    )
+    assert told.stdout == path
+    assert (command == path) == (path.startswith("/srv/"))
+
+
+def test_a_path_in_a_hint_is_no_option() -> None:
+    assert str(errors.NotAVault(path="-r").hint).endswith("encvault seal ./-r")

@@ -89,4 +89,6 @@ def _guarded(check: Check, where: Surroundings) -> Finding:
     except EncvaultError as error:
         return Finding("failed", str(error), error.hint or "")
     except OSError as error:
-        return Finding("failed", f"{error.filename or check.name}: {system_reason(error)}")
+        place = error.filename or check.name
+        detail = _("{path}: {reason}").format(path=place, reason=system_reason(error))
+        return Finding("failed", detail)

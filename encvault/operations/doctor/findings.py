@@ -72,6 +72,12 @@ class Surroundings:
     session: Mapping[str, str] = field(default_factory=dict)
     root: str = "/"
 
+    @property
+    def in_container(self) -> bool:
+        """Whether this is a container, by what Docker, podman and systemd leave in one."""
+        marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
+        return any(map(os.path.exists, map(self.at, marks)))
+
     def at(self, path: str) -> str:
         """A place of the system, given without its leading slash."""
         return os.path.join(self.root, path)

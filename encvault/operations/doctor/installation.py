@@ -11,6 +11,7 @@ from encvault import config
 from encvault.about import __version__
 from encvault.crypto import selftest, speed
 from encvault.crypto.suite import Suite
+from encvault.errors.base import quoted
 from encvault.i18n import _
 from encvault.keyslots import MAX_IDENTITY_FILE_SIZE, IdentityFile, fingerprint
 from encvault.operations.defaults import company_recipients
@@ -87,7 +88,7 @@ def config_folder(where: Surroundings) -> Finding:
 
 def _folder(path: str, variable: str) -> Finding:
     elsewhere = _("set {variable} to a folder that you may write to").format(variable=variable)
-    there = path
+    there = path = os.path.abspath(path)
     while not os.path.lexists(there) and there != os.path.dirname(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there):
@@ -102,7 +103,7 @@ def _folder(path: str, variable: str) -> Finding:
     status = os.stat(path)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         detail = _("others may write to {place}").format(place=path)
-        return Finding("warn", detail, f"chmod go-w {path}")
+        return Finding("warn", detail, f"chmod go-w {quoted(path)}")
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         detail = _("{place} belongs to user {uid}").format(place=path, uid=status.st_uid)
         return Finding("warn", detail, elsewhere)
@@ -121,7 +122,7 @@ def identity(where: Surroundings) -> Finding:
         return Finding("missing", detail, "encvault key new")
     if mode & 0o077:
         detail = _("{path}: others may read it (mode {mode})").format(path=path, mode=f"{mode:04o}")
-        return Finding("warn", detail, f"chmod 600 {path}")
+        return Finding("warn", detail, f"chmod 600 {quoted(path)}")
     return Finding("ok", f"{fingerprint(found.public)} {path}")
 
 

@@ -18,6 +18,8 @@ from encvault.operations.doctor.findings import Finding, Surroundings
 _FUSE_LIBRARIES = ("libfuse3.so.4", "libfuse3.so.3")  # 3.17 and newer, older
 _INSTALL_FUSE = "sudo apt install fuse3"
 _INSTALL_KEYCHAIN = "sudo apt install gnome-keyring"
+_KEYCHAINS = ("gnome-keyring-daemon", "kwalletd6", "kwalletd5")
+_UDEV_DAEMONS = ("lib/systemd/systemd-udevd", "usr/lib/systemd/systemd-udevd", "sbin/udevd")
 _KEYCHAIN_SECONDS = 4.0  # below the limit of a check
 _EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no copy of this version is older
 _LATEST = datetime(2100, 1, 1, tzinfo=UTC)
@@ -60,30 +62,43 @@ def fuse(where: Surroundings) -> Finding:
     except OSError as error:
         # the helper opens it for ordinary users, with the rights of root
         if not (error.errno == errno.EACCES and os.stat(helper).st_mode & stat.S_ISUID):
-            return _unusable(device, error)
+            return _unusable(where, device, error)
     return Finding("ok", f"libfuse3, {helper}, {device}")
 
 
-def _unusable(device: str, error: OSError) -> Finding:
-    detail = f"{device}: {system_reason(error)}"
-    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+def _unusable(where: Surroundings, device: str, error: OSError) -> Finding:
+    detail = _("{path}: {reason}").format(path=device, reason=system_reason(error))
+    is_absent = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+    if is_absent and not where.in_container:
         return Finding("missing", detail, "sudo modprobe fuse")
     fix = _("start the container with: {options}").format(
         options="--device /dev/fuse --cap-add SYS_ADMIN"
     )
-    return Finding("failed", detail, fix)
+    return Finding("missing" if is_absent else "failed", detail, fix)
 
 
 def udev(where: Surroundings) -> Finding:
     """Whether drives are noticed as they come and go."""
     if importlib.util.find_spec("pyudev") is None:
-        return Finding("missing", _("the package pyudev is missing"), "pip install pyudev")
+        return Finding(
+            "missing",
+            _("the package {name} is missing").format(name="pyudev"),
+            "pip install pyudev",
+        )
     if not _loads("libudev.so.1"):
         detail = _("the library libudev is missing")
         return Finding("missing", detail, "sudo apt install libudev1")
     if not os.path.exists(where.at("run/udev/control")):
-        return Finding("missing", _("udev does not run here"), "sudo apt install udev")
+        return Finding("missing", _("udev does not run here"), _start_udev(where))
     return Finding("ok", _("runs"))
+
+
+def _start_udev(where: Surroundings) -> str:
+    if where.in_container:
+        return _("this is a container: lock and unlock drives on its host")
+    if any(map(os.path.exists, map(where.at, _UDEV_DAEMONS))):
+        return "sudo systemctl start systemd-udevd"
+    return "sudo apt install udev"
 
 
 def systemd(where: Surroundings) -> Finding:
@@ -91,22 +106,34 @@ def systemd(where: Surroundings) -> Finding:
     if os.path.isdir(where.at("run/systemd/system")):
         return Finding("ok", _("runs"))
     detail = _("does not run here; nightly jobs need another scheduler")
+    if where.in_container:
+        return Finding("missing", detail, _("this is a container: schedule jobs on its host"))
+    if shutil.which("crontab", path=where.search_path) is not None:
+        return Finding("missing", detail, "crontab -e")
     return Finding("missing", detail, "sudo apt install cron")
 
 
 def keychain(where: Surroundings) -> Finding:
     """Whether passwords can be left with the desktop's keychain."""
+    for package in ("keyring", "jeepney"):
+        if importlib.util.find_spec(package) is None:
+            absent = _("the package {name} is missing").format(name=package)
+            return Finding("missing", absent, f"pip install {package}")
     probe = Keychain(where.session, timeout_s=_KEYCHAIN_SECONDS).probe()
-    detail = ": ".join(filter(None, (probe.backend, probe.detail)))
+    reason = _("locked") if probe.state == "locked" else probe.detail
+    detail = probe.backend or reason
+    if probe.backend and reason:
+        detail = _("{path}: {reason}").format(path=probe.backend, reason=reason)
     if probe.state == "usable":
         return Finding("ok", detail)
     if probe.state == "locked":
-        return Finding(
-            "warn", detail or _("locked"), _("log in to the desktop, or unlock it there")
+        return Finding("warn", detail, _("log in to the desktop, or unlock it there"))
+    fix = _INSTALL_KEYCHAIN
+    if any(shutil.which(program, path=where.search_path) for program in _KEYCHAINS):
+        fix = _("log in to a desktop session, or start one with: {command}").format(
+            command="dbus-run-session"
         )
-    if probe.state == "unsafe":
-        return Finding("failed", detail, _INSTALL_KEYCHAIN)
-    return Finding("missing", detail or _("there is none"), _INSTALL_KEYCHAIN)
+    return Finding("failed" if probe.state == "unsafe" else "missing", detail, fix)
 
 
 def core_dumps(where: Surroundings) -> Finding:

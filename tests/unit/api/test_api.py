@@ -37,7 +37,7 @@ from encvault.keyslots import PasswordRecipient as CorePasswordRecipient
 from encvault.vault.vault import Vault as CoreVault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
@@ -240,6 +240,84 @@ def test_requests_that_make_no_sense(
     with pytest.raises(NotSealed):
         encvault.open_file(tree / "empty", [me])
     assert everything(tree) == before
+
+
+def test_faults_of_the_program_are_named_before_anything_is_made(
+    tree: Path, tmp_path: Path, to_me: list[encvault.Recipient], me: encvault.Identity
+) -> None:
+    (one,) = to_me
+    before = everything(tmp_path)
+    new: Any = tmp_path / "new"
+    wrong: Any = {
+        "text": "a text",
+        "bytes": b"x",
+        "jobs": "2",
+        "flag": True,
+        "suite": "sm4-gcm",
+        "none": None,
+    }
+    calls: list[Callable[[], object]] = [
+        lambda: encvault.seal_folder(tree, wrong["text"]),
+        lambda: encvault.seal_folder(tree, one),  # type: ignore[arg-type]
+        lambda: encvault.seal_folder(tree, [me]),  # type: ignore[list-item]
+        lambda: encvault.seal_folder(tree, to_me, suite=wrong["suite"]),
+        lambda: encvault.seal_folder(tree, to_me, jobs=wrong["jobs"]),
+        lambda: encvault.seal_folder(tree, to_me, jobs=wrong["flag"]),
+        lambda: encvault.seal_folder(tree, to_me, to=wrong["bytes"]),
+        lambda: encvault.seal_folder(tree, to_me, exclude="*.tmp"),
+        lambda: encvault.seal_folder(tree, to_me, exclude=wrong["bytes"]),
+        lambda: encvault.seal_folder(tree, to_me, exclude=[wrong["bytes"]]),
+        lambda: encvault.seal_folder(tree, to_me, fingerprint=wrong["none"]),
+        lambda: encvault.seal_folder(wrong["bytes"], to_me),
+        lambda: encvault.seal_folder(wrong["none"], to_me),
+        lambda: encvault.seal_file(tree / "src" / "run.sh", [one, wrong["text"]]),
+        lambda: encvault.seal_bytes(b"x", to_me, suite=wrong["suite"]),
+        lambda: encvault.share_file(tree / "src" / "run.sh", wrong["text"], [me], to=new),
+        lambda: encvault.open_folder(tree, me),  # type: ignore[arg-type]
+        lambda: encvault.open_folder(tree, wrong["text"], to=new),
+        lambda: encvault.open_file(tree / "empty", to_me, output=new),  # type: ignore[arg-type]
+        lambda: encvault.Vault.create(new, to_me, suite=wrong["suite"]),
+        lambda: encvault.Vault.create(new, to_me, wrong["text"]),
+        lambda: encvault.Vault.create(wrong["bytes"], to_me),
+        lambda: encvault.new_identity(new, password=wrong["flag"]),
+        lambda: encvault.load_recipients(wrong["bytes"]),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"not |is none|is str"):
+            call()
+    for bad in (
+        lambda: encvault.seal_folder(tree, to_me, jobs=-1),
+        lambda: encvault.seal_folder("a\0b", to_me),
+    ):
+        with pytest.raises(ValueError, match=r"jobs|null"):
+            bad()
+    for text in ("x", "aaaa-aaaa", " "):
+        with pytest.raises(InvalidRequest, match="eight groups of four"):
+            encvault.seal_folder(tree, to_me, fingerprint=text)
+    assert everything(tmp_path) == before
+
+
+def test_faults_in_using_a_vault(
+    tree: Path, tmp_path: Path, to_me: list[encvault.Recipient], me: encvault.Identity
+) -> None:
+    encvault.seal_folder(tree, to_me)
+    vault = encvault.Vault.open(tree, [me])
+    path: Any = tree / "empty"
+    for wrong in (path, b"empty", None):
+        with pytest.raises(TypeError, match="a place in a vault is str"):
+            vault.read(wrong)
+    for call in (vault.files, vault.verify, vault.rekey):
+        with pytest.raises(ValueError, match="jobs"):
+            call(jobs=-1)  # type: ignore[operator]
+    with pytest.raises(TypeError, match="list of them"):
+        vault.add_slots(encvault.PasswordRecipient("pw"))  # type: ignore[arg-type]
+    before = everything(tmp_path)
+    with pytest.raises(KeyRequired):
+        encvault.share_file(tree / "src" / "run.sh", [], [me], to=tmp_path / "new")
+    assert everything(tmp_path) == before
+    # a fingerprint is the same however it was copied
+    shouted = f" {vault.fingerprint.upper()}\n"
+    assert encvault.seal_folder(tree, fingerprint=shouted).problems == []
 
 
 def test_a_vault_that_exists_is_for_its_own(

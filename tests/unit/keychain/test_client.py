@@ -20,6 +20,7 @@ from encvault.errors import (
     KeychainError,
     KeychainForgetful,
     KeychainLocked,
+    KeychainOccupied,
     KeychainTimeout,
     KeychainUnavailable,
     KeychainUnsafe,
@@ -109,8 +110,11 @@ def test_a_password_comes_back_from_another_process(desktop: Desktop) -> None:
     assert keychain.store(ACCOUNT, Secret(text)) == "Secret Service"
     assert loaded(keychain, "unknown", ACCOUNT) == {ACCOUNT: text}
     assert keychain.holds(["unknown", ACCOUNT]) == {ACCOUNT}
-    assert keychain.store(ACCOUNT, Secret(b"another")) == "Secret Service"
-    assert loaded(keychain, ACCOUNT) == {ACCOUNT: b"another"}
+    # an entry is never replaced; what is there already is stored
+    with pytest.raises(KeychainOccupied, match="another password under"):
+        keychain.store(ACCOUNT, Secret(b"another"))
+    assert keychain.store(ACCOUNT, Secret(text)) == "Secret Service"
+    assert loaded(keychain, ACCOUNT) == {ACCOUNT: text}
     assert keychain.forget(ACCOUNT)
     assert not keychain.forget(ACCOUNT)
     assert loaded(keychain, ACCOUNT) == {}
@@ -410,7 +414,12 @@ def test_an_error_of_any_class_is_an_answer_without_its_text(
 def test_a_keychain_that_does_not_give_back_is_not_believed(
     desktop: Desktop, in_its_place: Callable[[str], None], given_back: str
 ) -> None:
-    in_its_place(f"Keyring.get_password = lambda self, service, username: {given_back}")
+    in_its_place(f"""
+    def set_password(self, service, username, password):
+        Keyring.get_password = lambda self, service, username: {given_back}
+    Keyring.get_password = lambda self, service, username: None
+    Keyring.set_password = set_password
+    """)
     with pytest.raises(KeychainForgetful, match="Secret Service"):
         entries(desktop).store(ACCOUNT, Secret(b"x"))
 

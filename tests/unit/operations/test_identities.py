@@ -22,6 +22,7 @@ from encvault.keyslots import (
     PasswordRecipient,
     PublicKeyRecipient,
     encode_password,
+    keychain_account,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_the_password_is_with_the_keychain_before_there_is_a_file(
         str(path), "", encode_password("one"), profile=CHEAPEST, keychain=kept
     )
     assert made.slot is not None
-    assert kept.entries == {made.slot["id"]: b"one"}
+    assert kept.entries == {keychain_account(made.slot): b"one"}
 
 
 @pytest.mark.parametrize("refuses", [None, KeychainUnavailable(reason="gone")])
