@@ -110,6 +110,14 @@ class FormerKeys(SkippedError):
     known: str
 
 
+class SealedElsewhere(SkippedError):
+    """A file that is sealed in another vault, which may be lost or be found again."""
+
+    message = N_("{path}: sealed in another vault; it was left as it is")
+    advice = N_("move it to its vault; or seal with --force to seal it once more")
+    path: str
+
+
 class SourceChanged(SkippedError):
     """The file changed while it was read."""
 

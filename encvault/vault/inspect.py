@@ -61,8 +61,8 @@ class VaultStatus:
         sealed_size: their bytes on disk.
         plain: paths of files and links that are not sealed.
         plain_size: their bytes.
-        unknown: files called sealed that are another vault's, nobody's, or damaged in the header;
-            `seal` takes them for plain files.
+        unknown: files called sealed that are another vault's, nobody's, or damaged in the header.
+            `seal` takes them for plain files, but for another vault's, which it leaves.
         leftovers: temporary files of a run that was killed.
         special: sockets, devices and FIFOs, which cannot be sealed.
         nested: vaults inside this one.

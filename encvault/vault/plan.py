@@ -11,13 +11,14 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encvault.envelope import PART_SIZE
+from encvault.envelope import PART_SIZE, VaultKeyInfo
 from encvault.errors import (
     Conflict,
     FormatError,
     NameTaken,
     NestedVault,
     NotSealed,
+    SealedElsewhere,
     SpecialFile,
     Unreadable,
 )
@@ -42,6 +43,7 @@ from encvault.vault.selection import Selection
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from encvault.envelope import Header
     from encvault.errors import EncvaultError
     from encvault.fs.tree import Entry, Tree
     from encvault.vault.ledger import Ledger
@@ -288,9 +290,19 @@ class Planner:
                 storage_error(error, self._source.show(join(path, entry.name)), reading=True)
             )
             return True
-        if not belongs_to(header, self._vault.record.id):
+        if belongs_to(header, self._vault.record.id):
+            self._count_unchanged(entry)
+            return True
+        return self._is_elsewhere(header, join(path, entry.name))
+
+    def _is_elsewhere(self, header: Header, path: str) -> bool:
+        """Whether a file is another vault's, and stays as it is.
+
+        It opens beside its own vault's keys; sealed once more it would take those of both.
+        """
+        if not isinstance(header.key_info, VaultKeyInfo) or self._options.force:
             return False
-        self._count_unchanged(entry)
+        self.problem(SealedElsewhere(path=self._source.show(path)))
         return True
 
     def _plan_file(

@@ -21,6 +21,7 @@ from encvault.errors import (
     MalformedRecord,
     MissingPart,
     NestedVault,
+    SealedElsewhere,
     SourceChanged,
     Truncated,
     Unreadable,
@@ -270,6 +271,25 @@ def test_files_of_another_vault_called_sealed_are_sealed_as_plain_files(
     assert (tree / "foreign.sealed.sealed").exists()
     unseal(tree)
     assert (tree / "foreign.sealed").read_bytes() == foreign
+
+
+def test_a_file_of_another_vault_in_a_vault_is_left_and_told(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_tree(other)
+    seal(other)
+    seal(tree)
+    foreign = (other / "empty.sealed").read_bytes()
+    (tree / "src" / "foreign.sealed").write_bytes(foreign)
+    (tree / "new").write_text("new")
+    report = seal(tree)
+    assert [type(problem) for problem in report.problems] == [SealedElsewhere]
+    outcome = report.outcome()
+    assert outcome is not None
+    assert outcome.exit_code == 3
+    assert report.files == 1
+    assert (tree / "src" / "foreign.sealed").read_bytes() == foreign
+    assert seal(tree, force=True).problems == []
+    assert (tree / "src" / "foreign.sealed.sealed").exists()
 
 
 # -- what a target cannot keep --------------------------------------------------------------
