@@ -104,7 +104,7 @@ def cat_command(paths: tuple[str, ...], *, prompter: CommandLinePrompter) -> int
     screen = ui.Screen("")  # for a doubt about the vault; nothing moves on it
     for path in paths:
         _copy_out(operations.cat(path, prompter, screen))
-    return 0
+    return max((error.exit_code for error in screen.problems), default=0)
 
 
 def _copy_out(pieces: Iterable[memoryview | bytes]) -> None:

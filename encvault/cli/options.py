@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SYSTEM_CONFIG = "/etc/encvault/config.toml"
 
+_MAX_FD = (1 << 31) - 1  # what a descriptor may be in C
+
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
@@ -123,7 +125,7 @@ def _recovery_options() -> list[Callable[[Any], Any]]:
         ),
         click.option(
             "--recovery-fd",
-            type=whole_number(),
+            type=whole_number(high=_MAX_FD),
             metavar="N",
             help=_("Take the recovery code from file descriptor N."),
         ),
@@ -161,7 +163,7 @@ def _password_options() -> list[Callable[[Any], Any]]:
         ),
         click.option(
             "--password-fd",
-            type=whole_number(),
+            type=whole_number(high=_MAX_FD),
             metavar="N",
             help=_("Take the password from file descriptor N."),
         ),
@@ -192,7 +194,7 @@ def _new_password_options() -> list[Callable[[Any], Any]]:
         ),
         click.option(
             "--new-password-fd",
-            type=whole_number(),
+            type=whole_number(high=_MAX_FD),
             metavar="N",
             help=_("Take the new password from file descriptor N."),
         ),

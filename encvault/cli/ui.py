@@ -162,6 +162,7 @@ class Screen(Observer):
     def __init__(self, what: str, *, quiet: bool = False) -> None:
         self._what = what
         self._quiet = quiet
+        self.problems: list[EncvaultError] = []
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._files = 0
@@ -222,6 +223,7 @@ class Screen(Observer):
 
     def problem(self, error: EncvaultError) -> None:
         """See `Observer`."""
+        self.problems.append(error)
         self._pause()
         message(str(error))
 

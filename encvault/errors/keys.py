@@ -54,11 +54,24 @@ class VaultChanged(KeyslotError):
     found: str
 
 
+class StrangeVault(KeyslotError):
+    """A vault that is met for the first time inside a known one: somebody may have planted it."""
+
+    message = N_("{path}: a vault that is new here, {found}, inside the known vault {outer}")
+    advice = N_("ask its owner for the fingerprint; if it is right, say --fingerprint {found}")
+    path: str
+    outer: str
+    found: str
+
+
 class ReplacedKeys(KeyslotError):
     """Something would be sealed for keys that were replaced since, perhaps for who was revoked."""
 
     message = N_("{path}: its keys were replaced by those of {known}; nothing is sealed for it")
-    advice = N_("restore the newer .encvault folder; no fingerprint makes a replaced key good")
+    advice = N_(
+        "restore the newer .encvault folder; if it is lost for good, remove the vault's entry from "
+        "known_vaults.json"
+    )
     path: str
     known: str
 

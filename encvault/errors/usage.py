@@ -69,6 +69,14 @@ class HomeUnknown(ConfigError):
     variable: str
 
 
+class KnownVaultsDamaged(ConfigError):
+    """What this machine remembers of vaults cannot be understood."""
+
+    message = N_("{path}: damaged; it says which vaults are known")
+    advice = N_("restore it; or remove it, and check the fingerprints of your vaults anew")
+    path: str
+
+
 class RequestError(EncvaultError):
     """The request itself makes no sense; nothing was touched."""
 

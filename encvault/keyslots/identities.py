@@ -17,7 +17,7 @@ from encvault.keyslots.publickeys import (
     decode_recipient,
     encode_recipient,
 )
-from encvault.keyslots.slots import Slot, check_slots, is_time, now_text
+from encvault.keyslots.slots import Slot, as_text, check_slots, is_time, now_text
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class IdentityFile:
         cls, name: str, password: Secret | None, *, profile: KdfProfile = kdf.DEFAULT
     ) -> IdentityFile:
         """A new key pair, wrapped under `password` unless that is None."""
+        name = as_text(name)
         seed = Secret(bytearray(os.urandom(hpke.SEED_SIZE)))
         public = hpke.public_key(seed.reveal())
         if password is None:

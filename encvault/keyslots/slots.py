@@ -133,12 +133,17 @@ def group(digest: bytes) -> str:
     return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
+def as_text(words: str) -> str:
+    """Words from a command line or a user's name, which may hold bytes that are no UTF-8."""
+    return words.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def new_slot(kind: str, label: str) -> Slot:
     """The members that every kind has, but ``wrapped``."""
     return {
         "id": encode_base32(os.urandom(8)),
         "kind": kind,
-        "label": label[:MAX_LABEL_LENGTH],
+        "label": as_text(label)[:MAX_LABEL_LENGTH],
         "created_at": now_text(),
     }
 

@@ -132,6 +132,13 @@ def revoke(
             )
             _change(vault, prompter, rest, (slot,))
             gone = (bare(slot),)
+        else:
+            watcher.note(
+                _("keyslot {slot} was revoked before: the keys are not changed now").format(
+                    slot=slot_id
+                )
+            )
+            _tell_who_stays(vault, prompter, vault.record.slots, watcher)
         return _finish(vault, gone, reseal=reseal, jobs=jobs, watcher=watcher)
 
 

@@ -13,6 +13,7 @@ from encvault.errors import (
     DestinationExists,
     InvalidRequest,
     SourceMissing,
+    VaultMissing,
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _
@@ -78,6 +79,8 @@ def init_vault(
                 path=path, vault=outer
             ),
         )
+    if expected := prompter.known_vaults().expected(path):
+        raise VaultMissing(path=path, expected=expected)
     layout: VaultLayout = "hidden" if hide_names else "visible"
     recipients = prompter.recipients(path)
     with storage(path):

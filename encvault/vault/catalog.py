@@ -11,9 +11,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import EncvaultError, OrphanPart, SwappedFile
+from encvault.errors import EncvaultError, OrphanPart, SwappedFile, Unreadable
 from encvault.fs.durable import storage_error, tombstone_name
 from encvault.fs.tree import Stamp, join
+from encvault.i18n import system_reason
 from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.opening import open_sealed
@@ -21,7 +22,7 @@ from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.sealed import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from encvault.envelope import Record
     from encvault.fs.tree import Entry
@@ -75,13 +76,15 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
         return [_read_object(vault, file_id, stamp) for file_id, stamp in batch]
 
     pool = Pool(work, jobs or default_jobs())
-    waiting = ((entry.name, Stamp.of(entry.status)) for entry in objects(vault))
+    unlisted: list[EncvaultError] = []
+    waiting = ((entry.name, Stamp.of(entry.status)) for entry in objects(vault, unlisted.append))
     for _batch, answers in pool.map(batches(waiting, lambda _object: 0)):  # records are small
         for answer in answers:
             if isinstance(answer, Found):
                 found.append(answer)
             else:
                 catalog.problems.append(answer)
+    catalog.problems += unlisted
     _place(catalog, found)
     for item in catalog.parts.values():
         first = item.record.part_of[0] if item.record.part_of else ""
@@ -92,11 +95,19 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
     return catalog
 
 
-def objects(vault: Vault) -> Iterator[Entry]:
-    """Every object's directory entry."""
+def objects(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[Entry]:
+    """Every object's directory entry.
+
+    Args:
+        vault: with hidden names.
+        problem: is told each folder of objects that cannot be listed: what is in it is not gone.
+    """
     if not vault.tree.exists(OBJECTS_FOLDER):
         return
     for folder in vault.tree.walk(OBJECTS_FOLDER):
+        if folder.error is not None:
+            reason = system_reason(folder.error)
+            problem(Unreadable(path=vault.tree.show(folder.path), reason=reason))
         for entry in folder.entries:
             if entry.kind == "file" and is_object(entry.name):
                 yield entry

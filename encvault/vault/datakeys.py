@@ -17,7 +17,7 @@ from encvault.fs.durable import storage_error
 from encvault.i18n import N_
 from encvault.keyslots import is_time, now_text
 from encvault.secret import Secret
-from encvault.vault.exposed import load_exposed, remove_older, store_exposed
+from encvault.vault.exposed import exposed_path, load_exposed, remove_older, store_exposed
 from encvault.vault.keys import former_keys
 from encvault.vault.manifest import FOLDER, KEYS_FOLDER, new_id
 
@@ -106,7 +106,10 @@ def load_data_key(
 
 def data_key_ids(tree: Tree) -> list[str]:
     """The ids of all data keys of a vault, whatever is in their files."""
-    names = filter(is_key_file, os.listdir(tree.folder(KEYS_FOLDER)))
+    try:
+        names = filter(is_key_file, os.listdir(tree.folder(KEYS_FOLDER)))
+    except FileNotFoundError:  # git keeps no empty folder
+        return []
     return sorted(name.removesuffix(".json") for name in names)
 
 
@@ -135,8 +138,14 @@ def renew_data_keys(
             if data_key.is_former:
                 value, _wrapped = _read(tree, record, key_id)
                 renewed[key_id] = _seal(record.hpke_public, value, key)
-    _expose(tree, record, keys, renewed)
-    _replace(tree, renewed)
+    if renewed or record.rekeyed_at > 1:
+        try:
+            _expose(tree, record, keys, renewed)
+        except OSError as error:  # else the late ones would count as new
+            problems.append(storage_error(error, exposed_path(tree, record)))
+            return 0, problems
+    if renewed:
+        _replace(tree, renewed)
     return len(renewed), problems
 
 

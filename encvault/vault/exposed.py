@@ -6,6 +6,7 @@ it: anyone can seal a data key that he kept to the vault's public key once more.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,6 @@ def load_exposed(tree: Tree, record: VaultRecord) -> frozenset[str] | None:
 
     Returns:
         None if the list is missing or not genuine: then every data key may be exposed.
-
-    Raises:
-        OSError: it cannot be read.
     """
     if record.rekeyed_at == 1:
         return frozenset()
@@ -47,7 +45,7 @@ def load_exposed(tree: Tree, record: VaultRecord) -> frozenset[str] | None:
         keys = value["keys"]
         if value != _members(record, keys) or not all(is_id(key) for key in keys):
             return None
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotAuthentic):
         return None
     return frozenset(keys)
 
@@ -71,7 +69,13 @@ def remove_older(tree: Tree, record: VaultRecord, names: Iterable[str]) -> None:
     """
     for name in names:
         if _NAME.fullmatch(name) and name != _name(record.rekeyed_at):
-            calls.unlink(tree.folder(FOLDER), name)
+            with contextlib.suppress(OSError):  # whatever it is, it is no list that counts
+                calls.unlink(tree.folder(FOLDER), name)
+
+
+def exposed_path(tree: Tree, record: VaultRecord) -> str:
+    """Where the list for a record lies, for messages."""
+    return tree.show(f"{FOLDER}/{_name(record.rekeyed_at)}")
 
 
 def _name(generation: int) -> str:

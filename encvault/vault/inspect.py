@@ -87,7 +87,7 @@ def inspect_status(vault: Vault) -> VaultStatus:
         for entry in folder.entries:
             _count_entry(vault, folder.path, entry, status)
     if vault.hidden:
-        for entry in objects(vault):
+        for entry in objects(vault, lambda error: status.unreadable.append(error.path)):
             status.sealed += 1
             status.sealed_size += entry.status.st_size
     for folder in vault.tree.walk(FOLDER):
@@ -102,7 +102,7 @@ def inspect_status(vault: Vault) -> VaultStatus:
 def holds_sealed_files(vault: Vault) -> bool:
     """Whether anything in a vault looks sealed; stops at the first."""
     if vault.hidden:
-        return next(objects(vault), None) is not None
+        return next(objects(vault, lambda _error: None), None) is not None
     return any(
         entry.kind == "file" and entry.name.endswith(SUFFIX)
         for folder in _plain_folders(vault, VaultStatus())

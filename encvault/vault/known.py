@@ -21,17 +21,19 @@ from encvault.envelope import decode_base64, encode_base64, is_id
 from encvault.errors import (
     EncvaultError,
     FormerKeys,
+    KnownVaultsDamaged,
     ReplacedKeys,
     RolledBack,
     StateUnavailable,
+    StrangeVault,
     VaultChanged,
 )
 from encvault.fs import durable
 from encvault.fs.tree import Tree
-from encvault.i18n import _, system_reason
+from encvault.i18n import system_reason
 from encvault.keyslots import now_text
 from encvault.vault.keys import vault_fingerprint
-from encvault.vault.manifest import new_id
+from encvault.vault.manifest import RECORD_FILES, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -110,7 +112,8 @@ class KnownVaults:
 
         Raises:
             VaultChanged: its key is not the known one, and none that the known one signed for.
-            StateUnavailable: what is remembered cannot be read.
+            StrangeVault: it is met for the first time, inside a known one.
+            StateUnavailable, KnownVaultsDamaged: what is remembered cannot be read.
         """
         expected = self.expected(path)
         if expected and expected not in (record.fingerprint, *record.former_fingerprints):
@@ -146,11 +149,13 @@ class KnownVaults:
         """
         place = os.path.realpath(path)
         for other in known.values():
-            inside = is_new and any(
-                place.startswith(os.path.join(outer, "")) for outer in other.places
-            )
-            if other.id != record.id and (place in other.places or inside):
+            if other.id == record.id:
+                continue
+            if place in other.places:
                 raise VaultChanged(path=path, expected=other.fingerprint, found=record.fingerprint)
+            for outer in other.places if is_new else ():
+                if place.startswith(os.path.join(outer, "")) and _holds_vault(outer):
+                    raise StrangeVault(path=path, outer=outer, found=record.fingerprint)
 
     def check_for_sealing(self, record: VaultRecord, path: str) -> RolledBack | None:
         """The same for who would seal: a former key may be that of somebody who was revoked.
@@ -248,10 +253,8 @@ class KnownVaults:
                 return {}
         try:
             return _decode(data)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise StateUnavailable(
-                path=os.path.join(self.state_dir, FILE), reason=_("damaged")
-            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise KnownVaultsDamaged(path=os.path.join(self.state_dir, FILE)) from None
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -262,6 +265,10 @@ class KnownVaults:
                 error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             path = os.path.join(self.state_dir or "", FILE)
             raise StateUnavailable(path=path, reason=system_reason(error)) from None
+
+
+def _holds_vault(path: str) -> bool:
+    return any(os.path.lexists(os.path.join(path, name)) for name in RECORD_FILES)
 
 
 def _encode(known: dict[str, KnownVault]) -> bytes:

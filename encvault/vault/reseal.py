@@ -236,7 +236,7 @@ def _files(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator[t
     top = OBJECTS_FOLDER if vault.hidden else ""
     if top and not vault.tree.exists(top):
         return
-    for folder in vault.tree.walk(top, enter=lambda path: split(path)[1] != FOLDER):
+    for folder in vault.tree.walk(top, enter=lambda path: path != FOLDER):
         if folder.error is not None:
             problem(Unreadable(path=vault.tree.show(folder.path), reason=_("folder")))
         for entry in folder.entries:

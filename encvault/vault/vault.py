@@ -33,7 +33,7 @@ from encvault.vault.datakeys import (
     make_data_key,
     renew_data_keys,
 )
-from encvault.vault.exposed import load_exposed, store_exposed
+from encvault.vault.exposed import exposed_path, load_exposed, store_exposed
 from encvault.vault.keys import MAX_SUCCESSIONS, Succession, VaultKeys
 from encvault.vault.manifest import (
     FOLDER,
@@ -356,7 +356,7 @@ class Vault:
             # signed by a key that no record has yet: it counts from the next line on
             store_exposed(self.tree, next_record, keys, data_key_ids(self.tree))
         except OSError as error:
-            raise storage_error(error, self.path) from None
+            raise storage_error(error, exposed_path(self.tree, next_record)) from None
         self._store(record, keys)
         self._keys.wipe()
         self._keys, self.opened_by, self._exposed = keys, None, None
@@ -427,10 +427,7 @@ class Vault:
             UnknownDataKey, KeyRequired: as `key_for`.
         """
         if self._exposed is None:
-            try:
-                self._exposed = load_exposed(self.tree, self.record)
-            except OSError as error:
-                raise storage_error(error, self.path, reading=True) from None
+            self._exposed = load_exposed(self.tree, self.record)
         if self._exposed is None or key_id in self._exposed:
             return True
         return self._data_key(key_id, path).is_former

@@ -189,3 +189,19 @@ def test_a_fifo_in_the_place_of_the_lock_holds_nobody_up(
     one = ("--password-file", tmp_path / "one")
     assert run("verify", vault, *one).code == 0
     assert run("recovery", "new", vault, *one).code == 0
+
+
+def test_words_that_are_no_text_are_shown_as_well_as_can_be(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    odd = os.fsdecode(b"a\xffb")
+    new = ("--new-password-file", tmp_path / "two", "--label", odd)
+    assert run("slot", "add", vault, "--password-file", tmp_path / "one", *new).code == 0
+    assert [slot["label"] for slot in slots(run, vault)][1] == "a\ufffdb"
+    named = run("key", "new", "--no-password", "--name", odd, "-o", tmp_path / "odd.key")
+    assert named.code == 0
+
+
+@pytest.mark.parametrize("option", ["--password-fd", "--new-password-fd", "--recovery-fd"])
+def test_a_descriptor_is_a_number_that_there_can_be(run: Command, vault: Path, option: str) -> None:
+    assert run("slot", "add", vault, option, "99999999999").code == 2

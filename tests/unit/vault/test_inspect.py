@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import NOBODY, everything, in_child, keys, seal, write_tree
+from helpers import NOBODY, everything, in_child, keys, seal, unseal, write_tree
 
 from encvault import operations
 from encvault.errors import (
@@ -376,3 +376,38 @@ def test_a_listing_without_a_key_leaves_out_what_is_not_sealed(tree: Path) -> No
     listed, problems = operations.list_files(str(tree), operations.Answers())
     assert "text" not in {item.path for item in listed}
     assert [type(problem) for problem in problems] == [NotSealed]
+
+
+def test_a_folder_of_objects_that_cannot_be_listed_is_told_and_nothing_is_dropped(
+    public_path: Path,
+) -> None:
+    """What is in it is not gone: the tree above it must stay."""
+
+    def work() -> tuple[list[str], int, list[str], list[str], int]:
+        root = public_path / "docs"
+        write_tree(root)
+        seal(root, hide_names=True)
+        folders = sorted((root / ".encvault" / "objects").iterdir())
+        before = sum(len(list(folder.iterdir())) for folder in folders)
+        folders[0].chmod(0)
+        verified = operations.verify(str(root), keys())
+        _listed, problems = operations.list_files(str(root), keys())
+        status = operations.status(str(root))
+        opened = unseal(root)
+        left = sum(len(list(folder.iterdir())) for folder in folders[1:] if folder.exists())
+        folders[0].chmod(0o700)
+        again = unseal(root)
+        return (
+            [type(error).__name__ for error in verified.problems],
+            len(status.unreadable),
+            [type(error).__name__ for error in problems],
+            [type(error).__name__ for error in opened.problems],
+            len(again.problems) if before > left else -1,
+        )
+
+    verified, unreadable, listed, opened, again = in_child(work, uid=NOBODY)
+    assert "Unreadable" in verified
+    assert unreadable == 1
+    assert "Unreadable" in listed
+    assert "Unreadable" in opened
+    assert again == 0

@@ -13,7 +13,15 @@ import pytest
 from helpers import NOBODY, RECIPIENT, in_child, keys
 
 from encvault.crypto.suite import Suite
-from encvault.errors import FormerKeys, ReplacedKeys, RolledBack, StateUnavailable, VaultChanged
+from encvault.errors import (
+    FormerKeys,
+    KnownVaultsDamaged,
+    ReplacedKeys,
+    RolledBack,
+    StateUnavailable,
+    StrangeVault,
+    VaultChanged,
+)
 from encvault.keyslots import SECRET_SIZE
 from encvault.secret import Secret
 from encvault.vault.known import FILE, KnownVaults
@@ -220,6 +228,7 @@ def test_a_configured_fingerprint_holds_for_its_folder(tmp_path: Path) -> None:
     [
         lambda _value: b"",
         lambda _value: b"[]",
+        lambda _value: b"[" * 100_000,
         lambda value: json.dumps(value | {"encvault_known_vaults": 2}).encode(),
         lambda value: json.dumps(value | {"vaults": [{}]}).encode(),
         lambda value: json.dumps(value).replace(": 1}", ': "1"}').encode(),
@@ -236,7 +245,7 @@ def test_a_damaged_memory_is_an_error_and_not_a_first_use(
     KnownVaults(state).remember(record, str(tmp_path / "v"), told=True)
     file = tmp_path / "state" / FILE
     file.write_bytes(damage(json.loads(file.read_text())))
-    with pytest.raises(StateUnavailable) as caught:
+    with pytest.raises(KnownVaultsDamaged) as caught:
         KnownVaults(state).check(record, str(tmp_path / "v"))
     assert caught.value.exit_code == 78
     assert str(file) in str(caught.value)
@@ -256,9 +265,14 @@ def test_a_vault_inside_a_known_one_is_not_taken_unseen(tmp_path: Path, state: s
     inner = make(tmp_path / "v" / "sub")
     known = KnownVaults(state)
     known.remember(outer, str(tmp_path / "v"), told=True)
-    with pytest.raises(VaultChanged) as caught:
+    with pytest.raises(StrangeVault) as caught:
         known.check(inner, str(tmp_path / "v" / "sub"))
-    assert caught.value.expected == outer.fingerprint
+    assert caught.value.exit_code == 77
+    assert caught.value.outer == str(tmp_path / "v")
+    # another drive at that place, on which the outer one is not
+    (tmp_path / "v" / ".encvault").rename(tmp_path / "away")
+    assert known.check(inner, str(tmp_path / "v" / "sub")) is None
+    (tmp_path / "away").rename(tmp_path / "v" / ".encvault")
     assert KnownVaults(state, inner.fingerprint).check(inner, str(tmp_path / "v" / "sub")) is None
     known.remember(inner, str(tmp_path / "v" / "sub"), told=True, made=True)
     assert known.check(inner, str(tmp_path / "v" / "sub")) is None
