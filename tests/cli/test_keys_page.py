@@ -30,6 +30,8 @@ QUESTION = re.compile(
 WRAPPER = """#!{python}
 import sys
 from encvault.cli import main, options
+from encvault.crypto import kdf
+kdf.DEFAULT = kdf.CHEAPEST
 options.SYSTEM_CONFIG = {config!r}
 sys.exit(main())
 """

@@ -24,6 +24,8 @@ from encvault.keyslots import (
     PasswordIdentity,
     PasswordRecipient,
     PublicKeyRecipient,
+    bare,
+    check_bare,
     check_slots,
     decode_recipient,
     decode_recipient_file,
@@ -315,3 +317,15 @@ def test_passwords_that_nobody_knows_are_as_good_as_keys() -> None:
     assert len(made) == 100
     assert {len(text) for text in made} == {43}  # ceil(256 / 6)
     assert all(text == bytes(encode_password(text.decode()).reveal()) for text in made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "fido2"}, {"kind": 1}, {"kind": []}, {"id": "a"}, {"label": 1}, {"created_at": ""}],
+    ids=str,
+)
+def test_bare_slots_keep_the_rules_of_their_members(change: dict[str, Any]) -> None:
+    slot = bare(recipient_slot())
+    assert check_bare([slot]) == (slot,)
+    with pytest.raises(ValueError, match="slot"):
+        check_bare([slot | change])
