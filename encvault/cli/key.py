@@ -100,7 +100,7 @@ def passwd_command(*, identity: str, prompter: CommandLinePrompter) -> int:
     operations.change_identity_password(identity, found, key, recipient)
     prompter.slots_made()
     if found.slot is not None:
-        prompter.slot_removed(found.slot["id"])
+        prompter.tell_of_old_entry()
     ui.message(_("the password was changed"))
     ui.message(_("copies of the file made before open as they did"))
     return 0

@@ -101,6 +101,7 @@ def revoke_command(
         done = operations.revoke(
             vault, prompter, slot, force=force, reseal=reseal, jobs=jobs, observer=screen
         )
+    prompter.tell_of_old_entry()
     return _show(done, as_json=as_json, quiet=quiet)
 
 

@@ -55,7 +55,9 @@ def init_command(
 ) -> int:
     """See the command's help."""
     chosen = suite or prompter.defaults.suite
-    record = operations.init_vault(folder, prompter, suite=chosen, hide_names=hide_names)
+    record = operations.init_vault(
+        folder, prompter, ui.Screen(""), suite=chosen, hide_names=hide_names
+    )
     if as_json:
         info = operations.info(folder)
         ui.show_json({"kind": info.kind, **info.members})

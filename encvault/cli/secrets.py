@@ -138,8 +138,8 @@ class CommandLinePrompter:
         if self.keyring is not None:
             self.keyring.store_wrapped()
 
-    def slot_removed(self, slot_id: str) -> None:  # noqa: ARG002 - see Prompter
-        """See `encvault.operations.Prompter`. The keychain's entry stays, as copies may."""
+    def tell_of_old_entry(self) -> None:
+        """Say that the keychain's entry of a keyslot that is gone stays, as copies may."""
         if self.keyring is not None:
             ui.message(_("if the keychain holds the old password, it stays there"))
 

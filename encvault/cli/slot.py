@@ -13,7 +13,7 @@ from encvault.cli.options import json_option, secret_options
 from encvault.cli.sheet import recovery_sheet
 from encvault.errors.base import quoted
 from encvault.i18n import _
-from encvault.vault.single import OutputFile
+from encvault.vault.output import OutputFile
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -76,6 +76,7 @@ def remove_command(
 ) -> int:
     """See the command's help."""
     removed = operations.remove_slot(vault, prompter, slot, force=force)
+    prompter.tell_of_old_entry()
     if as_json:
         ui.show_json({"removed": removed})
     else:
@@ -103,6 +104,7 @@ def passwd_command(
     if slot is not None:
         prompter.for_others()
     changed = operations.change_password(vault, prompter, slot)
+    prompter.tell_of_old_entry()
     if as_json:
         ui.show_json({"slots": [changed]})
     else:

@@ -25,7 +25,7 @@ from encvault.keyslots import (
     keychain_account,
 )
 from encvault.operations.places import storage
-from encvault.vault.single import OutputFile
+from encvault.vault.output import OutputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

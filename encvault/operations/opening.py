@@ -29,11 +29,11 @@ from encvault.vault.layout import SUFFIX, object_path, opened_name, opened_place
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import OpenOptions, open_tree
 from encvault.vault.opening import all_parts, open_sealed
+from encvault.vault.output import OutputFile
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader
 from encvault.vault.single import (
     STREAM_NAME,
-    OutputFile,
     SlotKeyring,
     open_file,
     open_stream,

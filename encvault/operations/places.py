@@ -112,6 +112,11 @@ def unlock(vault: Vault, prompter: Prompter, doubt: Callable[[EncvaultError], No
         doubt(error)
 
 
+def refuse(error: EncvaultError) -> None:
+    """Take a doubt about a vault for a reason to stop."""
+    raise error
+
+
 def refuse_fingerprint(prompter: Prompter) -> None:
     """Refuse a stated fingerprint where there is no vault that could have it.
 

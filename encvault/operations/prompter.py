@@ -49,9 +49,6 @@ class Prompter(Protocol):
     def slots_made(self) -> None:
         """Hear that the keyslots wrapped for the recipients lie on disk, durable."""
 
-    def slot_removed(self, slot_id: str) -> None:
-        """Hear that a keyslot is no longer on disk."""
-
     def has_keys(self) -> bool:
         """Whether recipients, identities or a password were given explicitly."""
 
@@ -107,9 +104,6 @@ class Answers:
 
     def slots_made(self) -> None:
         """See `Prompter`. A program knows its passwords."""
-
-    def slot_removed(self, slot_id: str) -> None:
-        """See `Prompter`."""
 
     def has_keys(self) -> bool:
         """See `Prompter`."""

@@ -208,8 +208,6 @@ def _change(
     proof.secret.wipe()
     vault.change_keys(secret, tuple(slots), tuple(pending), tuple(bare(slot) for slot in revoked))
     remember_change(vault, prompter)
-    for slot in revoked:
-        prompter.slot_removed(slot["id"])
 
 
 def _renewed(vault: Vault, prompter: Prompter, slot: Slot, secret: Secret) -> Slot | None:

@@ -13,7 +13,6 @@ from encvault.errors import (
     DestinationExists,
     InvalidRequest,
     SourceMissing,
-    VaultMissing,
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _
@@ -27,16 +26,16 @@ from encvault.operations.places import (
 )
 from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
-from encvault.operations.target import refuse_lost, vault_for_sealing
+from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
+from encvault.vault.output import OutputFile
 from encvault.vault.report import Observer, Report
 from encvault.vault.seal import plan_seal, seal_tree
 from encvault.vault.single import (
     STREAM_NAME,
-    OutputFile,
     finish_file,
     seal_file,
     seal_stream,
@@ -59,12 +58,18 @@ _HOMES = {"home", "run", "Users", "var"}  # these and each folder in them
 
 
 def init_vault(
-    path: str, prompter: Prompter, *, suite: Suite | None = None, hide_names: bool = False
+    path: str,
+    prompter: Prompter,
+    observer: Observer | None = None,
+    *,
+    suite: Suite | None = None,
+    hide_names: bool = False,
 ) -> VaultRecord:
     """Make a folder a vault, and the folder itself if it is missing; nothing is sealed yet.
 
     Raises:
         AlreadyAVault: it is one.
+        VaultMissing, LostVault: there must be another one; see `refuse_new`.
         ConfirmationNeeded, Declined: it lies inside another vault.
     """
     selftest.run()
@@ -79,16 +84,17 @@ def init_vault(
                 path=path, vault=outer
             ),
         )
-    if expected := prompter.known_vaults().expected(path):
-        raise VaultMissing(path=path, expected=expected)
     layout: VaultLayout = "hidden" if hide_names else "visible"
-    recipients = prompter.recipients(path)
     with storage(path):
-        Tree.made(path).close()
-        refuse_lost(path)
-        with Vault.create(path, recipients, suite=suite or DEFAULT_SUITE, layout=layout) as vault:
-            prompter.known_vaults().remember(vault.record, path, told=True, made=True)
-            prompter.slots_made()
+        refuse_new(path, prompter, over_sealed=False)
+        with made_vault(
+            path,
+            prompter,
+            observer or Observer(),
+            asking=path,
+            suite=suite or DEFAULT_SUITE,
+            layout=layout,
+        ) as vault:
             return vault.record
 
 

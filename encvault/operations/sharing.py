@@ -22,8 +22,8 @@ from encvault.operations.places import each, is_same_file
 from encvault.operations.request import all_of
 from encvault.vault.content import record_of_copy, seal_pieces
 from encvault.vault.layout import sealed_name
+from encvault.vault.output import OutputFile
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.single import OutputFile
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:

@@ -29,8 +29,7 @@ from encvault.keyslots import (
     new_code,
     unwrap_any,
 )
-from encvault.operations.places import storage, top_of, unlocked
-from encvault.vault.known import refuse
+from encvault.operations.places import refuse, storage, top_of, unlocked
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -119,7 +118,6 @@ def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = Fa
         rest = _without(vault.record.slots, slot)
         check_needed(vault, prompter, slot, force=force)
         vault.change_slots(rest, _without(vault.record.pending, slot))
-        prompter.slot_removed(slot_id)
         return describe([slot])[0]
 
 
@@ -176,7 +174,6 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
             slots = (*slots, new)
         vault.change_slots(slots, _without(vault.record.pending, old))
         prompter.slots_made()
-        prompter.slot_removed(old["id"])
         return describe([new])[0]
 
 

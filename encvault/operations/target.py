@@ -27,6 +27,7 @@ from encvault.vault.vault import Vault, find_vault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from encvault.crypto.suite import Suite
     from encvault.operations.prompter import Prompter
     from encvault.vault.manifest import VaultLayout, VaultRecord
     from encvault.vault.report import Observer
@@ -81,14 +82,23 @@ def _tell(vault: Vault, prompter: Prompter, watcher: Observer) -> None:
     known.remember(record, vault.path, told=True)
 
 
-def refuse_lost(path: str) -> None:
-    """Refuse to make a vault in a folder with sealed files of one that is gone.
+def refuse_new(path: str, prompter: Prompter, *, over_sealed: bool) -> None:
+    """Refuse to make a vault where there must be another one.
 
-    They would be taken for plain files, and be sealed once more.
+    Args:
+        path: the folder, which may be missing.
+        prompter: knows which vault is expected there.
+        over_sealed: whether sealed files of a vault that is gone are no reason. They would be
+            taken for plain files, and be sealed once more.
 
     Raises:
-        LostVault: there are some.
+        VaultMissing: a vault of another fingerprint is expected.
+        LostVault: there are sealed files of one that is gone.
     """
+    if expected := prompter.known_vaults().expected(path):
+        raise VaultMissing(path=path, expected=expected)
+    if over_sealed or not os.path.isdir(path):
+        return
     with Tree(path) as tree:
         if (file := find_orphan(tree)) is not None:
             raise LostVault(path=path, file=file)
@@ -103,10 +113,7 @@ def _recognise(vault: Vault, prompter: Prompter) -> list[EncvaultError]:
 def _new_vault(
     request: SealRequest, path: str, prompter: Prompter, watcher: Observer
 ) -> Iterator[Vault]:
-    if expected := prompter.known_vaults().expected(path):
-        raise VaultMissing(path=path, expected=expected)
-    if request.to is None and not request.force:
-        refuse_lost(path)
+    refuse_new(path, prompter, over_sealed=request.to is not None or request.force)
     layout: VaultLayout = "hidden" if request.hide_names else "visible"
     suite = request.new_suite
     if request.dry_run:
@@ -117,7 +124,33 @@ def _new_vault(
         return
     if (outer := find_vault(os.path.dirname(os.path.abspath(path)))) is not None:
         raise NestedVault(path=outer)
-    recipients = prompter.recipients(all_of(request.paths))
+    with made_vault(
+        path, prompter, watcher, asking=all_of(request.paths), suite=suite, layout=layout
+    ) as vault:
+        yield vault
+
+
+@contextlib.contextmanager
+def made_vault(
+    path: str,
+    prompter: Prompter,
+    watcher: Observer,
+    *,
+    asking: str,
+    suite: Suite,
+    layout: VaultLayout,
+) -> Iterator[Vault]:
+    """A vault that is made, and its folder if it is missing; durable, held and remembered.
+
+    Args:
+        path: the folder.
+        prompter: is asked for whom.
+        watcher: hears of a vault that was here before.
+        asking: what a password is asked for.
+        suite: of all its files, for good.
+        layout: likewise.
+    """
+    recipients = prompter.recipients(asking)
     Tree.made(path).close()
     with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
         known = prompter.known_vaults()

@@ -29,10 +29,11 @@ from encvault.i18n import _, system_reason
 from encvault.vault import attributes
 from encvault.vault.layout import archive_name, is_vault_folder, plain_name
 from encvault.vault.manifest import new_id
+from encvault.vault.output import OutputFile
 from encvault.vault.pax import XATTR, encode_time, forget_members
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealWriter
-from encvault.vault.single import OutputFile, make_key
+from encvault.vault.single import make_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
     from encvault.keyslots import Recipient
     from encvault.secret import Buffer
-    from encvault.vault.single import OutputFile
+    from encvault.vault.output import OutputFile
 
 
 def record_of_copy(record: Record, name: str) -> Record:

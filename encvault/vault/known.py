@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from encvault.envelope import decode_base64, encode_base64, is_id
 from encvault.errors import (
-    EncvaultError,
     FormerKeys,
     KnownVaultsDamaged,
     ReplacedKeys,
@@ -309,8 +308,3 @@ def _decode(data: bytes) -> dict[str, KnownVault]:
             raise ValueError
         known[entry.id] = entry
     return known
-
-
-def refuse(error: EncvaultError) -> None:
-    """Take a doubt about a vault for a reason to stop."""
-    raise error

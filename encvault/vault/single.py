@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from encvault.crypto.suite import KEY_SIZE
 from encvault.envelope import Header, InlineKeyInfo, Record
@@ -20,7 +20,6 @@ from encvault.errors import (
     KeyRequired,
     MalformedHeader,
     SourceChanged,
-    SourceMissing,
     SpecialFile,
 )
 from encvault.fs import calls, durable
@@ -32,6 +31,7 @@ from encvault.secret import Secret
 from encvault.vault.layout import sealed_name
 from encvault.vault.manifest import new_id
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
+from encvault.vault.output import folder_of, publish, split_path
 from encvault.vault.pool import default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, SealWriter
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
     from encvault.keyslots import Identity, Recipient, Slot
-    from encvault.secret import Buffer
 
 STREAM_NAME = "stdin"
 
@@ -125,10 +124,10 @@ def seal_file(
         The sealed file's path.
     """
     watcher = observer or Observer()
-    folder, name = _split(path)
+    folder, name = split_path(path)
     output = output or os.path.join(folder, sealed_name(name))
-    output_folder, output_name = _split(output)
-    with _tree(folder, path) as source, _tree(output_folder, output) as target:
+    output_folder, output_name = split_path(output)
+    with folder_of(folder, path) as source, folder_of(output_folder, output) as target:
         status = _plain_status(source, name, path)
         # made again, and then replaced, if it is a killed run's copy of this very original
         force = force or (
@@ -171,7 +170,7 @@ def seal_file(
             target.sync_files([("", task.temporaries[0])])
         temporary = task.temporaries[0]
         if keep:
-            _publish(target, temporary, output_name, output, force=force)
+            publish(target, temporary, output_name, output, force=force)
         else:
             _publish_twice(target, temporary, output_name, output, force=force)
         watcher.before_release([Event("seal", path, task.ids[0], status.st_size)])
@@ -214,12 +213,12 @@ def open_file(
         One file, and what could not be restored of it.
     """
     watcher = observer or Observer()
-    folder, name = _split(path)
-    output_folder, output_name = _split(output) if output else (to or folder, None)
+    folder, name = split_path(path)
+    output_folder, output_name = split_path(output) if output else (to or folder, None)
     drops = not keep and output is None and to is None
     with (
-        _tree(folder, path) as source,
-        Tree.made(to) if to is not None else _tree(output_folder, path) as target,
+        folder_of(folder, path) as source,
+        Tree.made(to) if to is not None else folder_of(output_folder, path) as target,
     ):
         status = _plain_status(source, name, path)
         if watcher.wants_total:
@@ -243,7 +242,7 @@ def open_file(
             target.sync_files([("", outcome.name) if outcome.same else task.temporary])
         watcher.before_release([Event("open", opened, outcome.file, outcome.size)])
         if not outcome.same:
-            _publish(target, task.temporary[1], outcome.name, opened, force=force)
+            publish(target, task.temporary[1], outcome.name, opened, force=force)
         if drops:
             _drop(source, name, lambda status: Stamp.of(status) == stamp, path)
         watcher.progress(1, 0)
@@ -317,84 +316,7 @@ def open_stream(
     return reader.header, record, pieces
 
 
-class OutputFile:
-    """A new file that appears under its name only when it is complete and durable.
-
-    Use as a context manager; call `publish` when all is written.
-
-    Args:
-        path: the name it will have.
-        force: replace an existing file.
-
-    Raises:
-        DestinationExists: there is one, and not `force`.
-    """
-
-    def __init__(self, path: str, *, force: bool, mode: int = 0o666) -> None:
-        self.path = path
-        self._force = force
-        self._mode = mode
-        folder, self._name = _split(path)
-        self._tree = _tree(folder, path)
-        self._temporary = ""
-        self._fd = -1
-        self._published = False
-        if not force and calls.exists(self._tree.fd, self._name):
-            self._tree.close()
-            raise DestinationExists(path=path)
-
-    def open(self) -> int:
-        """Descriptor to write to."""
-        try:
-            file_id = durable.own_temporary(self._tree, self._name)
-            self._temporary = durable.temporary_name(file_id)
-            self._fd = calls.create(self._tree.fd, self._temporary, self._mode)
-        except OSError as error:
-            raise storage_error(error, self.path) from None
-        return self._fd
-
-    def write(self, data: Buffer) -> None:
-        """Add to it."""
-        try:
-            calls.write(self._fd, data)
-        except OSError as error:
-            raise storage_error(error, self.path) from None
-
-    def publish(self) -> None:
-        """Make it durable and give it its name."""
-        try:
-            calls.fsync(self._fd)
-        except OSError as error:
-            raise storage_error(error, self.path) from None
-        _publish(self._tree, self._temporary, self._name, self.path, force=self._force)
-        self._published = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            if not self._published:
-                durable.discard(self._tree.fd, self._temporary)
-        self._tree.close()
-
-
 # -- steps ----------------------------------------------------------------------------------
-
-
-def _split(path: str) -> tuple[str, str]:
-    folder, name = os.path.split(os.path.abspath(path))
-    return folder, name
-
-
-def _tree(folder: str, path: str) -> Tree:
-    try:
-        return Tree(folder)
-    except FileNotFoundError:
-        raise SourceMissing(path=folder) from None
-    except OSError as error:
-        raise storage_error(error, path) from None
 
 
 def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
@@ -405,20 +327,6 @@ def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
         raise SpecialFile(path=path, kind=_(file_kind(status.st_mode)))
     return status
-
-
-def _publish(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
-    try:
-        if force:
-            calls.replace(tree.fd, temporary, name)
-        else:
-            calls.rename_new(tree.fd, temporary, name)
-        calls.fsync(tree.fd)
-    except BaseException as error:
-        durable.discard(tree.fd, temporary)
-        if isinstance(error, OSError):
-            raise storage_error(error, path) from None
-        raise
 
 
 def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
@@ -447,7 +355,7 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
         if isinstance(error, OSError):
             raise storage_error(error, path) from None
         raise
-    _publish(tree, temporary, name, path, force=force)
+    publish(tree, temporary, name, path, force=force)
 
 
 def _forget_temporary(tree: Tree, temporary: str, path: str) -> None:
@@ -467,9 +375,9 @@ def finish_file(path: str) -> bool:
     Returns:
         Whether there was anything to finish.
     """
-    folder, name = _split(path)
+    folder, name = split_path(path)
     output = sealed_name(name)
-    with _tree(folder, path) as tree:
+    with folder_of(folder, path) as tree:
         if calls.exists(tree.fd, name) or not _is_own(tree, output):
             return False
         _forget_temporary(tree, durable.temporary_name(durable.stable_id(output)), path)

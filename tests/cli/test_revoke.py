@@ -229,6 +229,19 @@ def test_a_lost_vault_is_not_replaced_by_a_new_one(
     assert sorted(path.name for path in vault.iterdir()) == before
 
 
+def test_a_vault_that_is_gone_is_told_by_who_makes_a_new_one(
+    run: Command, vault: Path, tmp_path: Path
+) -> None:
+    one = ("--password-file", tmp_path / "one")
+    for command in ("init", "seal"):
+        gone = json.loads(run("info", vault, "--json").out)["fingerprint"]
+        shutil.rmtree(vault)
+        vault.mkdir()
+        done = run(command, vault, *one)
+        assert done.code == 0
+        assert f"the vault {gone} that was in" in done.err
+
+
 def test_the_companys_key_is_not_dropped_by_chance(
     run: Command, vault: Path, tmp_path: Path
 ) -> None:

@@ -12,9 +12,9 @@ from encvault import operations
 from encvault.envelope import Record
 from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable
 from encvault.fs.tree import Stamp
+from encvault.operations.places import refuse
 from encvault.vault import catalog as module
 from encvault.vault.catalog import Catalog, Found, objects, read_catalog
-from encvault.vault.known import refuse
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from encvault import operations
 from encvault.crypto.suite import Suite
 from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
 from encvault.fs import calls
+from encvault.operations.places import refuse
 from encvault.vault import opening, plan, seal as sealing_run, sealing
-from encvault.vault.known import refuse
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
 

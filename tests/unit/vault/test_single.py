@@ -44,6 +44,7 @@ from encvault.keyslots import (
 )
 from encvault.secret import Secret
 from encvault.vault import sealing, single
+from encvault.vault.output import OutputFile
 from encvault.vault.report import Event, Observer
 
 if TYPE_CHECKING:
@@ -570,7 +571,7 @@ def test_a_stream_never_overwrites_without_force(tmp_path: Path) -> None:
 
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with pytest.raises(DestinationExists), single.OutputFile(str(output), force=False) as file:
+    with pytest.raises(DestinationExists), OutputFile(str(output), force=False) as file:
         os.write(file.open(), b"mine")
         output.write_text("precious")
         file.publish()
@@ -606,11 +607,11 @@ def test_an_interrupt_while_the_name_is_given_leaves_no_temporary_file(
 
 
 def test_an_output_takes_the_mode_asked_for(tmp_path: Path) -> None:
-    with single.OutputFile(str(tmp_path / "out"), force=False, mode=0o600) as file:
+    with OutputFile(str(tmp_path / "out"), force=False, mode=0o600) as file:
         file.open()
         file.publish()
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
-    with single.OutputFile(str(tmp_path / "never"), force=False):
+    with OutputFile(str(tmp_path / "never"), force=False):
         pass
     assert names(tmp_path) == ["out"]
 

@@ -1,0 +1,121 @@
+"""A file outside of any vault's order: it appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from encvault.errors import DestinationExists, SourceMissing
+from encvault.fs import calls, durable
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Tree
+
+if TYPE_CHECKING:
+    from encvault.secret import Buffer
+
+
+class OutputFile:
+    """A new file that appears under its name only when it is complete and durable.
+
+    Use as a context manager; call `publish` when all is written.
+
+    Args:
+        path: the name it will have.
+        force: replace an existing file.
+
+    Raises:
+        DestinationExists: there is one, and not `force`.
+    """
+
+    def __init__(self, path: str, *, force: bool, mode: int = 0o666) -> None:
+        self.path = path
+        self._force = force
+        self._mode = mode
+        folder, self._name = split_path(path)
+        self._tree = folder_of(folder, path)
+        self._temporary = ""
+        self._fd = -1
+        self._published = False
+        if not force and calls.exists(self._tree.fd, self._name):
+            self._tree.close()
+            raise DestinationExists(path=path)
+
+    def open(self) -> int:
+        """Descriptor to write to."""
+        try:
+            file_id = durable.own_temporary(self._tree, self._name)
+            self._temporary = durable.temporary_name(file_id)
+            self._fd = calls.create(self._tree.fd, self._temporary, self._mode)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        return self._fd
+
+    def write(self, data: Buffer) -> None:
+        """Add to it."""
+        try:
+            calls.write(self._fd, data)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+
+    def publish(self) -> None:
+        """Make it durable and give it its name."""
+        try:
+            calls.fsync(self._fd)
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        publish(self._tree, self._temporary, self._name, self.path, force=self._force)
+        self._published = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            if not self._published:
+                durable.discard(self._tree.fd, self._temporary)
+        self._tree.close()
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """The folder and the name of a path, absolute."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return folder, name
+
+
+def folder_of(folder: str, path: str) -> Tree:
+    """A folder, pinned.
+
+    Args:
+        folder: the folder.
+        path: the file in it that all this is for, for messages.
+    """
+    try:
+        return Tree(folder)
+    except FileNotFoundError:
+        raise SourceMissing(path=folder) from None
+    except OSError as error:
+        raise storage_error(error, path) from None
+
+
+def publish(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
+    """Give a temporary file, which is durable, its name; it is removed if that fails.
+
+    Args:
+        tree: the folder.
+        temporary: what it is called.
+        name: what it will be called.
+        path: for messages.
+        force: replace a file of that name.
+    """
+    try:
+        if force:
+            calls.replace(tree.fd, temporary, name)
+        else:
+            calls.rename_new(tree.fd, temporary, name)
+        calls.fsync(tree.fd)
+    except BaseException as error:
+        durable.discard(tree.fd, temporary)
+        if isinstance(error, OSError):
+            raise storage_error(error, path) from None
+        raise
