@@ -138,20 +138,19 @@ def renew_data_keys(
             if data_key.is_former:
                 value, _wrapped = _read(tree, record, key_id)
                 renewed[key_id] = _seal(record.hpke_public, value, key)
-    if renewed or record.rekeyed_at > 1:
-        try:
-            _expose(tree, record, keys, renewed)
-        except OSError as error:  # else the late ones would count as new
-            problems.append(storage_error(error, exposed_path(tree, record)))
-            return 0, problems
+    if record.rekeyed_at == 1:
+        return 0, problems
+    try:
+        _expose(tree, record, keys, renewed)
+    except OSError as error:  # else the late ones would count as new
+        problems.append(storage_error(error, exposed_path(tree, record)))
+        return 0, problems
     if renewed:
         _replace(tree, renewed)
     return len(renewed), problems
 
 
 def _expose(tree: Tree, record: VaultRecord, keys: VaultKeys, ids: Iterable[str]) -> None:
-    if record.rekeyed_at == 1:
-        return
     known = load_exposed(tree, record)
     # without the list, whatever there is may have been there before the change
     wanted = (frozenset(data_key_ids(tree)) if known is None else known).union(ids)

@@ -130,9 +130,9 @@ def reseal_vault(vault: Vault, *, jobs: int = 0, observer: Observer | None = Non
             for answer in answers:
                 if answer.error is not None:
                     problem(answer.error)
-            _publish(vault, done, watcher, problem)
-            report.files += len(done)
-            report.size += sum(answer.size for _task, answer in done)
+            published = _publish(vault, done, watcher, problem)
+            report.files += len(published)
+            report.size += sum(answer.size for answer in published)
             watcher.progress(len(batch), 0)
     for error in _keep_times(vault, times):
         problem(error)
@@ -167,30 +167,46 @@ def _publish(
     done: list[tuple[_Task, _Resealed]],
     watcher: Observer,
     problem: Callable[[EncvaultError], None],
-) -> None:
-    """Let the new files of a batch, which are durable, take the places of the old ones."""
+) -> list[_Resealed]:
+    """Let the new files of a batch, which are durable, take the places of the old ones.
+
+    Returns:
+        Those that did; of the others no temporary file stays.
+    """
     watcher.before_release(
         [Event("reseal", task.path, answer.file, answer.size) for task, answer in done]
     )
     folders = set()
-    for task, _answer in done:
-        folder, temporary = task.place
-        name = split(task.path)[1]
+    published = []
+    for task, answer in done:
         try:
-            fd = vault.tree.folder(folder)
-            if not task.is_of(os.stat(name, dir_fd=fd, follow_symlinks=False)):
-                durable.discard(fd, temporary)
-                problem(SourceChanged(path=vault.tree.show(task.path)))
-                continue
-            calls.replace(fd, temporary, name)
-        except OSError as error:
-            problem(storage_error(error, vault.tree.show(task.path)))
+            _replace(vault, task)
+        except EncvaultError as error:
+            problem(error)
             continue
-        folders.add(folder)
+        folders.add(task.place[0])
+        published.append(answer)
     try:
         vault.tree.sync_names(sorted(folders))
     except OSError as error:
         raise storage_error(error, vault.path) from None
+    return published
+
+
+def _replace(vault: Vault, task: _Task) -> None:
+    folder, temporary = task.place
+    name = split(task.path)[1]
+    shown = vault.tree.show(task.path)
+    fd = vault.tree.folder(folder)
+    try:
+        if not task.is_of(os.stat(name, dir_fd=fd, follow_symlinks=False)):
+            raise SourceChanged(path=shown)
+        calls.replace(fd, temporary, name)
+    except (EncvaultError, OSError) as error:
+        durable.discard(fd, temporary)
+        if isinstance(error, EncvaultError):
+            raise
+        raise storage_error(error, shown) from None
 
 
 # -- which files ----------------------------------------------------------------------------

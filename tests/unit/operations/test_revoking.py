@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from encvault import operations
 from encvault.crypto import hpke
 from encvault.crypto.kdf import CHEAPEST
 from encvault.errors import (
+    CannotCreate,
     ConfirmationNeeded,
     EncvaultError,
     InvalidRequest,
@@ -26,6 +28,7 @@ from encvault.errors import (
     VaultBusy,
     VerificationFailed,
 )
+from encvault.fs import calls
 from encvault.keyslots import (
     Identity,
     KeyIdentity,
@@ -402,9 +405,27 @@ def test_a_file_that_is_replaced_meanwhile_is_left(vault: Path) -> None:
 
     done = operations.reseal_exposed(str(vault), answers(KEY), jobs=1, observer=Meddler())
     assert [type(problem) for problem in done.report.problems] == [SourceChanged]
+    assert done.report.files == len(_sealed_files(vault)) - 1
     assert done.exposed_files == 1
     assert not list(vault.rglob("*.tmp"))
     assert operations.reseal_exposed(str(vault), answers(KEY)).exposed_files == 0
+
+
+def test_a_rename_that_fails_leaves_the_old_file_and_no_other(
+    vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exposed = rekeyed(vault).exposed_files
+    names = set(map(os.path.basename, _sealed_files(vault)))
+
+    def refuse(call: str, _fd: int, target: str) -> None:
+        if call == "replace" and target.partition("\0")[2] in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(calls, "probe", refuse)
+    done = operations.reseal_exposed(str(vault), answers(KEY), jobs=1)
+    assert {type(problem) for problem in done.report.problems} == {CannotCreate}
+    assert (done.report.files, done.exposed_files) == (0, exposed)
+    assert not list(vault.rglob("*.tmp"))
 
 
 def test_many_files_take_several_workers(tmp_path: Path) -> None:
