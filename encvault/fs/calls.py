@@ -57,6 +57,13 @@ def create(folder: int, name: str, mode: int = 0o600) -> int:
     return os.open(name, flags, mode, dir_fd=folder)
 
 
+def open_update(folder: int, name: str, mode: int = 0o600) -> int:
+    """Descriptor of a file for reading and writing, made if it is missing; follows no link."""
+    _probe("open_update", folder, name)
+    flags = os.O_RDWR | os.O_CREAT | _NOFOLLOW | _NONBLOCK | _CLOEXEC | _BINARY
+    return os.open(name, flags, mode, dir_fd=folder)
+
+
 def read_into(fd: int, buffer: memoryview) -> int:
     """Fill `buffer` as far as the file goes; return the count."""
     _probe("read", fd)

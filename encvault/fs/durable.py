@@ -17,6 +17,7 @@ import shutil
 import socket
 import stat
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
@@ -251,6 +252,84 @@ def waiting(tree: Tree, name: str) -> Iterator[None]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def alone(tree: Tree, name: str, patience: float) -> Iterator[None]:
+    """Be the only process that does what a file stands for.
+
+    Unlike `waiting`, it goes on without a lock nowhere, and waits for nobody for ever.
+
+    Args:
+        tree: where.
+        name: an empty file at its top, which is made if it is missing.
+        patience: seconds to wait for others.
+
+    Raises:
+        TimeoutError: another process had it all the time.
+        OSError: the file cannot be made, or there are no locks here.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        fd = calls.open_update(tree.fd, name)
+        try:
+            pause = 0.0002
+            while not _try_lock(fd):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name)
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.01)
+            if not _is_there(tree, name, fd):
+                continue  # somebody removed the file meanwhile, and others lock a new one
+            yield
+            return
+        finally:
+            if sys.platform != "win32":
+                with contextlib.suppress(OSError):  # a child that was forked meanwhile shares it
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+
+
+def _is_there(tree: Tree, name: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(tree.status(name), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def undisturbed(tree: Tree, name: str, patience: float) -> Iterator[None]:
+    """Keep away who wants to be `alone`, as far as that is possible; go on without, if not.
+
+    For who only reads, perhaps without the right to write, and gets by either way.
+
+    Args:
+        tree: where.
+        name: the file; it is not made.
+        patience: seconds to wait for others.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fd = calls.open_read(tree.fd, name)
+            stack.callback(os.close, fd)
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                try:
+                    _lock(fd, shared=True)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.001)
+        yield
+
+
+def _try_lock(fd: int) -> bool:
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class Lock:
     """An advisory lock on a vault; it ends with the process, however that ends.
 
@@ -299,6 +378,11 @@ class Lock:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is only held to read."""
+        return self._reading
 
     def release(self) -> None:
         """Let the next run in; the emptied file says that this one ended in order."""

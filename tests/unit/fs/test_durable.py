@@ -298,3 +298,26 @@ def test_discarding_is_silent_about_what_is_not_there(tree: Tree, tmp_path: Path
     (tmp_path / "folder").mkdir()
     durable.discard(tree.fd, "folder")
     assert (tmp_path / "folder").is_dir()
+
+
+# -- reading undisturbed --------------------------------------------------------------------
+
+
+def test_a_reader_keeps_writers_away_and_other_readers_not(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    with (
+        durable.undisturbed(tree, "lock", 1.0),
+        durable.undisturbed(tree, "lock", 1.0),
+        pytest.raises(TimeoutError),
+        durable.alone(tree, "lock", 0.01),
+    ):
+        pytest.fail("it was not alone")
+    with durable.alone(tree, "lock", 1.0):
+        pass
+
+
+def test_a_reader_goes_on_without_a_lock(tree: Tree, tmp_path: Path) -> None:
+    with durable.undisturbed(tree, "none", 1.0):
+        assert list(tmp_path.iterdir()) == []
+    with durable.alone(tree, "lock", 1.0), durable.undisturbed(tree, "lock", 0.01):
+        pass  # the writer took too long
