@@ -1,0 +1,1 @@
+"""Transparency-log machinery: Merkle trees, signed notes, checkpoints, proofs, policies."""
