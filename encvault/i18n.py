@@ -28,6 +28,11 @@ def activate(languages: Sequence[str]) -> None:
     _active = gettext.translation(DOMAIN, str(LOCALE_DIR), languages=languages, fallback=True)
 
 
+def language() -> str:
+    """The language that `_` speaks, as HTML names it (BCP 47): ``en`` or such as ``zh-CN``."""
+    return _active.info().get("language", "en").replace("_", "-")
+
+
 class Text(str):
     """A message in the active language that remembers its English, for JSON and logs.
 

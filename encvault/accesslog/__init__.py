@@ -1,0 +1,1 @@
+"""Who opened what: the signed access log."""
