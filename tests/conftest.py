@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 import tempfile
@@ -13,6 +14,7 @@ import pytest
 from helpers import Command
 
 from encvault import i18n
+from encvault.accesslog.log import AccessLog
 from encvault.crypto.kdf import CHEAPEST
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def _clean_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     # where every user can see that there is none
     monkeypatch.setattr("encvault.cli.options.SYSTEM_CONFIG", "/nonexistent/config.toml")
+    # each test that records an access makes a log, and keys for ten years take their time
+    monkeypatch.setattr("encvault.accesslog.log.DAYS", 40)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     i18n.activate([])
 
@@ -73,6 +77,7 @@ def _descriptors() -> dict[str, str]:
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """The command line, in this process, with a password hash that costs nothing."""
     monkeypatch.setattr("encvault.cli.secrets.kdf.DEFAULT", CHEAPEST)
+    AccessLog(f"{os.environ['XDG_STATE_HOME']}/encvault/log").begin()  # as if it were no new user
     return Command(monkeypatch, capfd)
 
 

@@ -25,15 +25,18 @@ from encvault.keyslots import (
     keychain_account,
 )
 from encvault.operations.places import storage
+from encvault.operations.recording import recording
 from encvault.vault.output import OutputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from encvault.accesslog.log import AccessLog
     from encvault.crypto.kdf import KdfProfile
     from encvault.keychain import Keychain
     from encvault.keyslots import KeyIdentity, Recipient
     from encvault.secret import Secret
+    from encvault.vault.report import Observer
 
 _SUFFIX = ".key"
 
@@ -64,6 +67,8 @@ def new_identity(
     *,
     profile: KdfProfile | None = None,
     keychain: Keychain | None = None,
+    log: AccessLog | None = None,
+    observer: Observer | None = None,
 ) -> IdentityFile:
     """Make a key pair and write its identity file, mode 0600, never over an existing file.
 
@@ -73,19 +78,26 @@ def new_identity(
         password: protects the file, unless it is None.
         profile: work factors of Argon2id, or None for the default.
         keychain: gets the password, and gives it back, before there is a file that needs it.
+        log: where that is recorded, or None.
+        observer: is told what is worth knowing.
 
     Raises:
         IdentityExists: there is a file of that name.
         KeychainError: the password is not stored; no file was made.
     """
     check_identity_is_new(output)
-    with storage(output), OutputFile(output, force=False, mode=0o600) as file:
+    with (
+        recording(log, "key.new", output, observer) as recorder,
+        storage(output),
+        OutputFile(output, force=False, mode=0o600) as file,
+    ):
         if profile is None:
             identity = IdentityFile.generate(name, password)
         else:
             identity = IdentityFile.generate(name, password, profile=profile)
         os.write(file.open(), identity.encode())
         with _stored(identity, password, keychain):
+            recorder.record(path=output, detail=fingerprint(identity.public))
             file.publish()
     return identity
 
@@ -119,7 +131,13 @@ def check_identity_is_new(output: str) -> None:
 
 
 def change_identity_password(
-    path: str, identity: IdentityFile, key: KeyIdentity, recipient: Recipient
+    path: str,
+    identity: IdentityFile,
+    key: KeyIdentity,
+    recipient: Recipient,
+    *,
+    log: AccessLog | None = None,
+    observer: Observer | None = None,
 ) -> None:
     """Protect an identity file by another password; until that is durable the old file stays.
 
@@ -128,14 +146,21 @@ def change_identity_password(
         identity: what is in it.
         key: the same, unlocked.
         recipient: wraps for the new password.
+        log: where that is recorded, or None.
+        observer: is told what is worth knowing.
 
     Raises:
         UnprovedKeyslot: what was wrapped does not open; nothing was changed.
     """
     changed = identity.protected_for(recipient, key, path)
-    with storage(path), OutputFile(os.path.realpath(path), force=True, mode=0o600) as file:
+    with (
+        recording(log, "key.passwd", path, observer) as recorder,
+        storage(path),
+        OutputFile(os.path.realpath(path), force=True, mode=0o600) as file,
+    ):
         file.open()
         file.write(changed.encode())
+        recorder.record(path=path, detail=fingerprint(identity.public))
         file.publish()
 
 

@@ -27,6 +27,7 @@ from encvault.operations.places import (
     unlocked,
     within,
 )
+from encvault.operations.recording import Recorder, recording
 from encvault.vault.inspect import Listed, VaultStatus, inspect_status, list_vault, verify_vault
 from encvault.vault.layout import sealed_path
 from encvault.vault.report import Observer, Report
@@ -83,18 +84,37 @@ def verify(
         SourceMissing: there is nothing sealed at this place in the vault.
     """
     selftest.run()
+    with recording(prompter.access_log(), "verify", path, observer) as recorder:
+        return recorder.reported(_verify(path, prompter, recorder, sample=sample, jobs=jobs))
+
+
+def _verify(
+    path: str, prompter: Prompter, watcher: Recorder, *, sample: float, jobs: int
+) -> Report:
     with storage(path):
         if is_alone(path):
             refuse_fingerprint(prompter)
-            return _verify_alone(path, prompter, observer or Observer())
+            watcher.ready()
+            report = _verify_alone(path, prompter, watcher)
+            _record_verified(path, report, watcher)
+            return report
         doubts: list[EncvaultError] = []
-        with unlocked(path, prompter, doubts.append) as (vault, inside):
+        with (
+            unlocked(path, prompter, doubts.append) as (vault, inside),
+            watcher.inside(vault),
+        ):
             vault.hold(reading=True)
-            report = verify_vault(vault, only=inside, sample=sample, jobs=jobs, observer=observer)
-    report.doubt(doubts, observer or Observer())
+            report = verify_vault(vault, only=inside, sample=sample, jobs=jobs, observer=watcher)
+            _record_verified(os.path.abspath(path), report, watcher)
+    report.doubt(doubts, watcher)
     if inside and not (report.files or report.problems):
         raise not_in_vault(path)
     return report
+
+
+def _record_verified(path: str, report: Report, recorder: Recorder) -> None:
+    outcome = "failed" if report.problems else "ok"
+    recorder.record(path=path, outcome=outcome, count=report.files, size=report.size)
 
 
 def _verify_alone(path: str, prompter: Prompter, watcher: Observer) -> Report:
@@ -114,7 +134,7 @@ def _verify_alone(path: str, prompter: Prompter, watcher: Observer) -> Report:
 
 
 def list_files(
-    path: str, prompter: Prompter, *, jobs: int = 0
+    path: str, prompter: Prompter, *, jobs: int = 0, observer: Observer | None = None
 ) -> tuple[list[Listed], list[EncvaultError]]:
     """What a vault holds; the visible layout is listed without a key if none was given.
 
@@ -123,10 +143,16 @@ def list_files(
         SourceMissing: there is no such place in the vault.
     """
     top = top_of(path)
-    with storage(path), Vault.load(top) as vault:
-        doubts: list[EncvaultError] = []
+    doubts: list[EncvaultError] = []
+    with (
+        recording(prompter.access_log(), "list", path, observer) as recorder,
+        storage(path),
+        Vault.load(top) as vault,
+    ):
         if vault.hidden or prompter.has_keys():
             unlock(vault, prompter, doubts.append)
+            with recorder.inside(vault):
+                recorder.record(path=os.path.abspath(path))
         listed, problems = list_vault(vault, jobs=jobs)
     inside = within(top, path)
     if inside:

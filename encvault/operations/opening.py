@@ -23,6 +23,7 @@ from encvault.operations.places import (
     storage,
     unlocked,
 )
+from encvault.operations.recording import Recorder, recording
 from encvault.vault.catalog import read_catalog
 from encvault.vault.extract import extract_archive
 from encvault.vault.layout import SUFFIX, object_path, opened_name, opened_place, sealed_path
@@ -42,6 +43,7 @@ from encvault.vault.single import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from encvault.accesslog.log import AccessLog
     from encvault.envelope import Header, Record
     from encvault.errors import EncvaultError
     from encvault.keyslots import Identity
@@ -80,25 +82,33 @@ def open_paths(
     Raises:
         EncvaultError: the request as a whole could not be carried out.
     """
-    watcher = observer or Observer()
     selftest.run()
     if request.output is not None and (len(request.paths) > 1 or request.to is not None):
         raise InvalidRequest(reason=_("--output takes one file and excludes --to"))
-    return each(request.paths, lambda path: _open_path(request, path, prompter, watcher), watcher)
+    paths = request.paths
+    with recording(
+        prompter.access_log(), "open", paths[0] if len(paths) == 1 else "", observer
+    ) as recorder:
+        report = each(paths, lambda path: _open_path(request, path, prompter, recorder), recorder)
+        return recorder.reported(report)
 
 
-def _open_path(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _open_path(request: OpenRequest, path: str, prompter: Prompter, watcher: Recorder) -> Report:
+    watcher.turns_to(path)
     if is_alone(path):
         return _open_alone(request, path, prompter, watcher)
     return _open_in_vault(request, path, prompter, watcher)
 
 
-def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Recorder) -> Report:
     header_of(path)
     refuse_fingerprint(prompter)
     if request.output is not None and is_same_file(request.output, path):
         raise InvalidRequest(reason=_("the output is the input itself"))
+    watcher.ready()
     identities = prompter.identities(path)
+    if (elsewhere := request.output or request.to) is not None:
+        watcher.goes_to(elsewhere)
     if request.to is not None:
         report = _extract(request, path, request.to, identities, watcher)
         if report is not None:
@@ -119,7 +129,7 @@ def _extract(
     path: str,
     to: str,
     identities: Sequence[Identity],
-    watcher: Observer,
+    watcher: Recorder,
 ) -> Report | None:
     """Unpack a sealed archive into a folder; None if the file is none."""
     with Tree.made(to) as target, open(path, "rb", buffering=0) as file:
@@ -127,14 +137,14 @@ def _extract(
         record, pieces = reader.open(SlotKeyring(identities))
         if record.type != "archive":
             return None
-        event = Event("open", to, reader.header.key_info.file, None)
+        event = Event("open", path.removesuffix(SUFFIX), reader.header.key_info.file, None)
         return extract_archive(
             pieces, target, path, force=request.force, observer=watcher, event=event
         )
 
 
 def _open_in_vault(
-    request: OpenRequest, path: str, prompter: Prompter, watcher: Observer
+    request: OpenRequest, path: str, prompter: Prompter, watcher: Recorder
 ) -> Report:
     if request.output is not None:
         return _open_to_output(request, request.output, path, prompter, watcher)
@@ -154,6 +164,7 @@ def _open_in_vault(
             if request.to is not None:
                 target = stack.enter_context(Tree.made(request.to))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
+            stack.enter_context(watcher.inside(vault, to=request.to))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)
     report.doubt(doubts, watcher)
     if (
@@ -166,7 +177,7 @@ def _open_in_vault(
 
 
 def _open_to_output(
-    request: OpenRequest, output: str, path: str, prompter: Prompter, watcher: Observer
+    request: OpenRequest, output: str, path: str, prompter: Prompter, watcher: Recorder
 ) -> Report:
     """One file of a vault to a file of any name; the sealed file stays."""
     size = 0
@@ -175,13 +186,14 @@ def _open_to_output(
         unlocked(path, prompter, doubts.append) as (vault, inside),
         contextlib.ExitStack() as stack,
     ):
+        stack.enter_context(watcher.inside(vault, to=output))
         sealed = _sealed_path(vault, inside, path, _not_to_print)
         if is_same_file(output, vault.tree.show(sealed)):
             raise InvalidRequest(reason=_("the output is the input itself"))
         file = stack.enter_context(OutputFile(output, force=request.force, mode=0o600))
         fd = file.open()
         found = stack.enter_context(_opened_in_vault(vault, inside, path, _not_to_print))
-        watcher.before_release([Event("cat", found.path, found.file, found.record.size)])
+        watcher.before_release([found.event("open")])
         for piece in found.pieces:
             calls.write(fd, piece)
             size += len(piece)
@@ -216,10 +228,13 @@ def cat(
     The whole is genuine only if the iterator ends without an error. `path` may be a sealed file,
     the plain path of a file in a vault, or a sealed archive (its tar).
     """
-    watcher = observer or Observer()
     selftest.run()
-    with storage(path), opened_file(path, prompter, watcher.problem, _not_to_print) as found:
-        watcher.before_release([Event("cat", found.path, found.file, found.record.size)])
+    with (
+        recording(prompter.access_log(), "cat", path, observer) as recorder,
+        storage(path),
+        opened_file(path, prompter, recorder, recorder.problem, _not_to_print) as found,
+    ):
+        recorder.before_release([found.event("cat")])
         yield from found.pieces
 
 
@@ -232,11 +247,12 @@ class OpenedFile:
     """One sealed file, its record authenticated and its content ready to be read once.
 
     Attributes:
-        path: of the plain file in its vault; of a file on its own, its own.
+        path: of the plain file in its vault; of a file on its own, where it would be opened.
         name: what it is called when it is opened here.
         header: of its first object.
         record: its metadata.
         pieces: the authenticated content; whole only if the iterator ends without an error.
+        sealed_as: see `Event`.
     """
 
     path: str
@@ -244,6 +260,11 @@ class OpenedFile:
     header: Header
     record: Record
     pieces: Iterator[memoryview]
+    sealed_as: str = ""
+
+    def event(self, action: str) -> Event:
+        """What to tell of it before it is given out."""
+        return Event(action, self.path, self.file, self.record.size, self.sealed_as)
 
     @property
     def file(self) -> str:
@@ -255,6 +276,7 @@ class OpenedFile:
 def opened_file(
     path: str,
     prompter: Prompter,
+    recorder: Recorder,
     doubt: Callable[[EncvaultError], None],
     refusal: Callable[[str], EncvaultError],
 ) -> Iterator[OpenedFile]:
@@ -263,6 +285,7 @@ def opened_file(
     Args:
         path: a sealed file, or the plain path of a file in a vault.
         prompter: is asked for what opens it.
+        recorder: hears which vault it is in.
         doubt: see `unlocked`.
         refusal: makes the error for a path that is a folder.
 
@@ -273,15 +296,19 @@ def opened_file(
     if not is_alone(path):
         with (
             unlocked(path, prompter, doubt) as (vault, inside),
+            recorder.inside(vault),
             _opened_in_vault(vault, inside, path, refusal) as found,
         ):
             yield found
         return
     refuse_fingerprint(prompter)
+    recorder.ready()
     with open(path, "rb", buffering=0) as file:
         header, record, pieces = open_stream(file.fileno(), path, prompter.identities(path))
         name = opened_name(os.path.basename(path), record.name)
-        yield OpenedFile(path, name, header, record, pieces)
+        plain = os.path.join(os.path.dirname(path), name)
+        sealed_as = record.name if name != record.name and record.type != "archive" else ""
+        yield OpenedFile(plain, name, header, record, pieces, sealed_as)
 
 
 @contextlib.contextmanager
@@ -293,12 +320,13 @@ def _opened_in_vault(
     try:
         reader = SealedReader(fd, vault.tree.show(sealed), Buffers())
         record, pieces = reader.open(vault)
-        name, _moved = opened_place(vault.tree, sealed, reader.header, record, vault.layout)
+        name, moved = opened_place(vault.tree, sealed, reader.header, record, vault.layout)
         if record.type in ("dir", "part"):
             raise refusal(path)
         content = all_parts(vault.tree, vault, reader.header.key_info.file, record, pieces)
         plain = inside if vault.hidden else join(split(sealed)[0], name)
-        yield OpenedFile(plain, name, reader.header, record, content)
+        sealed_as = record.name if moved or split(plain)[1] != record.name else ""
+        yield OpenedFile(plain, name, reader.header, record, content, sealed_as)
     finally:
         os.close(fd)
 
@@ -344,13 +372,21 @@ def open_from_stream(
         name: what messages call the stream.
     """
     selftest.run()
-    with storage(name):
+    log = prompter.access_log()
+    with recording(log, "open", "", observer) as recorder, storage(name):
+        recorder.ready()
         header, record, pieces = open_stream(source, name, prompter.identities(name))
         event = Event("open", name, header.key_info.file, record.size)
-        (observer or Observer()).before_release([event])
-    return _from_stream(pieces, name)
+        recorder.observer.before_release([event])
+        members: dict[str, str | int] = {"file": header.key_info.file, "name": record.name}
+        if record.size is not None:
+            members["size"] = record.size
+        recorder.record(detail="stream", **members)
+    return _from_stream(pieces, name, log)
 
 
-def _from_stream(pieces: Iterator[memoryview], name: str) -> Iterator[memoryview]:
-    with storage(name):
+def _from_stream(
+    pieces: Iterator[memoryview], name: str, log: AccessLog | None
+) -> Iterator[memoryview]:
+    with recording(log, "open", ""), storage(name):
         yield from pieces

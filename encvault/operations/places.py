@@ -101,6 +101,9 @@ def unlocked(
 
 def unlock(vault: Vault, prompter: Prompter, doubt: Callable[[EncvaultError], None]) -> None:
     """Unlock a vault that is the known one; see `unlocked`."""
+    log = prompter.access_log()
+    if log is not None and log.required:
+        log.ready()  # or passwords could be tried that nobody hears of
     known = prompter.known_vaults()
     rolled_back = known.check(vault.record, vault.path)
     vault.unlock(prompter.identities(vault.path))

@@ -14,6 +14,7 @@ from encvault.vault.known import KnownVaults
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from encvault.accesslog.log import AccessLog
     from encvault.keyslots import Identity, Recipient
 
 
@@ -43,6 +44,9 @@ class Prompter(Protocol):
     def known_vaults(self) -> KnownVaults:
         """What is known of vaults and their keys."""
 
+    def access_log(self) -> AccessLog | None:
+        """Where accesses are recorded, or None if they are not."""
+
     def company_keys(self) -> Collection[bytes]:
         """The public keys, 1,216 bytes each, that are to have a keyslot in every vault."""
 
@@ -66,6 +70,7 @@ class Answers:
         new_recipients_given: for new keyslots of a vault; they bring their labels.
         consent: the answer to every question.
         known: what is known of vaults and their keys; nothing, if it is left out.
+        log: where accesses are recorded; nowhere, if it is left out.
     """
 
     recipients_given: tuple[Recipient, ...] = ()
@@ -73,6 +78,7 @@ class Answers:
     new_recipients_given: tuple[Recipient, ...] = ()
     consent: bool = False
     known: KnownVaults = field(default_factory=KnownVaults)
+    log: AccessLog | None = None
 
     def recipients(self, what: str) -> Sequence[Recipient]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""
@@ -97,6 +103,10 @@ class Answers:
     def known_vaults(self) -> KnownVaults:
         """See `Prompter`."""
         return self.known
+
+    def access_log(self) -> AccessLog | None:
+        """See `Prompter`."""
+        return self.log
 
     def company_keys(self) -> Collection[bytes]:
         """See `Prompter`."""

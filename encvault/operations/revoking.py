@@ -25,6 +25,7 @@ from encvault.vault.reseal import find_exposed, reseal_vault
 if TYPE_CHECKING:
     from encvault.keyslots import Slot, SlotInfo
     from encvault.operations.prompter import Prompter
+    from encvault.operations.recording import Recorder
     from encvault.vault.vault import Vault
 
 
@@ -78,10 +79,10 @@ def rekey(
         NoMatchingKeyslot: none of the keys at hand opens it.
         Declined, ConfirmationNeeded: there was no consent.
     """
-    watcher = observer or Observer()
-    with held(path, prompter) as vault:
+    with held(path, prompter, "rekey", observer) as (vault, watcher):
         _tell_who_stays(vault, prompter, vault.record.slots, watcher)
         confirm(prompter, _("give {path} new keys?").format(path=vault.path))
+        watcher.record(path=vault.path)
         _change(vault, prompter, vault.record.slots, ())
         return _finish(vault, (), reseal=reseal, jobs=jobs, watcher=watcher)
 
@@ -114,8 +115,7 @@ def revoke(
         NeededKeyslot: it must stay.
         KeptKeyslot: the vault was opened by the very one; it takes a key that stays.
     """
-    watcher = observer or Observer()
-    with held(path, prompter) as vault:
+    with held(path, prompter, "revoke", observer) as (vault, watcher):
         gone = _revoked(vault, slot_id)
         if not gone:
             slot = find_slot(vault, slot_id)
@@ -129,6 +129,9 @@ def revoke(
                 _("give {path} new keys that {label} does not open?").format(
                     path=vault.path, label=slot["label"] or slot_id
                 ),
+            )
+            watcher.record(
+                path=vault.path, slot=slot["id"], detail=slot["kind"], label=slot["label"]
             )
             _change(vault, prompter, rest, (slot,))
             gone = (bare(slot),)
@@ -146,8 +149,8 @@ def reseal_exposed(
     path: str, prompter: Prompter, *, jobs: int = 0, observer: Observer | None = None
 ) -> Rekeyed:
     """Seal anew every file that a former vault secret opens; goes on where a killed run stopped."""
-    with held(path, prompter) as vault:
-        return _finish(vault, (), reseal=True, jobs=jobs, watcher=observer or Observer())
+    with held(path, prompter, "reseal", observer) as (vault, watcher):
+        return _finish(vault, (), reseal=True, jobs=jobs, watcher=watcher)
 
 
 def _revoked(vault: Vault, slot_id: str) -> tuple[Slot, ...]:
@@ -224,7 +227,7 @@ def _renewed(vault: Vault, prompter: Prompter, slot: Slot, secret: Secret) -> Sl
 
 
 def _finish(
-    vault: Vault, gone: tuple[Slot, ...], *, reseal: bool, jobs: int, watcher: Observer
+    vault: Vault, gone: tuple[Slot, ...], *, reseal: bool, jobs: int, watcher: Recorder
 ) -> Rekeyed:
     """What comes after the new record, in this run or the next one."""
     former = vault.record.former_fingerprints
@@ -244,4 +247,5 @@ def _finish(
     done.unknown_files = len(exposure.problems) + len(problems)
     if not reseal:  # else they were told on the way
         done.report.doubt(exposure.problems, watcher)
+    watcher.reported(done.report)
     return done

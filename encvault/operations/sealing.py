@@ -25,6 +25,7 @@ from encvault.operations.places import (
     within,
 )
 from encvault.operations.prompter import Prompter, confirm
+from encvault.operations.recording import Recorder, recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
 from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
 from encvault.vault.archive import seal_archive
@@ -43,7 +44,7 @@ from encvault.vault.single import (
 from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from encvault.crypto.suite import Suite
     from encvault.vault.ledger import Ledger
@@ -73,6 +74,13 @@ def init_vault(
         ConfirmationNeeded, Declined: it lies inside another vault.
     """
     selftest.run()
+    with recording(prompter.access_log(), "init", path, observer) as recorder:
+        return _init(path, prompter, recorder, suite=suite, hide_names=hide_names)
+
+
+def _init(
+    path: str, prompter: Prompter, watcher: Recorder, *, suite: Suite | None, hide_names: bool
+) -> VaultRecord:
     if (outer := find_vault(path)) is not None:
         if within(outer, path) == "":
             with Vault.load(path) as vault:
@@ -87,14 +95,18 @@ def init_vault(
     layout: VaultLayout = "hidden" if hide_names else "visible"
     with storage(path):
         refuse_new(path, prompter, over_sealed=False)
-        with made_vault(
-            path,
-            prompter,
-            observer or Observer(),
-            asking=path,
-            suite=suite or DEFAULT_SUITE,
-            layout=layout,
-        ) as vault:
+        with (
+            made_vault(
+                path,
+                prompter,
+                watcher,
+                asking=path,
+                suite=suite or DEFAULT_SUITE,
+                layout=layout,
+            ) as vault,
+            watcher.inside(vault),
+        ):
+            watcher.record(path=vault.path)
             return vault.record
 
 
@@ -106,8 +118,14 @@ def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = N
     Raises:
         EncvaultError: the request as a whole could not be carried out.
     """
-    watcher = observer or Observer()
     selftest.run()
+    with recording(prompter.access_log(), "seal", _only(request.paths), observer) as recorder:
+        if request.dry_run:
+            recorder.log = None
+        return recorder.reported(_seal(request, prompter, recorder))
+
+
+def _seal(request: SealRequest, prompter: Prompter, watcher: Recorder) -> Report:
     finished = {path for path in request.paths if _is_finished(request, path)}
     for path in request.paths:
         if not (os.path.lexists(path) or path in finished):
@@ -119,6 +137,10 @@ def seal(request: SealRequest, prompter: Prompter, observer: Observer | None = N
     return each(paths, lambda path: _seal_path(request, path, prompter, watcher), watcher)
 
 
+def _only(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else ""
+
+
 def _is_finished(request: SealRequest, path: str) -> bool:
     """Whether a killed run had sealed the file, which is gone, and only its traces were left."""
     elsewhere = request.to or request.output or request.archive or request.dry_run
@@ -128,7 +150,7 @@ def _is_finished(request: SealRequest, path: str) -> bool:
 
 
 def _seal_archive(
-    request: SealRequest, output: str, prompter: Prompter, watcher: Observer
+    request: SealRequest, output: str, prompter: Prompter, watcher: Recorder
 ) -> Report:
     refuse_fingerprint(prompter)
     for path in request.paths:
@@ -141,6 +163,7 @@ def _seal_archive(
         raise DestinationExists(path=output)
     with contextlib.ExitStack() as stack, storage(output):
         trees = [stack.enter_context(Tree(path)) for path in request.paths]
+        own = tuple(place for tree in trees for place in _own_places(request, tree.path, watcher))
         for tree in trees:
             if canonical(output).startswith(os.path.join(os.path.realpath(tree.path), "")):
                 raise InvalidRequest(reason=_("the archive would lie inside what it archives"))
@@ -148,13 +171,51 @@ def _seal_archive(
             trees,
             output,
             prompter.recipients(output),
-            request.options(),
+            replace(request.options(), own=own),
             suite=request.new_suite,
             force=request.force,
             observer=watcher,
         )
     prompter.slots_made()
     return report
+
+
+def _own_places(
+    request: SealRequest, root: str, watcher: Recorder, only: str = ""
+) -> tuple[str, ...]:
+    """Where encvault itself works, below a folder that is sealed: the log, and what it remembers.
+
+    Sealed in place, the log could not record that it is opened again; a copy of it has the secret
+    of the day.
+
+    Args:
+        request: knows the local state folder.
+        root: of the plain files.
+        watcher: knows the log, and is told what is left out.
+        only: the place below the root that is meant, or "".
+
+    Raises:
+        InvalidRequest: such a folder, or one in it, is what was to be sealed.
+    """
+    top = os.path.realpath(os.path.join(root, only))
+    found = []
+    for place in filter(None, (watcher.log_folder, request.state_dir)):
+        real = os.path.realpath(place)
+        if _is_within(top, real):
+            raise InvalidRequest(reason=_("encvault itself works with {path}").format(path=real))
+        if _is_within(real, top) and os.path.isdir(real):
+            found.append(real)
+    outer = [
+        one for one in found if not any(_is_within(one, other) for other in found if other != one)
+    ]
+    for real in dict.fromkeys(outer):
+        note = _("{path} is left out: encvault itself works with it").format(path=real)
+        watcher.note(note)
+    return tuple(within(root, real) for real in dict.fromkeys(outer))
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def _refuse_sealed(path: str) -> None:
@@ -171,7 +232,8 @@ def _refuse_vault_folder(path: str) -> None:
         raise InvalidRequest(reason=_("{path} belongs to the vault itself").format(path=path))
 
 
-def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Recorder) -> Report:
+    watcher.turns_to(path)
     _refuse_vault_folder(path)
     # a link to a folder is followed: who names his documents means them, not the way to them
     if os.path.isdir(path):
@@ -179,7 +241,7 @@ def _seal_path(request: SealRequest, path: str, prompter: Prompter, watcher: Obs
     return _seal_one(request, path, prompter, watcher)
 
 
-def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Recorder) -> Report:
     """A file: into the vault it lies in, or on its own."""
     outer = find_vault(os.path.dirname(os.path.abspath(path)))
     elsewhere = request.output is not None or request.to is not None
@@ -192,6 +254,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Obse
         report.notes.append(note)
         return report
     refuse_fingerprint(prompter)
+    _own_places(request, os.path.dirname(canonical(path)), watcher, os.path.basename(path))
     size = os.lstat(path).st_size
     if request.dry_run:
         watcher.action("seal", path)
@@ -240,7 +303,7 @@ def _are_of(outer: str, prompter: Prompter) -> bool:
         return all(one.fits(slots, outer) for one in prompter.given_recipients())
 
 
-def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _seal_folder(request: SealRequest, path: str, prompter: Prompter, watcher: Recorder) -> Report:
     if request.to is not None:
         return _seal_mirror(request, path, request.to, prompter, watcher)
     outer = find_vault(path)
@@ -281,21 +344,23 @@ def _confirm_sensitive(path: str, prompter: Prompter) -> None:
 
 
 def _seal_in_place(
-    request: SealRequest, path: str, prompter: Prompter, watcher: Observer, only: str
+    request: SealRequest, path: str, prompter: Prompter, watcher: Recorder, only: str
 ) -> Report:
     with (
         vault_for_sealing(request, path, prompter, watcher) as (vault, doubts),
         ledger_of(request.state_dir, vault, "", create=not request.dry_run) as ledger,
     ):
-        options = request.options(*([only] if only else []))
+        own = _own_places(request, vault.path, watcher, only)
+        options = replace(request.options(*([only] if only else [])), own=own)
         run = plan_seal if request.dry_run else seal_tree
-        report = run(vault, vault.tree, options, ledger=ledger, observer=watcher)
+        with watcher.inside(vault):
+            report = run(vault, vault.tree, options, ledger=ledger, observer=watcher)
     report.doubt(doubts, watcher)
     return report
 
 
 def _seal_mirror(
-    request: SealRequest, path: str, to: str, prompter: Prompter, watcher: Observer
+    request: SealRequest, path: str, to: str, prompter: Prompter, watcher: Recorder
 ) -> Report:
     source_real, target_real = os.path.realpath(path), os.path.realpath(to)
     _refuse_sealed(path)
@@ -309,18 +374,27 @@ def _seal_mirror(
         vault_for_sealing(request, to, prompter, watcher) as (vault, doubts),
         ledger_of(request.state_dir, vault, source.path, create=not request.dry_run) as ledger,
     ):
-        options = replace(request.options(), adopt=_adopts(vault, ledger))
+        own = _own_places(request, source.path, watcher)
+        options = replace(request.options(), own=own, adopt=_adopts(vault, ledger))
         if not request.dry_run:
             _confirm_mirror(request, path, to, options, prompter)
         run = plan_seal if request.dry_run else seal_tree
-        report = run(vault, source, options, ledger=ledger, observer=watcher)
+        adopting = options.adopt and ledger is not None and not request.dry_run
+        if adopting and ledger is not None:
+            ledger.set_adopting()
+        with watcher.inside(vault, base=source.path):
+            report = run(vault, source, options, ledger=ledger, observer=watcher)
+        if adopting and ledger is not None and not report.problems:
+            ledger.end_adopting()
     report.doubt(doubts, watcher)
     return report
 
 
 def _adopts(vault: Vault, ledger: Ledger | None) -> bool:
     """Whether a vault holds sealed files and none of them is known to be from the source."""
-    if vault.is_imagined or (ledger is not None and ledger.knows_root()):
+    if vault.is_imagined:
+        return False
+    if ledger is not None and ledger.knows_root() and not ledger.is_adopting():
         return False
     return holds_sealed_files(vault)
 
@@ -352,8 +426,16 @@ def seal_from_stream(
     request: SealRequest,
     prompter: Prompter,
     write_to: Callable[[], int],
+    observer: Observer | None = None,
 ) -> int:
     """Seal a stream: to ``request.output`` if given, else to what `write_to` returns.
+
+    Args:
+        source: descriptor, read to its end.
+        request: see `SealRequest`; its one path is ``-``.
+        prompter: is asked for whom.
+        write_to: called once, when the keys are there, for the descriptor to write to.
+        observer: is told what is worth knowing.
 
     Returns:
         Bytes of content.
@@ -362,15 +444,17 @@ def seal_from_stream(
     check_request(request)
     refuse_fingerprint(prompter)
     suite = request.new_suite
-    if request.output is None:
-        recipients = prompter.recipients(STREAM_NAME)
-        size = seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)
+    with recording(prompter.access_log(), "seal", request.output or "", observer) as recorder:
+        if request.output is None:
+            recipients = prompter.recipients(STREAM_NAME)
+            size = seal_stream(source, write_to, STREAM_NAME, recipients, suite=suite)
+            recorder.record(size=size, detail="stream")
+        else:
+            with storage(request.output), OutputFile(request.output, force=request.force) as file:
+                recipients = prompter.recipients(request.output)
+                name = os.path.basename(request.output).removesuffix(SUFFIX) or STREAM_NAME
+                size = seal_stream(source, file.open, name, recipients, suite=suite)
+                recorder.record(path=request.output, size=size, detail="stream")
+                file.publish()
         prompter.slots_made()
-        return size
-    with storage(request.output), OutputFile(request.output, force=request.force) as file:
-        recipients = prompter.recipients(request.output)
-        name = os.path.basename(request.output).removesuffix(SUFFIX) or STREAM_NAME
-        size = seal_stream(source, file.open, name, recipients, suite=suite)
-        file.publish()
-    prompter.slots_made()
     return size

@@ -19,11 +19,12 @@ from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.opening import opened_file
 from encvault.operations.places import each, is_same_file
+from encvault.operations.recording import Recorder, recording
 from encvault.operations.request import all_of
 from encvault.vault.content import record_of_copy, seal_pieces
 from encvault.vault.layout import sealed_name
 from encvault.vault.output import OutputFile
-from encvault.vault.report import Event, Observer, Report
+from encvault.vault.report import Observer, Report
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:
@@ -72,8 +73,15 @@ def share(request: ShareRequest, prompter: Prompter, observer: Observer | None =
         EncvaultError: one path alone was given, and failed. With several, `Report.problems` says
             which did.
     """
-    watcher = observer or Observer()
     selftest.run()
+    paths = request.paths
+    with recording(
+        prompter.access_log(), "share", paths[0] if len(paths) == 1 else "", observer
+    ) as recorder:
+        return recorder.reported(_share(request, prompter, recorder))
+
+
+def _share(request: ShareRequest, prompter: Prompter, watcher: Recorder) -> Report:
     recipients: Sequence[Recipient] = ()
     if any(map(_may_be_sealed, request.paths)):  # or a password would be chosen for nothing
         what = all_of([os.path.basename(path) for path in request.paths])
@@ -102,16 +110,17 @@ def _share_one(
     path: str,
     recipients: Sequence[Recipient],
     prompter: Prompter,
-    watcher: Observer,
+    watcher: Recorder,
     made: set[str],
 ) -> Report:
+    watcher.turns_to(path)
     if os.path.isdir(path):
         raise _refusal(path)
     folder = request.to if request.to is not None else os.curdir
     if (vault := find_vault(folder)) is not None:
         raise CopyInVault(path=path, vault=vault)
     doubts: list[EncvaultError] = []
-    with opened_file(path, prompter, doubts.append, _refusal) as found:
+    with opened_file(path, prompter, watcher, doubts.append, _refusal) as found:
         if found.record.type == "symlink":
             raise LinkNotShared(path=path)
         check_path(found.name, path)
@@ -121,6 +130,7 @@ def _share_one(
         Tree.made(folder).close()
         # two files of one name must not replace each other, whatever is said of older ones
         force = request.force and output not in made
+        watcher.goes_to(output, recipients)
         with OutputFile(output, force=force) as file:
             size = _copy(found, file, recipients, watcher)
     made.add(output)
@@ -147,8 +157,6 @@ def _copy(
         record_of_copy(found.record, found.name),
         recipients,
         suite=found.header.suite,
-        release=lambda: watcher.before_release(
-            [Event("share", found.path, found.file, found.record.size)]
-        ),
+        release=lambda: watcher.before_release([found.event("share")]),
         tick=lambda size: watcher.progress(0, size),
     )

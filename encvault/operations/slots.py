@@ -30,13 +30,16 @@ from encvault.keyslots import (
     unwrap_any,
 )
 from encvault.operations.places import refuse, storage, top_of, unlocked
+from encvault.operations.recording import Recorder, recording
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from encvault.accesslog.log import AccessLog
     from encvault.keyslots import Recipient, Slot
     from encvault.operations.prompter import Prompter
+    from encvault.vault.report import Observer
 
 _LAST = N_("it is the last one")
 _LAST_PERSONAL = N_("without it only identity files open the vault")
@@ -71,13 +74,20 @@ def list_slots(path: str) -> list[SlotInfo]:
         return describe((*vault.record.slots, *vault.record.pending))
 
 
-def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> list[SlotInfo]:
+def add_slots(
+    path: str,
+    prompter: Prompter,
+    *,
+    label: str | None = None,
+    observer: Observer | None = None,
+) -> list[SlotInfo]:
     """Let more people open a vault.
 
     Args:
         path: the vault.
         prompter: is asked for a key that opens it, then whom to add.
         label: of the new keyslots, or None for what describes them best.
+        observer: is told what is worth knowing.
 
     Returns:
         The new keyslots. Those for a password were opened once before they counted; those for
@@ -86,19 +96,28 @@ def add_slots(path: str, prompter: Prompter, *, label: str | None = None) -> lis
     Raises:
         InvalidRequest: a recipient has a keyslot already, or there would be too many.
     """
-    with held(path, prompter) as vault:
+    with held(path, prompter, "slot.add", observer) as (vault, recorder):
         recipients = prompter.new_recipients(vault.path, label)
         added: list[Slot] = []
         for recipient in recipients:
             if recipient.fits((*vault.record.slots, *added), vault.path):
                 raise InvalidRequest(reason=_("who shall be added has a keyslot already"))
             added.append(_proved(vault, recipient))
+        for slot in added:
+            recorder.record(**_members(vault, slot))
         vault.change_slots((*vault.record.slots, *added))
         prompter.slots_made()
         return describe(added)
 
 
-def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = False) -> SlotInfo:
+def remove_slot(
+    path: str,
+    prompter: Prompter,
+    slot_id: str,
+    *,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> SlotInfo:
     """Take a keyslot away.
 
     Whoever could open it keeps what the vault secret opens: old copies of the vault, and this one
@@ -109,14 +128,16 @@ def remove_slot(path: str, prompter: Prompter, slot_id: str, *, force: bool = Fa
         prompter: is asked for a key that opens it.
         slot_id: which one.
         force: also the last one that is not for a private key; never the last of all.
+        observer: is told what is worth knowing.
 
     Raises:
         NoSuchKeyslot, NeededKeyslot: there is none; it must stay.
     """
-    with held(path, prompter) as vault:
+    with held(path, prompter, "slot.remove", observer) as (vault, recorder):
         slot = find_slot(vault, slot_id)
         rest = _without(vault.record.slots, slot)
         check_needed(vault, prompter, slot, force=force)
+        recorder.record(**_members(vault, slot))
         vault.change_slots(rest, _without(vault.record.pending, slot))
         return describe([slot])[0]
 
@@ -147,19 +168,26 @@ def check_needed(vault: Vault, prompter: Prompter, slot: Slot, *, force: bool) -
         raise NeededKeyslot(path=vault.path, slot=slot["id"], reason=_(_LAST_PERSONAL))
 
 
-def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -> SlotInfo:
+def change_password(
+    path: str,
+    prompter: Prompter,
+    slot_id: str | None = None,
+    *,
+    observer: Observer | None = None,
+) -> SlotInfo:
     """Put a new password in the place of an old one; the files stay as they are.
 
     Args:
         path: the vault.
         prompter: is asked for a key that opens it, then for the new password.
         slot_id: the keyslot to change, which may be pending, or None for the one that opened.
+        observer: is told what is worth knowing.
 
     Raises:
         InvalidRequest: that keyslot is not for a password.
         NoSuchKeyslot: there is none of this id.
     """
-    with held(path, prompter) as vault:
+    with held(path, prompter, "slot.passwd", observer) as (vault, recorder):
         old = find_slot(vault, slot_id or opened_slot(vault))
         if old["kind"] != "password":
             raise InvalidRequest(
@@ -172,6 +200,7 @@ def change_password(path: str, prompter: Prompter, slot_id: str | None = None) -
         slots = tuple(new if slot is old else slot for slot in vault.record.slots)
         if old in vault.record.pending:
             slots = (*slots, new)
+        recorder.record(**_members(vault, new))
         vault.change_slots(slots, _without(vault.record.pending, old))
         prompter.slots_made()
         return describe([new])[0]
@@ -183,6 +212,7 @@ def add_recovery(
     *,
     label: str = "",
     deliver: Callable[[RecoveryCode], None] = lambda _code: None,
+    observer: Observer | None = None,
 ) -> RecoveryCode:
     """Make a recovery code for a vault. It is shown once: only its keyslot is kept.
 
@@ -192,10 +222,12 @@ def add_recovery(
         label: of the keyslot.
         deliver: hands the code over; if it raises, the keyslot is taken back, for a code that
             nobody has must not count as a way in.
+        observer: is told what is worth knowing.
     """
-    with held(path, prompter) as vault, new_code() as code:
+    with held(path, prompter, "recovery.add", observer) as (vault, recorder), new_code() as code:
         before = vault.record.slots
         slot = _proved(vault, RecoveryRecipient(code, label=label))
+        recorder.record(**_members(vault, slot))
         vault.change_slots((*before, slot))
         made = RecoveryCode(
             encode_code(code), describe([slot])[0], vault.path, vault.record.fingerprint
@@ -208,8 +240,20 @@ def add_recovery(
         return made
 
 
-def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
+def check_recovery(
+    path: str,
+    identity: RecoveryIdentity,
+    *,
+    log: AccessLog | None = None,
+    observer: Observer | None = None,
+) -> SlotInfo:
     """Whether a recovery code opens a vault, without opening anything in it.
+
+    Args:
+        path: the vault.
+        identity: of the code.
+        log: where that is recorded, or None.
+        observer: is told what is worth knowing.
 
     Returns:
         The keyslot that it fits.
@@ -218,23 +262,55 @@ def check_recovery(path: str, identity: RecoveryIdentity) -> SlotInfo:
         NoMatchingKeyslot: it fits none.
     """
     selftest.run()
-    with storage(path), Vault.load(top_of(path)) as vault:
+    with (
+        recording(log, "unlock", path, observer) as recorder,
+        storage(path),
+        Vault.load(top_of(path)) as vault,
+    ):
+        recorder.ready()
         slot_id = unwrap_any(vault.record.slots, [identity], vault.path).slot_id
-        return describe([find_slot(vault, slot_id)])[0]
+        slot = find_slot(vault, slot_id)
+        recorder.record(**_members(vault, slot))
+        return describe([slot])[0]
 
 
 @contextlib.contextmanager
-def held(path: str, prompter: Prompter) -> Iterator[Vault]:
-    """A vault, named by its own folder, unlocked and held for a change of its keys."""
+def held(
+    path: str, prompter: Prompter, op: str, observer: Observer | None = None
+) -> Iterator[tuple[Vault, Recorder]]:
+    """A vault, named by its own folder, unlocked and held for a change of its keys.
+
+    Args:
+        path: the vault.
+        prompter: is asked for a key that opens it.
+        op: what the change is, for the access log; who changes records it before it counts.
+        observer: is told as well.
+    """
     selftest.run()
-    with storage(path), unlocked(path, prompter, refuse) as (vault, inside):
+    with (
+        recording(prompter.access_log(), op, path, observer) as recorder,
+        storage(path),
+        unlocked(path, prompter, refuse) as (vault, inside),
+    ):
         if inside:
             raise InvalidRequest(
                 reason=_("name the vault's own folder: {path}").format(path=vault.path)
             )
         vault.hold()
-        yield vault
+        with recorder.inside(vault):
+            yield vault, recorder
         remember_change(vault, prompter)
+
+
+def _members(vault: Vault, slot: Slot) -> dict[str, str | int]:
+    """What an entry about a keyslot says."""
+    return {
+        "path": vault.path,
+        "vault": vault.record.id,
+        "slot": slot["id"],
+        "detail": slot["kind"],
+        "label": slot["label"],
+    }
 
 
 def remember_change(vault: Vault, prompter: Prompter) -> None:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from encvault.crypto.suite import Suite
     from encvault.operations.prompter import Prompter
+    from encvault.operations.recording import Recorder
     from encvault.vault.manifest import VaultLayout, VaultRecord
     from encvault.vault.report import Observer
 
 
 @contextlib.contextmanager
 def vault_for_sealing(
-    request: SealRequest, path: str, prompter: Prompter, watcher: Observer
+    request: SealRequest, path: str, prompter: Prompter, watcher: Recorder
 ) -> Iterator[tuple[Vault, list[EncvaultError]]]:
     """The vault at `path`, made if there is none, held, and what is doubtful about it.
 
@@ -62,7 +63,7 @@ def vault_for_sealing(
         yield vault, doubts
 
 
-def _tell(vault: Vault, prompter: Prompter, watcher: Observer) -> None:
+def _tell(vault: Vault, prompter: Prompter, watcher: Recorder) -> None:
     """Tell what is new about a vault that is sealed into, and remember it."""
     known, record = prompter.known_vaults(), vault.record
     expected = known.expected(vault.path)
@@ -111,7 +112,7 @@ def _recognise(vault: Vault, prompter: Prompter) -> list[EncvaultError]:
 
 @contextlib.contextmanager
 def _new_vault(
-    request: SealRequest, path: str, prompter: Prompter, watcher: Observer
+    request: SealRequest, path: str, prompter: Prompter, watcher: Recorder
 ) -> Iterator[Vault]:
     refuse_new(path, prompter, over_sealed=request.to is not None or request.force)
     layout: VaultLayout = "hidden" if request.hide_names else "visible"
@@ -127,6 +128,7 @@ def _new_vault(
     with made_vault(
         path, prompter, watcher, asking=all_of(request.paths), suite=suite, layout=layout
     ) as vault:
+        watcher.record("init", path=path, vault=vault.record.id)
         yield vault
 
 

@@ -97,7 +97,8 @@ def seal_archive(
                 writer.finish()
             except OSError as error:
                 raise storage_error(error, output) from None
-        watcher.before_release([Event("seal", output, info.file, writer.content_size)])
+        size = writer.content_size if len(sources) == 1 else None  # of all of them together
+        watcher.before_release([Event("seal", tree.path, info.file, size) for tree in sources])
         file.publish()
     return report
 

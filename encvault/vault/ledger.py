@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS folders (
   root BLOB, dir BLOB, folder TEXT, objects TEXT, mode INT, mtime_ns INT,
   PRIMARY KEY (root, dir)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 # what SQLite says when it cannot begin, here so that the catalog has it
@@ -183,6 +184,22 @@ class Ledger:
         with self._transaction():
             found = self._db.execute("SELECT 1 FROM files WHERE root=? LIMIT 1", (self._root,))
             return found.fetchone() is not None
+
+    def is_adopting(self) -> bool:
+        """Whether a run over this root began to replace what it did not know, and has not ended."""
+        with self._transaction():
+            found = self._db.execute("SELECT 1 FROM adopting WHERE root=?", (self._root,))
+            return found.fetchone() is not None
+
+    def set_adopting(self) -> None:
+        """Remember that until `end_adopting`: the run after a killed one may go on with it."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO adopting VALUES (?)", (self._root,))
+
+    def end_adopting(self) -> None:
+        """All of this root is known."""
+        with self._transaction():
+            self._db.execute("DELETE FROM adopting WHERE root=?", (self._root,))
 
     def files(self, folder: str) -> dict[str, Known]:
         """What is remembered of the files of one folder."""

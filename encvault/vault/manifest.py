@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FOLDER = ".encvault"
 RECORD_FILES = (f"{FOLDER}/vault.a.json", f"{FOLDER}/vault.b.json")
 KEYS_FOLDER = f"{FOLDER}/keys"
+CHECKPOINTS_FOLDER = f"{FOLDER}/checkpoints"
 OBJECTS_FOLDER = f"{FOLDER}/objects"
 LOCK_FILE = f"{FOLDER}/lock"
 MAX_RECORD_SIZE = 1 << 20

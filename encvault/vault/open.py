@@ -308,7 +308,13 @@ class _OpenRun:
         self._sync_contents(good)
         self.observer.before_release(
             [
-                Event("open", join(task.target_dir, outcome.name), outcome.file, outcome.size)
+                Event(
+                    "open",
+                    join(task.target_dir, outcome.name),
+                    outcome.file,
+                    outcome.size,
+                    outcome.sealed_as,
+                )
                 for task, outcome in good
             ]
         )

@@ -82,6 +82,7 @@ class OpenOutcome:
         size: bytes of content.
         same: whether the target holds the same already; there is no temporary file then.
         moved: whether it was sealed elsewhere.
+        sealed_as: see `Event`.
         lost: attributes that could not be restored.
         late_mode: permission bits that the file gets only when it has been read back, because
             they do not let its owner read it.
@@ -94,6 +95,7 @@ class OpenOutcome:
     size: int = 0
     same: bool = False
     moved: bool = False
+    sealed_as: str = ""
     lost: list[str] = field(default_factory=list)
     late_mode: int | None = None
 
@@ -200,6 +202,8 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         outcome.ids = (outcome.file, *record.parts)
         layout = context.keyring.layout
         own, outcome.moved = opened_place(context.tree, task.path, reader.header, record, layout)
+        if outcome.moved or (own != record.name and record.type != "archive"):
+            outcome.sealed_as = record.name
         outcome.name = task.target_name or own
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))

@@ -60,6 +60,7 @@ class SealOptions(Selection):
         force: let the plain file win where a different sealed copy exists.
         delete: remove sealed files whose source is gone (mirror only).
         exclude: shell patterns; a name or path that matches is left out.
+        own: paths of what encvault itself works with, left out as well.
         adopt: in a mirror, replace what is not known to have come from this source.
         jobs: worker processes, 0 for one per processor.
     """
@@ -68,13 +69,14 @@ class SealOptions(Selection):
     force: bool = False
     delete: bool = False
     exclude: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     adopt: bool = False
     jobs: int = 0
 
     def excludes(self, path: str) -> bool:
         """Whether a pattern leaves this path out."""
         name = split(path)[1]
-        return any(
+        return path in self.own or any(
             fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(path, pattern)
             for pattern in self.exclude
         )

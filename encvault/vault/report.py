@@ -18,16 +18,19 @@ class Event:
     """Something that happened to one file, for the access log.
 
     Attributes:
-        action: ``seal``, ``open``, ``cat`` or ``share``.
-        path: of the plain file, relative to the vault.
+        action: ``seal``, ``open``, ``cat``, ``share`` or ``reseal``.
+        path: of the plain file: relative to the vault, absolute outside of one.
         file: id of the sealed file.
         size: bytes of content, or None.
+        sealed_as: the name that the file had when it was sealed, if it is opened under another or
+            was moved since; else "".
     """
 
     action: str
     path: str
     file: str
     size: int | None
+    sealed_as: str = ""
 
 
 class Observer:

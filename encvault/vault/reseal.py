@@ -19,7 +19,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import SUFFIX, is_object
+from encvault.vault.layout import SUFFIX, is_object, plain_name
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
@@ -174,7 +174,11 @@ def _publish(
         Those that did; of the others no temporary file stays.
     """
     watcher.before_release(
-        [Event("reseal", task.path, answer.file, answer.size) for task, answer in done]
+        [
+            # what an object is called shows only to who opens it, and this is about its key
+            Event("reseal", plain_name(task.path), answer.file, answer.size)
+            for task, answer in done
+        ]
     )
     folders = set()
     published = []

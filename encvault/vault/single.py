@@ -28,7 +28,7 @@ from encvault.fs.tree import Stamp, Tree, file_kind
 from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
 from encvault.secret import Secret
-from encvault.vault.layout import sealed_name
+from encvault.vault.layout import plain_name, sealed_name
 from encvault.vault.manifest import new_id
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
 from encvault.vault.output import folder_of, publish, split_path
@@ -238,9 +238,17 @@ def open_file(
         opened = os.path.join(output_folder, outcome.name)
         if outcome.error is not None:
             raise outcome.error
-        if outcome.same == drops:
-            target.sync_files([("", outcome.name) if outcome.same else task.temporary])
-        watcher.before_release([Event("open", opened, outcome.file, outcome.size)])
+        in_place = output is None and to is None
+        plain = opened if in_place else os.path.join(folder, plain_name(name))
+        try:
+            if outcome.same == drops:
+                target.sync_files([("", outcome.name) if outcome.same else task.temporary])
+            watcher.before_release(
+                [Event("open", plain, outcome.file, outcome.size, outcome.sealed_as)]
+            )
+        except BaseException:
+            durable.discard(target.fd, task.temporary[1])  # it is plaintext
+            raise
         if not outcome.same:
             publish(target, task.temporary[1], outcome.name, opened, force=force)
         if drops:

@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     Check("sm4", N_("SM4-GCM"), installation.sm4_speed),
     Check("config", N_("configuration"), installation.configuration, needed=True),
     Check("state-folder", N_("state folder"), installation.state_folder, needed=True),
+    Check("access-log", N_("access log"), installation.access_log, needed=True),
     Check("config-folder", N_("configuration folder"), installation.config_folder),
     Check("identity", N_("default identity"), installation.identity),
     Check("clock", N_("clock"), machine.clock, needed=True),

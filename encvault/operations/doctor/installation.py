@@ -6,16 +6,21 @@ import os
 import platform
 import stat
 import sys
+from datetime import UTC, datetime
 
 from encvault import config
 from encvault.about import __version__
+from encvault.accesslog.epochs import KEY, Calendar
+from encvault.accesslog.log import user_name
 from encvault.crypto import selftest, speed
 from encvault.crypto.suite import Suite
 from encvault.errors.base import quoted
+from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import MAX_IDENTITY_FILE_SIZE, IdentityFile, fingerprint
 from encvault.operations.defaults import company_recipients
 from encvault.operations.doctor.findings import Finding, Surroundings
+from encvault.tlog.reading import CHECKPOINTS, ENTRIES
 
 _MEASURED_NS = 50_000_000
 _FAST = 300e6  # bytes per second; what a disk of today and a gigabit network deliver is below
@@ -129,3 +134,41 @@ def identity(where: Surroundings) -> Finding:
 def _at_once(path: str, flags: int) -> int:
     """Open without waiting for the writer of a FIFO that is in a file's place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def access_log(where: Surroundings) -> Finding:
+    """Whether accesses can be recorded, without which nothing is opened."""
+    configured = config.load(where.config_files).log.dir.value
+    path = (configured or os.path.join(where.state_dir, "log")).replace("{user}", user_name())
+    if not os.path.lexists(path):
+        above = _folder(path, "XDG_STATE_HOME")
+        if above.state == "failed":
+            return above
+        return Finding("ok", _("{path} begins with the first access").format(path=path))
+    try:
+        with Tree(path) as tree:
+            calendar = Calendar.load(tree)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return Finding("failed", _("{path} is no access log").format(path=path))
+    last = calendar.day(calendar.count - 1)
+    return _log_fault(path, last, where.now) or Finding(
+        "ok", _("{path}, keys up to {last}").format(path=path, last=last)
+    )
+
+
+def _log_fault(path: str, last: str, now: float) -> Finding | None:
+    """Why nothing can be recorded in a log whose keys end on a day, as far as that shows."""
+    room = os.statvfs(path)
+    if not (room.f_bavail or (os.geteuid() == 0 and room.f_bfree)):
+        return Finding("failed", _("no room left for {path}").format(path=path))
+    for name in ("", ENTRIES, CHECKPOINTS, KEY):
+        place = os.path.join(path, name) if name else path
+        if not os.path.lexists(place):
+            return Finding("failed", _("{path} is missing").format(path=place))
+        if not os.access(place, os.W_OK):
+            detail = _("{path} is not writable").format(path=place)
+            return Finding("failed", detail, f"sudo chown -R {user_name()} {quoted(path)}")
+    if datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d") > last:
+        detail = _("{path} has keys up to {last} only").format(path=path, last=last)
+        return Finding("failed", detail)
+    return None

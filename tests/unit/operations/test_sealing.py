@@ -76,6 +76,9 @@ class Person:
     def known_vaults(self) -> KnownVaults:
         return KnownVaults()
 
+    def access_log(self) -> None:
+        return None
+
     def company_keys(self) -> tuple[bytes, ...]:
         return ()
 

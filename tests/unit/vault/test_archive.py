@@ -205,7 +205,7 @@ def test_progress_adds_up_to_the_total(tree: Path, tmp_path: Path) -> None:
     report = pack(tmp_path / "a.sealed", tree, observer=watcher, exclude=("big",))
     assert watcher.totals == [tuple(watcher.done)] == [(report.files, report.size)]
     (event,) = watcher.released
-    assert (event.action, event.path) == ("seal", str(tmp_path / "a.sealed"))
+    assert (event.action, event.path) == ("seal", str(tree))
     assert event.size == len(tar_of(tmp_path / "a.sealed"))
     watcher = Counter()
     report = unseal(tmp_path / "a.sealed", watcher, to=str(tmp_path / "out"))

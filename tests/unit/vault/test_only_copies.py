@@ -225,6 +225,35 @@ def test_a_vault_that_was_not_filled_from_the_source_is_asked_about(
 
 
 @LAYOUTS
+def test_adopting_goes_on_where_it_was_stopped(
+    tmp_path: Path, other: Path, state: str, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    """A part of what was adopted is known then, and the rest must not become conflicts."""
+    mirror = tmp_path / "mirror"
+    for name in ("b", "c", "d"):
+        (other / name).write_text(name)
+    seal(other, to=str(mirror), hide_names=hidden, state_dir=str(tmp_path / "another machine"))
+    for name in ("a", "b", "c", "d"):
+        (other / name).write_text(f"{name}, edited")
+
+    class Stopping(Observer):
+        def before_release(self, events: object) -> None:
+            raise InterruptedError
+
+    monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", 1)
+    with pytest.raises(InputOutputError):
+        operations.seal(
+            SealRequest((str(other),), to=str(mirror), state_dir=state),
+            Answers(recipients_given=(RECIPIENT,), consent=True),
+            Stopping(),
+        )
+    with pytest.raises(ConfirmationNeeded):  # it is asked about as before
+        unasked(other, to=str(mirror), state_dir=state)
+    assert seal(other, to=str(mirror), state_dir=state).problems == []
+    assert unasked(other, to=str(mirror), state_dir=state).problems == []
+
+
+@LAYOUTS
 def test_two_sources_of_one_mirror_keep_off_each_other(
     tmp_path: Path, other: Path, state: str, *, hidden: bool
 ) -> None:
