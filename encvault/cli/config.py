@@ -61,7 +61,7 @@ def show_command(*, as_json: bool) -> int:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
     key: str
-    value: str | int | None
+    value: str | int | None  # a truth value is an int as well
     source: str | None
     fingerprint: str | None = None
 
@@ -71,7 +71,9 @@ def _rows(found: Config) -> list[_Row]:
         "suite": found.suite,
         "password.min_length": found.min_length,
         "password.min_strength": found.min_strength,
-        "log.dir": found.log_dir,
+        "log.dir": found.log.dir,
+        "log.paths": found.log.paths,
+        "log.required": found.log.required,
     }
     single |= {f'vaults."{path}".fingerprint': pin for path, pin in found.pins.items()}
     rows = [_Row(key, given.value, given.source) for key, given in single.items()]
@@ -83,6 +85,8 @@ def _rows(found: Config) -> list[_Row]:
 def _shown(row: _Row) -> str:
     if row.value is None:
         return _("none")
+    if isinstance(row.value, bool):
+        return str(row.value).lower()  # as the file has it
     if row.fingerprint is None:
         return str(row.value)
     if str(row.value).startswith("encvault1-"):  # 1638 characters that nobody reads

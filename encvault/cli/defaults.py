@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from encvault import config, operations
 from encvault.cli import ui
 from encvault.crypto.suite import Suite
+from encvault.errors import ConfigError
 from encvault.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from encvault.accesslog.log import AccessLog
+    from encvault.accesslog.redaction import PathForm
     from encvault.config import Config
     from encvault.keyslots import Recipient
     from encvault.secret import Secret
@@ -78,6 +81,25 @@ class Defaults:
                 )
             )
         return [one.recipient() for one in added]
+
+    def access_log(self, state_dir: str | None) -> AccessLog:
+        """The access log that is configured, or the user's own in the local state folder."""
+        from encvault.accesslog.log import (  # noqa: PLC0415 - what only looks needs no log
+            AccessLog,
+            user_name,
+        )
+
+        try:
+            settings = self.config.log
+        except ConfigError:
+            # what needs no configuration does not fail for it; it is recorded nonetheless
+            settings = config.load_log(self._files)
+        path = settings.dir.value or os.path.join(state_dir or "", "log")
+        return AccessLog(
+            path.replace("{user}", user_name()),
+            paths=cast("PathForm", settings.paths.value),
+            required=settings.required.value,
+        )
 
     def check_password(self, password: Secret) -> None:
         """See `encvault.operations.check_password`."""

@@ -17,6 +17,7 @@ from encvault.errors.base import quoted
 from encvault.i18n import N_, _
 from encvault.keychain import Keychain
 from encvault.keyslots import fingerprint
+from encvault.operations.recording import recording
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -64,7 +65,13 @@ def new_command(
         raise
     keychain = keyring.keychain if keyring is not None else None
     identity = operations.new_identity(
-        output, name, password, profile=kdf.DEFAULT, keychain=keychain
+        output,
+        name,
+        password,
+        profile=kdf.DEFAULT,
+        keychain=keychain,
+        log=prompter.access_log(),
+        observer=ui.Screen(""),
     )
     ui.message(
         _("wrote the identity {path}, fingerprint {fingerprint}").format(
@@ -95,9 +102,12 @@ def new_command(
 def passwd_command(*, identity: str, prompter: CommandLinePrompter) -> int:
     """See the command's help."""
     found = operations.read_identity(identity)
-    key = prompter.unlock(found, identity)
+    with recording(prompter.access_log(), "key.passwd", identity):  # a wrong one as well
+        key = prompter.unlock(found, identity)
     (recipient,) = prompter.new_recipients(identity, found.name)
-    operations.change_identity_password(identity, found, key, recipient)
+    operations.change_identity_password(
+        identity, found, key, recipient, log=prompter.access_log(), observer=ui.Screen("")
+    )
     prompter.slots_made()
     if found.slot is not None:
         prompter.tell_of_old_entry()

@@ -128,7 +128,7 @@ def ls_command(
     path: str, *, in_detail: bool, jobs: int, as_json: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
-    listed, problems = operations.list_files(path, prompter, jobs=jobs)
+    listed, problems = operations.list_files(path, prompter, jobs=jobs, observer=ui.Screen(""))
     if as_json:
         ui.show_json(
             {

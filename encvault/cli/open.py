@@ -69,7 +69,7 @@ def open_command(
             raise InvalidRequest(reason=_("a stream is opened alone: encvault open - > FILE"))
         if as_json:
             raise InvalidRequest(reason=_("a stream goes to stdout, where --json would go as well"))
-        _copy_out(operations.open_from_stream(sys.stdin.fileno(), prompter))
+        _copy_out(operations.open_from_stream(sys.stdin.fileno(), prompter, ui.Screen("")))
         return 0
     request = operations.OpenRequest(
         paths=paths,

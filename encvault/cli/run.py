@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import sys
 import traceback
@@ -15,6 +14,7 @@ import click
 from encvault import __version__
 from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated, ui
 from encvault.cli.formatter import Formatter
+from encvault.cli.lazy import LazyGroup
 from encvault.errors import EncvaultError
 from encvault.i18n import _
 
@@ -38,31 +38,17 @@ _COMMANDS = {
     "revoke": "encvault.cli.revoke",
     "reseal": "encvault.cli.revoke",
     "share": "encvault.cli.share",
+    "log": "encvault.cli.log",
     "config": "encvault.cli.config",
     "doctor": "encvault.cli.doctor",
 }
-
-
-class LazyGroup(click.Group):
-    """Imports a command's module when the command is used, and lists commands in our order."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """See `click.Group`."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """See `click.Group`."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(_COMMANDS[cmd_name])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
 
 
 def root() -> click.Group:
     """The ``encvault`` command, in the language that is active now."""
     click.Context.formatter_class = Formatter
     return LazyGroup(
+        _COMMANDS,
         name="encvault",
         help=_(
             "Seal folders, files and drives with AES-256-GCM or SM4-GCM, and lose nothing.\n\n"

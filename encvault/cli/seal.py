@@ -164,7 +164,9 @@ def _seal_stream(
     except OSError as error:
         raise storage_error(error, STREAM_NAME) from None
     with writing_result():
-        size = operations.seal_from_stream(source, request, prompter, sys.stdout.fileno)
+        size = operations.seal_from_stream(
+            source, request, prompter, sys.stdout.fileno, ui.Screen("")
+        )
     if as_json:
         ui.show_json(ui.report_json(Report(files=1, size=size)))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from encvault.vault.known import KnownVaults
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from encvault.accesslog.log import AccessLog
     from encvault.secret import Secret
 
 _TRIES = 3
@@ -126,6 +128,14 @@ class CommandLinePrompter:
         """See `encvault.operations.Prompter`."""
         options = self._options
         return KnownVaults(options.state_dir, options.fingerprint, lambda: self.defaults.pins)
+
+    @functools.cached_property
+    def _log(self) -> AccessLog:
+        return self.defaults.access_log(self._options.state_dir)
+
+    def access_log(self) -> AccessLog:
+        """See `encvault.operations.Prompter`."""
+        return self._log
 
     def outcome(self, code: int) -> int:
         """What a command ends with that is done, but for what the keychain did not do."""

@@ -51,7 +51,7 @@ def add_command(
 ) -> int:
     """See the command's help."""
     prompter.for_others()
-    added = operations.add_slots(vault, prompter, label=label)
+    added = operations.add_slots(vault, prompter, label=label, observer=ui.Screen(""))
     return _show_slots(added, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def remove_command(
     vault: str, slot: str, *, force: bool, as_json: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
-    removed = operations.remove_slot(vault, prompter, slot, force=force)
+    removed = operations.remove_slot(vault, prompter, slot, force=force, observer=ui.Screen(""))
     prompter.tell_of_old_entry()
     if as_json:
         ui.show_json({"removed": removed})
@@ -103,7 +103,7 @@ def passwd_command(
     """See the command's help."""
     if slot is not None:
         prompter.for_others()
-    changed = operations.change_password(vault, prompter, slot)
+    changed = operations.change_password(vault, prompter, slot, observer=ui.Screen(""))
     prompter.tell_of_old_entry()
     if as_json:
         ui.show_json({"slots": [changed]})
@@ -138,7 +138,9 @@ def recovery_new_command(
 ) -> int:
     """See the command's help."""
     if sheet is None:
-        made = operations.add_recovery(vault, prompter, label=label, deliver=_print_code)
+        made = operations.add_recovery(
+            vault, prompter, label=label, deliver=_print_code, observer=ui.Screen("")
+        )
     else:
         with OutputFile(sheet, force=False, mode=0o600) as file:
             file.open()  # a place that cannot be written to shows before there is a code
@@ -147,7 +149,9 @@ def recovery_new_command(
                 file.write(recovery_sheet(code))
                 file.publish()
 
-            made = operations.add_recovery(vault, prompter, label=label, deliver=write)
+            made = operations.add_recovery(
+                vault, prompter, label=label, deliver=write, observer=ui.Screen("")
+            )
         ui.message(_("wrote the recovery code to {path}").format(path=sheet))
         ui.hint(_("print it, then delete the file"))
     ui.message(
@@ -172,7 +176,9 @@ def _print_code(made: RecoveryCode) -> None:
 @secret_options(recipients=False, identities=True)
 def recovery_test_command(vault: str, *, as_json: bool, prompter: CommandLinePrompter) -> int:
     """See the command's help."""
-    slot = operations.check_recovery(vault, prompter.recovery(vault))
+    slot = operations.check_recovery(
+        vault, prompter.recovery(vault), log=prompter.access_log(), observer=ui.Screen("")
+    )
     return _show_slots([slot], as_json=as_json)
 
 

@@ -5,7 +5,7 @@ variable.
 """
 
 from encvault.config.files import read
-from encvault.config.merged import Config, Given, PasswordPolicy, load
+from encvault.config.merged import Config, Given, LogChoice, PasswordPolicy, load, load_log
 from encvault.config.settings import MAX_STRENGTH, SUITES, Settings, parse, setting_names
 
 __all__ = [
@@ -13,9 +13,11 @@ __all__ = [
     "SUITES",
     "Config",
     "Given",
+    "LogChoice",
     "PasswordPolicy",
     "Settings",
     "load",
+    "load_log",
     "parse",
     "read",
     "setting_names",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from encvault.config.files import read
-from encvault.config.settings import Settings, parse
-from encvault.errors import ContradictedPin
+from encvault.config.settings import LogSettings, Settings, parse
+from encvault.errors import ConfigError, ContradictedPin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,6 +46,21 @@ class PasswordPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class LogChoice:
+    """What holds for the access log.
+
+    Attributes:
+        dir: its folder; None for the program's own choice.
+        paths: what is recorded of paths: ``full``, ``name`` or ``hmac``.
+        required: whether nothing is opened that cannot be recorded.
+    """
+
+    dir: Given[str | None] = Given(None)
+    paths: Given[str] = Given("full")
+    required: Given[bool] = Given(True)  # noqa: FBT003 - the value of a setting
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What holds for a run. Without arguments: what holds if nothing is configured.
 
@@ -54,7 +70,7 @@ class Config:
         recipients_from: the last file that has this key, be its list empty; None if none has.
         suite: the cipher suite of what is new; None for the program's own choice.
         min_length, min_strength: see `PasswordPolicy`.
-        log_dir: the access log's folder; None for the program's own choice.
+        log: see `LogChoice`.
         pins: the fingerprint that a vault must have, by its absolute path.
     """
 
@@ -64,7 +80,7 @@ class Config:
     suite: Given[str | None] = Given(None)
     min_length: Given[int] = Given(1)
     min_strength: Given[int] = Given(0)
-    log_dir: Given[str | None] = Given(None)
+    log: LogChoice = LogChoice()
     pins: Mapping[str, Given[str]] = field(default_factory=dict)
 
     @property
@@ -82,7 +98,8 @@ def load(paths: Iterable[str]) -> Config:
     """Read the configuration files.
 
     What asks for more safety adds up, and no later file takes it back: recipients, pins, and of the
-    password rules the stricter. What is a choice is the last file's: the suite, the log's folder.
+    password rules the stricter. What is said of the access log is the first file's, for who is
+    recorded shall not choose how. The suite is the last file's.
 
     Args:
         paths: the company's file, then the user's. One that is missing says nothing.
@@ -113,7 +130,7 @@ def load(paths: Iterable[str]) -> Config:
         min_strength=_strictest(
             config.min_strength, ((path, one.password.min_strength) for path, one in found.items())
         ),
-        log_dir=_last(config.log_dir, ((path, one.log.dir) for path, one in found.items())),
+        log=_log(found),
         pins=_pins(found),
     )
 
@@ -123,6 +140,38 @@ def _last(default: Given[Value], given: Iterable[tuple[str, Value]]) -> Given[Va
         if value is not None:
             default = Given(value, path)
     return default
+
+
+def _log(found: Mapping[str, Settings]) -> LogChoice:
+    """The table of the first file that has one, as a whole; what it leaves open is the default."""
+    choice = LogChoice()
+    for path, settings in found.items():
+        said = settings.log
+        if said != LogSettings():
+            return LogChoice(
+                choice.dir if said.dir is None else Given(said.dir, path),
+                choice.paths if said.paths is None else Given(said.paths, path),
+                choice.required if said.required is None else Given(said.required, path),
+            )
+    return choice
+
+
+def load_log(paths: Iterable[str]) -> LogChoice:
+    """What holds for the access log, though a file of these may not be usable.
+
+    Args:
+        paths: the company's file, then the user's. One that is broken says nothing here.
+
+    Returns:
+        the choice of the first sound file that has one; without any, the usual place, and of paths
+        the least.
+    """
+    for path in paths:
+        with contextlib.suppress(ConfigError):
+            choice = load([path]).log
+            if choice != LogChoice():
+                return choice
+    return LogChoice(paths=Given("hmac"))
 
 
 def _strictest(default: Given[int], given: Iterable[tuple[str, int | None]]) -> Given[int]:

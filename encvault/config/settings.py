@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+PATHS = ("full", "name", "hmac")
 SUITES = ("aes-256-gcm", "sm4-gcm")
 MAX_LENGTH_DEMANDED = 128  # characters
 MAX_STRENGTH = 4  # zxcvbn's best score
@@ -51,10 +52,14 @@ class LogSettings:
     """``[log]``.
 
     Attributes:
-        dir: the access log's folder, absolute.
+        dir: the access log's folder, absolute; ``{user}`` in it stands for who runs encvault.
+        paths: what is recorded of paths, one of `PATHS`.
+        required: whether nothing is opened that cannot be recorded.
     """
 
     dir: str | None = None
+    paths: str | None = None
+    required: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,11 @@ def parse(data: bytes, path: str) -> Settings:
             reader.value(document, ("password", "min_length"), _whole(1, MAX_LENGTH_DEMANDED)),
             reader.value(document, ("password", "min_strength"), _whole(0, MAX_STRENGTH)),
         ),
-        log=LogSettings(reader.value(document, ("log", "dir"), _absolute)),
+        log=LogSettings(
+            reader.value(document, ("log", "dir"), _log_dir),
+            reader.value(document, ("log", "paths"), _paths),
+            reader.value(document, ("log", "required"), _truth),
+        ),
         vaults=reader.vaults(document),
     )
 
@@ -145,6 +154,18 @@ def _suite(value: object) -> str:
     return value
 
 
+def _paths(value: object) -> str:
+    if value not in PATHS or not isinstance(value, str):
+        raise ValueError(_("must be one of {choices}").format(choices=", ".join(PATHS)))
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(_("must be true or false"))  # noqa: TRY004 - see _Reader.value
+    return value
+
+
 def _whole(low: int, high: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         if type(value) is not int or not low <= value <= high:  # TOML's true is no 1
@@ -159,6 +180,14 @@ def _absolute(value: object) -> str:
     if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
         raise ValueError(_("must be an absolute path"))
     return os.path.normpath(value)
+
+
+def _log_dir(value: object) -> str:
+    path = _absolute(value)
+    # one that leads back out of a user's folder would be the same for all
+    if ".." in str(value).split("/") or set(re.findall(r"\{[^}]*\}?", path)) - {"{user}"}:
+        raise ValueError(_("must have no .. in it, and no braces but those of {user}"))
+    return path
 
 
 def _fingerprint(value: object) -> str:

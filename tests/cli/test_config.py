@@ -413,6 +413,8 @@ def test_show_tells_each_value_and_its_file(
         "password.min_length": (12, str(etc)),
         "password.min_strength": (0, None),
         "log.dir": (None, None),
+        "log.paths": ("full", None),
+        "log.required": (True, None),
         'vaults."/srv/x".fingerprint': (pin, str(mine)),
     }
     label = fingerprint(run, officer)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import pytest
 from helpers import NOBODY, everything, in_child
 
 from encvault import i18n
+from encvault.accesslog.log import AccessLog
 from encvault.cli import options
 from encvault.crypto import selftest, speed
 from encvault.crypto.suite import Suite
@@ -77,6 +80,11 @@ def program(folder: Path, name: str) -> None:
 # -- the table ------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _no_log(run: Command) -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"])
+
+
 def test_nothing_is_changed_and_all_that_is_needed_works(run: Command) -> None:
     above = home("STATE").parent.parent
     before = everything(above)
@@ -84,7 +92,7 @@ def test_nothing_is_changed_and_all_that_is_needed_works(run: Command) -> None:
     assert everything(above) == before
     needed = [one for one in found.values() if one["needed"]]
     assert {one["state"] for one in needed} == {"ok"}
-    assert len(needed) == 6
+    assert len(needed) == 7
     assert found["python"]["detail"].startswith(".".join(map(str, sys.version_info[:3])))
     assert "OpenSSL " in found["cryptography"]["detail"]
     assert found["selftest"]["detail"] == f"{selftest.EXPECTED_COUNT} known-answer tests passed"
@@ -232,6 +240,45 @@ def test_a_folder_that_others_can_write_to_or_own(run: Command) -> None:
     one = checks(run)["state-folder"]
     assert one["state"] == "warn"
     assert one["detail"] == f"{folder} belongs to user {NOBODY}"
+
+
+def test_an_access_log_that_cannot_be_written_to(
+    run: Command, public_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = checks(run)["access-log"]
+    folder = home("STATE") / "log"
+    assert (one["state"], one["detail"]) == ("ok", f"{folder} begins with the first access")
+    log = AccessLog(str(folder))
+    log.begin()
+    last = (datetime.now(UTC) + timedelta(days=39)).date()  # as tests have it
+    assert checks(run)["access-log"]["detail"] == f"{folder}, keys up to {last}"
+    with monkeypatch.context() as later:
+        later.setattr("time.time", lambda: 4e9)
+        one = checks(run, code=3)["access-log"]
+        assert (one["state"], one["detail"]) == ("failed", f"{folder} has keys up to {last} only")
+    if os.geteuid() == 0:
+        shutil.copytree(folder, public_path / "STATE" / "encvault" / "log")
+        for path in (public_path / "STATE").rglob("*"):
+            path.chmod(0o755)
+        monkeypatch.setenv("XDG_STATE_HOME", str(public_path / "STATE"))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(public_path / "CONFIG"))
+        one = in_child(lambda: checks(run, code=3), uid=NOBODY)["access-log"]
+        place = public_path / "STATE" / "encvault" / "log"
+        assert one["detail"] == f"{place} is not writable"
+        assert one["fix"] == f"sudo chown -R nobody {place}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent.parent))
+    (folder / "key").rename(folder / "away")
+    assert checks(run, code=3)["access-log"]["detail"] == f"{folder}/key is missing"
+    (folder / "away").rename(folder / "key")
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 10, 10, 10, 0, 255))
+    with monkeypatch.context() as later:
+        later.setattr("os.statvfs", lambda _path: full)
+        assert checks(run, code=3)["access-log"]["detail"] == f"no room left for {folder}"
+    (folder / "policy").write_text("nonsense")
+    assert checks(run, code=3)["access-log"]["detail"] == f"{folder} is no access log"
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    assert checks(run, code=3)["access-log"]["detail"] == f"{folder} is no access log"
 
 
 def test_a_file_in_the_place_of_a_folder(run: Command) -> None:

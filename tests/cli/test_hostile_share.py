@@ -260,7 +260,14 @@ def test_a_machine_that_cannot_remember_reads_and_says_so(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     company = ("-i", tmp_path / "company.key")
     done = run("cat", share / "prices.sealed", *company)
+    assert (done.code, done.out) == (74, "")  # nor can it record what it gives out
+    settings = tmp_path / "configuration" / "encvault" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[log]\nrequired = false\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    done = run("cat", share / "prices.sealed", *company)
     assert (done.code, done.out) == (78, "secret prices")
+    assert "the access log" in done.err
     assert "cannot use the local state folder" in done.err
     done = run("verify", share, *company)
     assert (done.code, "1 file authentic" in done.out) == (78, True)

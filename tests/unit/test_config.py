@@ -136,6 +136,10 @@ def test_an_unknown_key_is_named_with_its_line(
         ("[password]\nmin_strength = 5", 2, "password.min_strength", "from 0 to 4"),
         ("[password]\nmin_strength = 2.5", 2, "password.min_strength", "whole number"),
         ("[log]\ndir = 'log'", 2, "log.dir", "must be an absolute path"),
+        ("[log]\ndir = '/log/{user}/../x'", 2, "log.dir", "must have no .. in it"),
+        ("[log]\ndir = '/log/{name}'", 2, "log.dir", "no braces but those of {user}"),
+        ("[log]\nrequired = 1", 2, "log.required", "must be true or false"),
+        ("[log]\npaths = 'none'", 2, "log.paths", "must be one of full, name, hmac"),
         ("[log]\ndir = 7", 2, "log.dir", "must be an absolute path"),
         ("[vaults.sales]", 1, "vaults.sales", "must be an absolute path"),
         ("vaults = 3", 1, "vaults", "must be a table"),
@@ -190,7 +194,7 @@ def test_without_files_the_defaults_hold(tmp_path: Path) -> None:
     assert found.recipients == ()
     assert found.suite == config.Given(None)
     assert found.password == config.PasswordPolicy(1, 0)
-    assert found.log_dir == config.Given(None)
+    assert found.log == config.LogChoice()
     assert found.fingerprints == {}
 
 
@@ -198,9 +202,11 @@ def test_demands_add_up_and_choices_are_the_last_file_s(tmp_path: Path) -> None:
     paths = written(
         tmp_path,
         etc="recipients = ['/a']\nsuite = 'aes-256-gcm'\n[password]\nmin_length = 12\n"
-        f"min_strength = 2\n[log]\ndir = '/log'\n[vaults.'/v']\nfingerprint = '{PIN}'\n",
+        "min_strength = 2\n[log]\ndir = '/log'\nrequired = true\n"
+        f"[vaults.'/v']\nfingerprint = '{PIN}'\n",
         home="recipients = ['/b']\nsuite = 'sm4-gcm'\n[password]\nmin_length = 4\n"
-        f"min_strength = 3\n[vaults.'/v']\nfingerprint = '{PIN}'\n"
+        "min_strength = 3\n[log]\ndir = '/mine'\npaths = 'hmac'\nrequired = false\n"
+        f"[vaults.'/v']\nfingerprint = '{PIN}'\n"
         f"[vaults.'/w']\nfingerprint = '{OTHER_PIN}'\n[vaults.'/x']\n",
     )
     etc, home = paths
@@ -210,7 +216,10 @@ def test_demands_add_up_and_choices_are_the_last_file_s(tmp_path: Path) -> None:
     assert found.min_length == config.Given(12, etc)
     assert found.min_strength == config.Given(3, home)
     assert found.password == config.PasswordPolicy(12, 3)
-    assert found.log_dir == config.Given("/log", etc)
+    # who is recorded does not choose how: the first table counts, with all that it leaves open
+    assert found.log == config.LogChoice(
+        dir=config.Given("/log", etc), required=config.Given(value=True, source=etc)
+    )
     assert found.pins == {"/v": config.Given(PIN, etc), "/w": config.Given(OTHER_PIN, home)}
     assert found.fingerprints == {"/v": PIN, "/w": OTHER_PIN}
 
@@ -364,7 +373,7 @@ def test_the_refusal_says_how_to_mend_it(public_path: Path) -> None:
 @pytest.mark.parametrize("page", ["docs/config.md", "docs/config.zh-CN.md"])
 def test_the_guide_names_every_key_and_its_example_is_valid(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert len(config.setting_names()) == 6
+    assert len(config.setting_names()) == 8
     for name in config.setting_names():
         assert f"`{name}`" in text
     example = text.partition("```toml\n")[2].partition("```")[0]
@@ -375,3 +384,12 @@ def test_the_guide_names_every_key_and_its_example_is_valid(page: str) -> None:
     assert found.password.min_strength
     assert found.log.dir
     assert found.vaults
+
+
+def test_the_log_of_sound_files_holds_though_another_is_broken(tmp_path: Path) -> None:
+    broken, mine = written(tmp_path, etc="x", home="[log]\ndir = '/mine'\n")
+    assert config.load_log([broken, mine]) == config.LogChoice(dir=config.Given("/mine", mine))
+    etc, broken = written(tmp_path, etc="[log]\ndir = '/log'\npaths = 'name'\n", home="x")
+    found = config.load_log([etc, broken])
+    assert found == config.LogChoice(config.Given("/log", etc), config.Given("name", etc))
+    assert config.load_log([broken]) == config.LogChoice(paths=config.Given("hmac"))
