@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from encvault.about import __version__ as __version__
 
 __all__ = [
+    "AccessLog",
     "ConfirmationNeeded",
     "DestinationExists",
     "EncvaultError",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from encvault.accesslog.log import AccessLog
     from encvault.api.files import open_file, open_folder, seal_file, seal_folder, share_file
     from encvault.api.keys import (
         PasswordIdentity,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from encvault.vault.report import Event, Observer, Report
 else:  # out of the type checker's sight, which would believe in any name (PEP 562)
     _PLACES = {
+        "encvault.accesslog.log": "AccessLog",
         "encvault.api.files": "open_file open_folder seal_file seal_folder share_file",
         "encvault.api.keys": "PasswordIdentity PasswordRecipient RecoveryIdentity "
         "load_identity load_recipients new_identity",

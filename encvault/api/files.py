@@ -25,6 +25,7 @@ from encvault.vault.known import KnownVaults
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from encvault.accesslog.log import AccessLog
     from encvault.crypto.suite import Suite
     from encvault.keyslots import Identity, Recipient
     from encvault.vault.report import Observer, Report
@@ -47,6 +48,7 @@ def seal_folder(
     fingerprint: str = "",
     state_dir: StrPath | None = None,
     observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Report:
     """Seal a folder: in place, to a mirror, or as one file.
 
@@ -72,6 +74,7 @@ def seal_folder(
             Without it a mirror seals everything again, a file that exists plain and sealed is a
             conflict, and a vault that was exchanged is not noticed.
         observer: is told what happens.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         What was done, and every file that failed or was left.
@@ -104,6 +107,7 @@ def seal_folder(
         recipients_given=as_recipients(recipients),
         consent=consent,
         known=KnownVaults(request.state_dir, as_fingerprint(fingerprint)),
+        log=log,
     )
     return operations.seal(request, answers, observer)
 
@@ -118,6 +122,7 @@ def open_folder(
     jobs: int = 0,
     state_dir: StrPath | None = None,
     observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Report:
     """Open a vault, a folder in it, or a sealed archive.
 
@@ -133,6 +138,7 @@ def open_folder(
         jobs: worker processes, 0 for one per processor. A program with threads has none.
         state_dir: local folder to remember in what was opened when, as for `seal_folder`.
         observer: is told what happens.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         What was done, and every file that failed or was left.
@@ -152,7 +158,7 @@ def open_folder(
         jobs=as_jobs(jobs),
         state_dir=as_optional_path(state_dir),
     )
-    return operations.open_paths(request, opening(identities, where), observer)
+    return operations.open_paths(request, opening(identities, where, log), observer)
 
 
 def seal_file(
@@ -165,6 +171,7 @@ def seal_file(
     force: bool = False,
     consent: bool = False,
     observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Report:
     """Seal one file on its own; it carries its keyslots and needs no vault.
 
@@ -179,6 +186,7 @@ def seal_file(
         force: replace what is in the way.
         consent: the answer to every question that the command line would ask.
         observer: is told what happens.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         One file and its size in bytes.
@@ -199,7 +207,7 @@ def seal_file(
         keep=keep,
         force=force,
     )
-    answers = Answers(recipients_given=as_recipients(recipients), consent=consent)
+    answers = Answers(recipients_given=as_recipients(recipients), consent=consent, log=log)
     return operations.seal(request, answers, observer)
 
 
@@ -211,6 +219,7 @@ def open_file(
     keep: bool = False,
     force: bool = False,
     observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Report:
     """Open one sealed file, on its own or in a vault.
 
@@ -221,6 +230,7 @@ def open_file(
         keep: leave the sealed file.
         force: replace what is in the way.
         observer: is told what happens.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         One file and its size in bytes.
@@ -235,7 +245,7 @@ def open_file(
     request = operations.OpenRequest(
         paths=(where,), output=as_optional_path(output), keep=keep, force=force
     )
-    return operations.open_paths(request, opening(identities, where), observer)
+    return operations.open_paths(request, opening(identities, where, log), observer)
 
 
 def share_file(
@@ -246,6 +256,7 @@ def share_file(
     to: StrPath | None = None,
     force: bool = False,
     observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Report:
     """Copy a sealed file for people outside the vault; the copy cannot be called back.
 
@@ -258,6 +269,7 @@ def share_file(
         to: folder for the copy ``NAME.sealed``, made if it is missing; None for the current one.
         force: replace what is in the way.
         observer: is told what happens; `Observer.action` gets the copy's path.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         One file and its size in bytes.
@@ -275,6 +287,7 @@ def share_file(
     answers = Answers(
         identities_given=opening(identities, where).identities_given,
         new_recipients_given=as_recipients(recipients),
+        log=log,
     )
     request = operations.ShareRequest((where,), to=as_optional_path(to), force=force)
     return operations.share(request, answers, observer)

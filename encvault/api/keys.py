@@ -12,6 +12,7 @@ from encvault.operations import Answers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from encvault.accesslog.log import AccessLog
     from encvault.keyslots import Identity, Recipient
     from encvault.secret import Secret
 
@@ -63,13 +64,20 @@ class RecoveryIdentity(keyslots.RecoveryIdentity):
             super().__init__(secret)
 
 
-def new_identity(path: StrPath, *, name: str = "", password: str | bytes | None = None) -> str:
+def new_identity(
+    path: StrPath,
+    *,
+    name: str = "",
+    password: str | bytes | None = None,
+    log: AccessLog | None = None,
+) -> str:
     """Make a key pair and write its identity file, mode 0600, never over an existing file.
 
     Args:
         path: the new file.
         name: for people to read.
         password: protects the file; with None the private key lies in it in the clear.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         The recipient line ``encvault1-…``, 1,638 characters, which may be given to anybody
@@ -79,7 +87,7 @@ def new_identity(path: StrPath, *, name: str = "", password: str | bytes | None 
         IdentityExists: there is a file of that name.
     """
     secret = None if password is None else _password(password)
-    return operations.new_identity(as_path(path), name, secret).recipient
+    return operations.new_identity(as_path(path), name, secret, log=log).recipient
 
 
 def load_identity(path: StrPath, *, password: str | bytes | None = None) -> Identity:
@@ -133,7 +141,7 @@ def _password(password: str | bytes) -> Secret:
     return keyslots.encode_password(password)
 
 
-def opening(identities: Iterable[Identity], what: str) -> Answers:
+def opening(identities: Iterable[Identity], what: str, log: AccessLog | None = None) -> Answers:
     """Answers that open; nobody is asked.
 
     Raises:
@@ -142,4 +150,4 @@ def opening(identities: Iterable[Identity], what: str) -> Answers:
     given = as_identities(identities)
     if not given:
         raise KeyRequired(what=what)
-    return Answers(identities_given=given)
+    return Answers(identities_given=given, log=log)

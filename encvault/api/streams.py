@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
+    from encvault.accesslog.log import AccessLog
     from encvault.keyslots import Identity, Recipient
     from encvault.secret import Buffer
     from encvault.vault.report import Observer
@@ -32,6 +33,7 @@ def seal_stream(
     recipients: Iterable[Recipient],
     *,
     suite: Suite = Suite.AES_256_GCM,
+    log: AccessLog | None = None,
 ) -> int:
     """Seal all that a file, pipe or socket gives, with constant memory.
 
@@ -41,6 +43,7 @@ def seal_stream(
             was written is cut off and does not open.
         recipients: at least one.
         suite: cipher suite.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         Bytes of content.
@@ -52,14 +55,18 @@ def seal_stream(
     """
     read, write = source.fileno(), target.fileno()
     request = operations.SealRequest(paths=("-",), suite=as_suite(suite))
-    answers = Answers(recipients_given=as_recipients(recipients))
+    answers = Answers(recipients_given=as_recipients(recipients), log=log)
     with storage(STREAM_NAME):
         target.flush()
         return operations.seal_from_stream(read, request, answers, lambda: write)
 
 
 def open_stream(
-    source: BinaryIO, identities: Iterable[Identity], *, observer: Observer | None = None
+    source: BinaryIO,
+    identities: Iterable[Identity],
+    *,
+    observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> Iterator[bytes]:
     """Open a sealed stream, piece by piece, with constant memory.
 
@@ -71,6 +78,7 @@ def open_stream(
             has ended.
         identities: tried in order.
         observer: is told before anything is given out.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         Pieces of up to 512 KiB.
@@ -82,7 +90,7 @@ def open_stream(
         KeyRequired: there is none.
         io.UnsupportedOperation: there is no descriptor; use `open_bytes`.
     """
-    answers = opening(identities, STREAM_NAME)
+    answers = opening(identities, STREAM_NAME, log)
     pieces = operations.open_from_stream(source.fileno(), answers, observer)
     return map(bytes, pieces)
 
@@ -114,7 +122,11 @@ def seal_bytes(
 
 
 def open_bytes(
-    sealed: Buffer, identities: Iterable[Identity], *, observer: Observer | None = None
+    sealed: Buffer,
+    identities: Iterable[Identity],
+    *,
+    observer: Observer | None = None,
+    log: AccessLog | None = None,
 ) -> bytes:
     """Open a whole sealed file in memory. Only sealed bytes may lie in a temporary file meanwhile.
 
@@ -122,6 +134,7 @@ def open_bytes(
         sealed: from `seal_bytes`, or the bytes of a sealed file on its own.
         identities: tried in order.
         observer: is told before anything is given out.
+        log: where that is recorded; nowhere without one.
 
     Returns:
         All of the content, authentic to its end.
@@ -133,7 +146,7 @@ def open_bytes(
         NoMatchingKeyslot: no identity fits.
         KeyRequired: there is none.
     """
-    answers = opening(identities, _IN_MEMORY)
+    answers = opening(identities, _IN_MEMORY, log)
     with storage(_IN_MEMORY), tempfile.TemporaryFile(buffering=0) as file:
         file.write(sealed)
         file.seek(0)

@@ -22,12 +22,14 @@ from encvault.envelope import check_path
 from encvault.errors import KeyRequired
 from encvault.operations import Answers
 from encvault.operations.places import storage
+from encvault.operations.recording import recording
 from encvault.vault import vault as core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
+    from encvault.accesslog.log import AccessLog
     from encvault.crypto.suite import Suite
     from encvault.errors import EncvaultError
     from encvault.keyslots import Identity, Recipient, SlotInfo
@@ -40,8 +42,9 @@ class Vault:
     """A vault and what opens it. Make one by `create` or `open`; close it, or use ``with``.
 
     Nothing is held between two calls, so other programs may use the vault meanwhile; each call
-    sees it as it is then. Without identities only `files` of a vault with visible names, `slots`
-    and the attributes are there; the rest raises `KeyRequired`.
+    sees it as it is then. Nothing is recorded unless a log is given. Without identities only
+    `files` of a vault with visible names, `slots` and the attributes are there; the rest raises
+    `KeyRequired`.
 
     Attributes:
         path: absolute path of the folder.
@@ -56,14 +59,24 @@ class Vault:
     suite: Suite
     hides_names: bool
 
-    def __init__(self, path: StrPath, identities: Iterable[Identity] = ()) -> None:
+    def __init__(
+        self, path: StrPath, identities: Iterable[Identity] = (), *, log: AccessLog | None = None
+    ) -> None:
+        self._log = log
         self._identities = as_identities(identities)
         self._is_closed = False
         where = as_path(path)
         selftest.run()
-        with storage(where), core.Vault.load(where) as vault:
+        with (
+            recording(log, "unlock", where) as recorder,
+            storage(where),
+            core.Vault.load(where) as vault,
+        ):
             if self._identities:
+                recorder.ready()
                 vault.unlock(self._identities)
+                with recorder.inside(vault):
+                    recorder.record(path=vault.path)
             self.path = os.path.abspath(vault.path)
             self.fingerprint = vault.record.fingerprint
             self.suite = vault.record.suite
@@ -79,6 +92,7 @@ class Vault:
         suite: Suite | None = None,
         hide_names: bool = False,
         consent: bool = False,
+        log: AccessLog | None = None,
     ) -> Self:
         """Make a folder a vault, and the folder itself if it is missing; nothing is sealed yet.
 
@@ -89,6 +103,7 @@ class Vault:
             suite: for good; AES-256-GCM unless given.
             hide_names: for good; whether to hide names and tree.
             consent: whether it may lie inside another vault.
+            log: where this call and those on the vault are recorded; nowhere without one.
 
         Raises:
             KeyRequired: there is no recipient.
@@ -97,26 +112,29 @@ class Vault:
             NoMatchingKeyslot: the identities are not those of a recipient; the vault exists then.
         """
         given = as_identities(identities)
-        answers = Answers(recipients_given=as_recipients(recipients), consent=consent)
+        answers = Answers(recipients_given=as_recipients(recipients), consent=consent, log=log)
         operations.init_vault(
             as_path(path), answers, suite=as_optional_suite(suite), hide_names=hide_names
         )
-        return cls(path, given)
+        return cls(path, given, log=log)
 
     @classmethod
-    def open(cls, path: StrPath, identities: Iterable[Identity] = ()) -> Self:
+    def open(
+        cls, path: StrPath, identities: Iterable[Identity] = (), *, log: AccessLog | None = None
+    ) -> Self:
         """A vault that exists.
 
         Args:
             path: its folder.
             identities: tried in order; one must fit if any is given.
+            log: where calls on the vault are recorded; nowhere without one.
 
         Raises:
             NotAVault, SourceMissing: there is none.
             MalformedVault: its record cannot be trusted.
             NoMatchingKeyslot: no identity fits.
         """
-        return cls(path, identities)
+        return cls(path, identities, log=log)
 
     def close(self) -> None:
         """Forget the identities; later calls raise ValueError."""
@@ -156,7 +174,9 @@ class Vault:
             IntegrityError, FormatError, StorageError: see `on_problem`.
             KeyRequired: names are hidden, and there are no identities.
         """
-        answers = self._answers() if self.hides_names or self._identities else Answers()
+        answers = (
+            self._answers() if self.hides_names or self._identities else Answers(log=self._log)
+        )
         listed, problems = operations.list_files(self._at(place), answers, jobs=as_jobs(jobs))
         for problem in problems:
             if on_problem is None:
@@ -273,7 +293,8 @@ class Vault:
             InvalidRequest: that keyslot is not for a password.
             KeyRequired: there are no identities.
         """
-        answers = _NewPassword(identities_given=self._answers().identities_given, password=new)
+        given = self._answers().identities_given
+        answers = _NewPassword(identities_given=given, log=self._log, password=new)
         return operations.change_password(self.path, answers, slot_id)
 
     def add_recovery(self, *, label: str = "") -> RecoveryCode:
@@ -352,7 +373,9 @@ class Vault:
 
     def _answers(self, new: tuple[Recipient, ...] = (), *, consent: bool = False) -> Answers:
         given = opening(self._identities, self._at("")).identities_given
-        return Answers(identities_given=given, new_recipients_given=new, consent=consent)
+        return Answers(
+            identities_given=given, new_recipients_given=new, consent=consent, log=self._log
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \|$", re.MULTILINE)
 
 NAMES = [
+    "AccessLog",
     "ConfirmationNeeded",
     "DestinationExists",
     "EncvaultError",
