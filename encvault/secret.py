@@ -7,6 +7,7 @@ swapped page gives a key away, and the hidden ``repr`` keeps keys out of traceba
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -36,6 +37,17 @@ class Secret:
     def reveal(self) -> bytearray:
         """The bytes themselves, not a copy. Do not keep a reference past the holder's life."""
         return self._value
+
+    def pin(self) -> None:
+        """Ask the system not to swap the bytes out; it may refuse, and nobody is told."""
+        import ctypes  # noqa: PLC0415 - 3 ms that only a mount is worth
+
+        if not self._value:
+            return
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # not on Windows
+            size = len(self._value)
+            pages = (ctypes.c_char * size).from_buffer(self._value)
+            ctypes.CDLL(None).mlock(ctypes.byref(pages), ctypes.c_size_t(size))
 
     def wipe(self) -> None:
         """Overwrite the bytes with zeros and forget their length."""

@@ -196,10 +196,10 @@ def link(folder: int, old: str, new: str) -> bool:
     return True
 
 
-def replace(folder: int, old: str, new: str) -> None:
-    """Rename within a folder; an existing `new` is replaced at once."""
+def replace(folder: int, old: str, new: str, into: int | None = None) -> None:
+    """Rename; an existing `new` is replaced at once. `into` is as in `rename_new`."""
     _probe("replace", folder, f"{old}\0{new}")
-    os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder if into is None else into)
 
 
 def unlink(folder: int, name: str) -> None:

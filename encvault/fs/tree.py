@@ -288,6 +288,12 @@ class Tree:
         if (fd := self._open.pop(path, None)) is not None:
             os.close(fd)
 
+    def forget_below(self, path: str) -> None:
+        """The same for a folder that gets another name, and all that are open beneath it."""
+        for known in list(self._open):
+            if known == path or known.startswith(path + "/"):
+                self.forget(known)
+
     def make_folders(self, path: str, mode: int = 0o777) -> int:
         """Make a folder and those above it where they are missing; return its descriptor."""
         missing = []

@@ -73,7 +73,7 @@ def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
     found: list[Found] = []
 
     def work(batch: list[tuple[str, Stamp]], _tick: Tick) -> list[Found | EncvaultError]:
-        return [_read_object(vault, file_id, stamp) for file_id, stamp in batch]
+        return [read_object(vault, file_id, stamp) for file_id, stamp in batch]
 
     pool = Pool(work, jobs or default_jobs())
     unlisted: list[EncvaultError] = []
@@ -113,7 +113,8 @@ def objects(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[Ent
                 yield entry
 
 
-def _read_object(vault: Vault, file_id: str, stamp: Stamp) -> Found | EncvaultError:
+def read_object(vault: Vault, file_id: str, stamp: Stamp) -> Found | EncvaultError:
+    """One object's record, or what is wrong with it. The vault must be unlocked."""
     path = object_path(file_id)
     shown = vault.tree.show(path)
     try:

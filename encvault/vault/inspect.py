@@ -96,6 +96,8 @@ def inspect_status(vault: Vault) -> VaultStatus:
             for entry in folder.entries
             if durable.is_temporary(entry.name) or durable.is_tombstone(entry.name)
         ]
+    if status.leftovers and vault.is_in_use:
+        status.leftovers.clear()  # of the run that is at work, or it takes them away
     return status
 
 

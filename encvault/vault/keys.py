@@ -69,10 +69,19 @@ class VaultKeys:
         if self.public != (record.hpke_public, record.sign_public):
             raise MalformedVault(path=path, reason=_("its public keys are not those of its secret"))
 
+    def pin(self) -> None:
+        """Ask the system not to swap them out."""
+        for secret in self._all:
+            secret.pin()
+
     def wipe(self) -> None:
         """Forget all of them."""
-        for secret in (self.secret, self.hpke_seed, self.sign_seed):
+        for secret in self._all:
             secret.wipe()
+
+    @property
+    def _all(self) -> tuple[Secret, ...]:
+        return (self.secret, self.hpke_seed, self.sign_seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,26 @@ if TYPE_CHECKING:
 
 SUFFIX = ".sealed"
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_SURELY_SHORT = 62  # characters, none of which has more than four bytes
 _SHORT_PREFIX_SIZE = 200  # bytes of a long name that stay readable
 _SHORT_DIGEST_LENGTH = 20
 
 
 def sealed_name(name: str) -> str:
     """The visible layout's name for a sealed `name`; never longer than 255 bytes."""
-    encoded = os.fsencode(name)
-    if len(encoded) + len(SUFFIX) <= MAX_NAME_SIZE:
+    if not is_shortened(name):
         return name + SUFFIX
+    encoded = os.fsencode(name)
     prefix = encoded[:_SHORT_PREFIX_SIZE].decode(errors="ignore")
     digest = encode_base32(hashlib.sha256(encoded).digest())[:_SHORT_DIGEST_LENGTH]
     return f"{prefix}~{digest}{SUFFIX}"
+
+
+def is_shortened(name: str) -> bool:
+    """Whether the visible layout's name for a sealed `name` does not have all of it."""
+    if len(name) <= _SURELY_SHORT:
+        return False
+    return len(os.fsencode(name)) + len(SUFFIX) > MAX_NAME_SIZE
 
 
 def sealed_path(path: str) -> str:

@@ -7,6 +7,7 @@ functions; everything below knows only chunks or only descriptors.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from encvault.crypto import NotAuthentic, stream
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from encvault.envelope import Layout
     from encvault.secret import Buffer, Secret
 
+_FRONT_SIZE = 17_408  # the header and first chunk of a file in a vault, in one call
 PIECE_SIZE = 512 * 1024  # bytes per read: large enough to amortise a call, small enough for L2
 
 
@@ -176,7 +178,7 @@ class SealedReader:
 
     def corrupt(self, error: NotAuthentic) -> EncvaultError:
         """The named error for a chunk that does not open."""
-        return _corrupt(self.path, self.header_bytes, error)
+        return corrupt_chunk(self.path, self.header_bytes, error)
 
     def _content(
         self, record: Record, rest: memoryview, plaintext: Iterator[memoryview]
@@ -229,7 +231,8 @@ def _chunk_reader(
         raise HeaderTampered(path=path) from None
 
 
-def _corrupt(path: str, header_bytes: bytes, error: NotAuthentic) -> EncvaultError:
+def corrupt_chunk(path: str, header_bytes: bytes, error: NotAuthentic) -> EncvaultError:
+    """The named error for a chunk that does not open."""
     if error.chunk_index is None:
         raise AssertionError("sealed: a chunk that does not open has an index")
     offset = len(header_bytes) + stream.ChunkReader.span(error.chunk_index)[0]
@@ -251,36 +254,59 @@ def read_header(fd: int, path: str) -> Header:
     return decode_header(start[:size], path)
 
 
-def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, int]:
-    """A sealed file's header and record, by random access to its first chunks.
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A sealed file as far as its first chunks tell.
 
-    Returns:
-        Header, record and the content size that the file's size implies, not yet verified.
+    Attributes:
+        header: decoded.
+        header_bytes: as they stand in the file.
+        record: its metadata.
+        chunks: random access to the body.
+        plaintext: of the first chunks, from the record on.
+        content_size: what the file's size implies, not yet verified.
+    """
+
+    header: Header
+    header_bytes: bytes
+    record: Record
+    chunks: stream.ChunkReader
+    plaintext: bytearray
+    content_size: int
+
+
+def read_front(fd: int, path: str, keyring: Keyring) -> Front:
+    """A sealed file's header and record, by random access to its first chunks.
 
     Raises:
         FormatError, IntegrityError: as `SealedReader.open`.
     """
-    start = os.pread(fd, 2 * stream.SEALED_CHUNK_SIZE, 0)
+    start = os.pread(fd, _FRONT_SIZE, 0)
     offset = header_size(start[:FIXED_SIZE], path)
     if offset > len(start):
         start = os.pread(fd, offset, 0)
     header_bytes = start[:offset]
     header = decode_header(header_bytes, path)
-    prefix = os.pread(fd, stream.PREFIX_SIZE, offset)
+    prefix = start[offset : offset + stream.PREFIX_SIZE]
+    if len(prefix) < stream.PREFIX_SIZE:
+        prefix = os.pread(fd, stream.PREFIX_SIZE, offset)
     chunks = _chunk_reader(path, header, header_bytes, prefix, keyring.key_for(header, path))
     size = os.fstat(fd).st_size
     plaintext = bytearray()
     index, last = 0, False
     while len(plaintext) < header.metadata_size and not last:
         at, span = chunks.span(index)
-        last = offset + at + span > size
-        sealed = os.pread(fd, span, offset + at)
+        at += offset
+        last = at + span > size
+        sealed = start[at : at + span]
+        if len(sealed) < span and at + len(sealed) < size:
+            sealed = os.pread(fd, span, at)
         if last and len(sealed) < TAG_SIZE:
             raise Truncated(path=path, size=size)
         try:
             plaintext += chunks.open(index, sealed, last=last)
         except NotAuthentic as error:
-            raise _corrupt(path, header_bytes, error) from None
+            raise corrupt_chunk(path, header_bytes, error) from None
         index += 1
     try:
         total = stream.plaintext_size(size - offset)
@@ -290,4 +316,11 @@ def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, i
         raise MalformedRecord(path=path, reason=_("shorter than the header says"))
     record = decode_record(bytes(plaintext[: header.metadata_size]), path)
     check_layout(record, keyring.layout, path)
-    return header, record, total - header.metadata_size
+    content_size = total - header.metadata_size
+    return Front(header, header_bytes, record, chunks, plaintext, content_size)
+
+
+def read_record(fd: int, path: str, keyring: Keyring) -> tuple[Header, Record, int]:
+    """Header, record and implied content size of a sealed file; see `read_front`."""
+    front = read_front(fd, path, keyring)
+    return front.header, front.record, front.content_size

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from encvault.crypto import NotAuthentic, stream
-from encvault.envelope import PART_SIZE, RECORD_STEP, Header, InlineKeyInfo, Record, VaultKeyInfo
+from encvault.envelope import (
+    PART_SIZE,
+    RECORD_STEP,
+    Header,
+    InlineKeyInfo,
+    Record,
+    VaultKeyInfo,
+    record_time,
+)
 from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
@@ -257,7 +265,7 @@ def _record(
         folder=task.folder,
         size=size,
         mode=task.mode,
-        mtime_ns=task.stamp.mtime_ns,
+        mtime_ns=record_time(task.stamp.mtime_ns),
         owner=task.owner,
         sparse=sparse,
         xattrs=xattrs,

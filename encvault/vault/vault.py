@@ -101,6 +101,7 @@ class Vault:
         self._data_keys: dict[str, DataKey] = {}
         self._exposed: frozenset[str] | None = None
         self._lock: Lock | None = None
+        self._is_pinned = False
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -272,6 +273,15 @@ class Vault:
         """Whether the run that held the vault before was killed."""
         return self._lock is not None and self._lock.was_interrupted
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether another run is changing it now."""
+        try:
+            Lock(self.tree, LOCK_FILE, reading=True).release()
+        except VaultBusy:
+            return True
+        return False
+
     def hold(self, *, reading: bool = False) -> None:
         """Keep other runs out until `close`; those that only read let each other in.
 
@@ -327,6 +337,25 @@ class Vault:
         if self._keys is None:
             raise KeyRequired(what=self.path)
         return self._keys.secret
+
+    @property
+    def hpke_seed(self) -> Secret:
+        """The seed of what is sealed to `VaultRecord.hpke_public`; it stays the vault's.
+
+        Raises:
+            KeyRequired: the vault is locked.
+        """
+        if self._keys is None:
+            raise KeyRequired(what=self.path)
+        return self._keys.hpke_seed
+
+    def pin_keys(self) -> None:
+        """Ask the system not to swap out the keys, those at hand and those to come."""
+        self._is_pinned = True
+        if self._keys is not None:
+            self._keys.pin()
+        for data_key in self._data_keys.values():
+            data_key.key.pin()
 
     def change_slots(
         self, slots: tuple[Slot, ...], pending: tuple[Slot, ...] | None = None
@@ -475,4 +504,6 @@ class Vault:
             self._data_keys[key_id] = load_data_key(
                 self.tree, self.record, self._keys, key_id, path
             )
+            if self._is_pinned:
+                self._data_keys[key_id].key.pin()
         return self._data_keys[key_id]

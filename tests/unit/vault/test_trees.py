@@ -682,3 +682,19 @@ def test_a_sample_reads_some_and_at_least_one(tree: Path) -> None:
 
 def test_conflicts_are_the_class_that_scripts_know() -> None:
     assert Conflict.exit_code == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"hide_names": True}])
+def test_a_time_that_no_record_can_have_costs_no_file(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "f").write_bytes(b"of the far future")
+    far = 9_300_000_000  # in the year 2264; 2^63 ns after 1970 are over in 2262
+    os.utime(top / "f", (far, far))
+    assert (top / "f").stat().st_mtime_ns > 1 << 63
+    assert not seal(top, **options).problems
+    assert not unseal(top).problems
+    assert (top / "f").read_bytes() == b"of the far future"
+    assert (top / "f").stat().st_mtime_ns == (1 << 63) - 1
