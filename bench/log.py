@@ -1,4 +1,4 @@
-"""Time the access log: appending, verifying, proving, and what it costs to seal with it.
+"""Time the access log: appending, verifying, proving, what it costs to seal and to read with it.
 
     python bench/log.py                      everything, about 5 minutes
     python bench/log.py --events 100000      a smaller log
@@ -26,10 +26,13 @@ from encvault.accesslog.audit import Verdict
 from encvault.accesslog.log import AccessLog
 from encvault.accesslog.proving import prove
 from encvault.accesslog.verifying import verify
+from encvault.mount.nodes import Access, Caller
+from encvault.operations.accesses import Accesses
 
 BATCH = 100_000
 SINGLES = 1_000
 FILES = 50_000
+OPENS = 5_000
 RUNS = 3
 ENTRY_SIZE = 350  # bytes
 NOTE_SIZE = 260
@@ -80,6 +83,28 @@ def append(folder: Path) -> None:
             single.append(between - start)
     tell(f"append one event, durable (of {SINGLES})", statistics.median(single) * 1e3, "ms")
     tell("  two synced writes of that size alone", statistics.median(bare) * 1e3, "ms")
+
+
+def read(folder: Path) -> None:
+    """First opens through a mount by one process: all in a row, and each waited for."""
+    me = Caller(os.getuid(), os.getgid(), os.getpid())
+    times, single = [], []
+    for run in range(RUNS):
+        log = AccessLog(str(folder / f"read-{run}"))
+        log.begin()
+        accesses = Accesses(log, str(folder), "b" * 26, "c" * 26, print)
+        start = time.perf_counter()
+        for number in range(OPENS):
+            accesses.opened(Access(f"客户/{number}.xlsx", f"{number:026}", 7), me)
+        accesses.close()
+        times.append(time.perf_counter() - start)
+        for _open in range(SINGLES // RUNS):
+            start = time.perf_counter()
+            accesses.opened(Access("客户.xlsx", "d" * 26, 7), me._replace(pid=0))
+            single.append(time.perf_counter() - start)
+        accesses.close()
+    tell(f"record {OPENS:,} first opens of a process", statistics.median(times), "s")
+    tell("  one open that waits for its entry", statistics.median(single) * 1e3, "ms")
 
 
 def check(folder: Path, count: int) -> None:
@@ -153,12 +178,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--folder", default=None)
-    parser.add_argument("parts", nargs="*", default=["append", "check", "seal"])
+    parser.add_argument("parts", nargs="*", default=["append", "read", "check", "seal"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         if "append" in options.parts:
             append(folder)
+        if "read" in options.parts:
+            read(folder)
         if "check" in options.parts:
             check(folder, options.events)
         if "seal" in options.parts:

@@ -40,6 +40,7 @@ _TEXTS = frozenset(
         *(
             "path_key",
             "policy",
+            "program",
             "recipients",
             "run",
             "slot",
@@ -56,6 +57,9 @@ MEMBERS = tuple(sorted(_NUMBERS | _TEXTS))
 """Every member that this version writes, in the order of a line."""
 
 OUTCOMES = ("ok", "failed", "refused")
+
+BULK = "bulk"
+"""The ``detail`` of a ``read`` of all that is in a vault, not of a file."""
 
 _TIME = (
     rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
@@ -159,6 +163,8 @@ def _template(shared: Mapping[str, str | int], names: tuple[str, ...]) -> tuple[
     """The order of the members that vary, and the line with a place for each."""
     order = sorted(names)
     fixed = {name: _encoded(value).replace("%", "%%") for name, value in shared.items()}
+    if "pid" in names:  # what another process did, which has a login of its own or none
+        fixed.pop("login", None)
     members = sorted(fixed | dict.fromkeys(names, "%s"))
     if not _ALWAYS <= set(members) <= set(MEMBERS):
         raise AssertionError(f"access log: members are {members}")

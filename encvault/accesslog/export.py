@@ -30,7 +30,8 @@ FORMS = ("ocsf", "cef", "rfc5424", "csv")
 MEMBERS = (
     *("v", "ts", "op", "outcome", "user", "uid", "login", "host", "boot", "up_ms", "pid", "run"),
     *("tool", "path", "path_key", "to", "vault", "file", "slot", "size", "count", "error"),
-    *("exit_code", "detail", "wall", "step_ms", "epoch", "policy"),
+    *("exit_code", "detail", "wall", "step_ms", "epoch", "policy", "name", "label"),
+    *("recipients", "program"),
 )
 """The members of docs/log-format.md section 4; others are those of a later version, and ignored."""
 
@@ -117,6 +118,7 @@ _CEF_KEYS = {
     "uid": "suid",
     "host": "dvchost",
     "pid": "dvcpid",
+    "program": "sproc",
     "file": "fileId",
     "error": "reason",
 }

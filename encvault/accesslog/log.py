@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -57,7 +58,7 @@ class Clock:
 
     def boot(self) -> str:
         """What the system calls this run of it, or ""."""
-        return _proc("sys/kernel/random/boot_id")
+        return _boot_id()
 
     def up_ms(self) -> int:
         """Milliseconds since it booted, those asleep included where that is known."""
@@ -79,40 +80,62 @@ def _proc(name: str) -> str:
         return ""
 
 
-def _uid() -> int:
-    """The user's number outside of a user namespace, where everybody may be called 0."""
-    uid = os.getuid() if hasattr(os, "getuid") else 0
+@functools.cache
+def _boot_id() -> str:
+    return _proc("sys/kernel/random/boot_id")
+
+
+def _own_uid() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
+def user_of(uid: int) -> dict[str, str | int]:
+    """The members that say who a user is.
+
+    Args:
+        uid: his number here. Recorded is that outside of a user namespace, where everybody may be
+            called 0, and the name that the system has for it, or else the number again.
+    """
     for line in _proc("self/uid_map").splitlines():
         inside, outside, count = map(int, line.split())
         if inside <= uid < inside + count:
-            return outside + uid - inside
-    return uid
+            uid += outside - inside
+            break
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except (KeyError, NameError, OverflowError):
+        name = str(uid)
+    return {"user": name, "uid": uid}
 
 
 def user_name() -> str:
     """The name of the user who runs this process, as the system says; his number if it has none."""
-    uid = _uid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, NameError):
-        return str(uid)
+    return str(user_of(_own_uid())["user"])
+
+
+def login_of(process: str) -> dict[str, str | int]:
+    """The member that says who a process belonged to at login, if the system keeps that.
+
+    Args:
+        process: its number, or ``self``.
+    """
+    login = _proc(f"{process}/loginuid")
+    if login.isdecimal() and int(login) != _NO_LOGIN:
+        return {"login": int(login)}
+    return {}
 
 
 def _who() -> dict[str, str | int]:
     """The members that say who runs this process."""
-    who: dict[str, str | int] = {
+    return {
         "v": VERSION,
-        "user": user_name(),
-        "uid": _uid(),
+        **user_of(_own_uid()),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "run": base64.b32encode(os.urandom(5)).decode().lower(),
         "tool": f"encvault {__version__}",
+        **login_of("self"),
     }
-    login = _proc("self/loginuid")
-    if login.isdecimal() and int(login) != _NO_LOGIN:
-        who["login"] = int(login)
-    return who
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ KINDS: Mapping[str, _Kind] = {
     "share": _Kind(FILE_ACTIVITY, OTHER),
     "reseal": _Kind(FILE_ACTIVITY, 10),
     "read": _Kind(FILE_ACTIVITY, 2),  # Read
+    "write": _Kind(FILE_ACTIVITY, 3),  # Update
+    "remove": _Kind(FILE_ACTIVITY, 4),  # Delete
+    "rename": _Kind(FILE_ACTIVITY, 5),  # Rename
     "init": _Kind(FILE_ACTIVITY, 1, FOLDER),  # Create
     "unlock": _Kind(AUTHENTICATION, 1),  # Logon
     "verify": _Kind(FILE_ACTIVITY, 2, FOLDER),
@@ -84,7 +87,9 @@ KINDS: Mapping[str, _Kind] = {
 _SCAN_ERROR = 6
 
 # members that have a place of their own in every event
-_MAPPED = frozenset({"v", "ts", "op", "outcome", "user", "uid", "host", "pid", "run", "tool"})
+_MAPPED = frozenset(
+    {"v", "ts", "op", "outcome", "user", "uid", "host", "pid", "run", "tool", "program"}
+)
 
 
 def event(
@@ -111,7 +116,7 @@ def event(
     rest = {name: value for name, value in members.items() if name not in _MAPPED}
     product = _product(str(members["tool"]))
     user = {"name": members["user"], "uid": str(members["uid"])}
-    process = {"pid": members["pid"], "name": product["name"]}
+    process = {"pid": members["pid"], **_program(members, product)}
     made: dict[str, Any] = {
         "activity_id": activity_id,
         "category_uid": kind.class_uid // 1000,
@@ -151,6 +156,19 @@ def event(
     if outcome not in _SEVERITY:
         made["unmapped"]["outcome"] = outcome
     return made
+
+
+def _program(
+    members: Mapping[str, str | int], product: dict[str, str]
+) -> dict[str, str | dict[str, str | int]]:
+    """What the process runs: encvault itself, unless the entry is about another."""
+    if "program" not in members:
+        return {"name": product["name"]}
+    path = str(members["program"])
+    name = _name(path)
+    if name == path:  # all that is known of it
+        return {"name": name}
+    return {"name": name, "file": {"name": name, "path": path, "type_id": REGULAR_FILE}}
 
 
 def milliseconds(ts: str) -> int:

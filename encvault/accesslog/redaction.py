@@ -1,6 +1,7 @@
 """What of a path is recorded: all of it, its last name, or what tells nothing without a key.
 
-Labels of keyslots, which people give, are recorded with whole paths only.
+Labels of keyslots, which people give, are recorded with whole paths only. Of programs, which may
+lie in somebody's folder, there is else the name alone.
 
 Names of files are personal data where they name people. A month's key can be deleted: the entries
 of that month stay, and prove what they proved, but nobody can tell any more which file they were
@@ -67,6 +68,8 @@ class Redactor:
             else:
                 changed[name] = path_code(self._key(month), path)
                 changed["path_key"] = month
+        if "program" in changed:
+            changed["program"] = os.path.basename(str(changed["program"]))
         return changed
 
     def _key(self, month: str) -> bytes:

@@ -70,6 +70,7 @@ class Turn:
         self._shared = _never_back(shared, str(self._last.get("ts", self._calendar.begin)))
         self._batches: list[Batch] = []
         self._seeds: list[Seed] = []
+        self._publics: dict[int, bytes] = {}  # of their keys, where that is known
 
     def _memo_holds(self) -> bool:
         """Whether what is remembered of the entries fits them, as far as that shows at their end.
@@ -140,8 +141,10 @@ class Turn:
         # what is said of the log itself is in its own entries and in the last one
         for line in lines if common is None else lines[-1:]:
             _fold(self._memo, line)
-        key = self._seeds[-1].signing_key()
-        self._batches.append(Batch(lines, _Signer(self._calendar.origin, key)))
+        seed = self._seeds[-1]
+        public = self._publics.get(seed.epoch)
+        signer = _Signer(self._calendar.origin, seed.signing_key(), public)
+        self._batches.append(Batch(lines, signer))
 
     def _own_events(self) -> Iterator[Members]:
         """What the log says of itself before anything else."""
@@ -184,6 +187,7 @@ class Turn:
             public = signing.public_key(private.reveal())
         if published_key(self._tree, epoch).public != public:
             raise self._damaged(_("its key is not the one that was published for its day"))
+        self._publics[epoch] = public
         return seed.epoch
 
     def _note_closings(self, closed: range, starts: Sequence[int]) -> None:
@@ -205,13 +209,14 @@ class Turn:
 class _Signer:
     """Signs checkpoints with one key."""
 
-    def __init__(self, origin: str, key: Secret) -> None:
+    def __init__(self, origin: str, key: Secret, public: bytes | None) -> None:
         self._origin = origin
         self._key = key
+        self._public = public
 
     def __call__(self, text: str) -> Note:
         with self._key as key:
-            return sign_note(text, self._origin, key.reveal())
+            return sign_note(text, self._origin, key.reveal(), self._public)
 
 
 def _fold(memo: Memo, line: bytes) -> None:

@@ -191,6 +191,8 @@ def _show_line(entry: Entry) -> None:
         about.append(_("(clock: {time})").format(time=_local(members["wall"])))
     if "to" in members:
         about.append(f"-> {members['to']}")
+    if "program" in members:
+        about.append(_("(by {program})").format(program=members["program"]))
     columns = [ui.column(text, width) for text, width in zip(cells, _WIDTHS, strict=True)]
     with writing_result():
         ui.result("  ".join([f"{entry.index:5}", *columns, " ".join(about)]).rstrip())

@@ -22,7 +22,7 @@ from encvault.errors import (
     RequestError,
     WeakPassword,
 )
-from encvault.i18n import _
+from encvault.i18n import Text, _
 from encvault.keyslots import PublicKeyRecipient, fingerprint
 from encvault.vault.layout import SUFFIX
 from encvault.vault.report import Event, Observer
@@ -278,12 +278,7 @@ class Recorder(Observer):
     def _told(self, recorded: Recorded) -> None:
         self._recorded = recorded
         if recorded.made and self.log is not None:
-            self.observer.note(
-                _(
-                    "accesses are recorded from now on in {path}; to prove that later, keep its "
-                    "public keys elsewhere: encvault log init -o FILE"
-                ).format(path=self.log.path)
-            )
+            self.observer.note(begun_text(self.log.path))
 
     def _lose(self, error: AccessLogError) -> None:
         """An event that nothing waits for was not recorded."""
@@ -292,6 +287,14 @@ class Recorder(Observer):
         elif str(error) not in self._noted:  # once, not for each batch
             self._noted.add(str(error))
             self.observer.note(str(error))
+
+
+def begun_text(path: str) -> Text:
+    """What a person should know of a log that was made just now, in the user's language."""
+    return _(
+        "accesses are recorded from now on in {path}; to prove that later, keep its "
+        "public keys elsewhere: encvault log init -o FILE"
+    ).format(path=path)
 
 
 def _is_refusal(error: EncvaultError) -> bool:

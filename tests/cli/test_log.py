@@ -57,6 +57,13 @@ def shown(run: Command, *options: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.out.splitlines()]
 
 
+def test_the_program_that_asked_through_a_mount_is_shown(run: Command, log: Path) -> None:
+    members: dict[str, str | int] = {"op": "rename", "path": "/v/a", "to": "/v/b", "pid": 7}
+    AccessLog(str(log)).record([members | {"outcome": "ok", "program": "/usr/bin/mv"}])
+    done = run("log", "show", "--last", 1)
+    assert done.out.split(maxsplit=4)[4].endswith("/v/a -> /v/b (by /usr/bin/mv)\n")
+
+
 def copied(log: Path, to: Path) -> Path:
     shutil.copytree(log, to)
     return to

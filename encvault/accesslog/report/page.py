@@ -79,7 +79,8 @@ _TEXTS = {
     "no_entries": N_("There are no entries to show."),
     "accesses_are": N_(
         "An access is an entry about a file that ended well: sealed, opened, shown, shared, or read"
-        " through a mount. Opened is all of these but sealed: somebody got the content."
+        " or changed through a mount. Opened is what was opened, shown, shared or read: somebody"
+        " got the content."
     ),
     "pruned": N_("There were too many files to count each: numbers of accesses may be too small."),
     "crowded": N_("There were too many files to tell each apart: so many or more."),

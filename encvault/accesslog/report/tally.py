@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+from encvault.accesslog.events import BULK
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 OPENED = frozenset({"open", "cat", "share", "read"})
 """The actions that give somebody the content of a file."""
-FILE_ACTIONS = OPENED | {"seal", "reseal"}
+FILE_ACTIONS = OPENED | {"seal", "reseal", "write", "remove", "rename"}
 """The actions with an entry for each file."""
 KEY_ACTIONS = frozenset(
     {
@@ -128,6 +130,8 @@ class Tally:
         known = (op, outcome) in self.actions or len(self.actions) < MAX_ACTIONS
         self.actions[(op, outcome) if known else ("", outcome)] += 1
         person = self._person(members)
+        if members.get("detail") == BULK:
+            op = ""  # of no file; each that is read has an entry of its own
         self.users[person].add(ts, op, outcome)
         if op in FILE_ACTIONS and "path" in members:
             path = members["path"]

@@ -67,6 +67,16 @@ def test_shared_members_with_a_percent_sign() -> None:
     assert encode_all(shared, [EVENT]) == [plain(shared | EVENT)]
 
 
+def test_another_process_has_a_login_of_its_own() -> None:
+    shared = SHARED | {"login": 1000}
+    own, other, known = encode_all(
+        shared, [EVENT, EVENT | {"pid": 9}, EVENT | {"pid": 9, "login": 7}]
+    )
+    assert own == plain(shared | EVENT)
+    assert other == plain(SHARED | EVENT | {"pid": 9})
+    assert known == plain(SHARED | EVENT | {"pid": 9, "login": 7})
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from encvault.accesslog import ocsf
-from encvault.accesslog.events import Entry
+from encvault.accesslog.events import MEMBERS as RECORDED, Entry
 from encvault.accesslog.export import FORMS, MEMBERS, export
 from encvault.accesslog.words import ACTIONS, OUTCOMES
 
@@ -49,6 +49,10 @@ EVERYTHING: dict[str, Any] = BASE | {
     "step_ms": -5,
     "epoch": 3,
     "policy": "0" * 64,
+    "name": "旧名.xlsx",
+    "label": "alice",
+    "recipients": "f1 password",
+    "program": "/usr/bin/vim",
     "of_a_later_version": "ignored",
 }
 HOSTILE = 'q" ]\\ | = \n\r\t\x00\x1b[2J\u2028\x85\udc80 \u202e'
@@ -144,6 +148,9 @@ def test_activities_are_named_as_the_schema_names_them() -> None:
         "cat": "Decrypt",
         "reseal": "Encrypt",
         "read": "Read",
+        "write": "Update",
+        "remove": "Delete",
+        "rename": "Rename",
         "init": "Create",
         "unlock": "Logon",
         "verify": "Read",
@@ -183,7 +190,11 @@ def test_an_opened_file_in_ocsf() -> None:
     }
     assert event["file_result"] == {"name": "x", "path": "/mnt/x", "type_id": 1}
     assert event["actor"]["user"] == {"name": "li", "uid": "1000"}
-    assert event["actor"]["process"] == {"name": "encvault", "pid": 4242}
+    assert event["actor"]["process"] == {
+        "name": "vim",
+        "pid": 4242,
+        "file": {"name": "vim", "path": "/usr/bin/vim", "type_id": 1},
+    }
     assert (event["status_id"], event["status_code"], event["status_detail"]) == (
         1,
         "65",
@@ -204,6 +215,9 @@ def test_an_opened_file_in_ocsf() -> None:
         "step_ms": -5,
         "epoch": 3,
         "policy": "0" * 64,
+        "name": "旧名.xlsx",
+        "label": "alice",
+        "recipients": "f1 password",
         "log_origin": ORIGIN,
         "log_index": 7,
         "log_size": 99,
@@ -237,6 +251,26 @@ def test_a_digest_is_no_path() -> None:
     fields = cef(lines("cef", hidden)[0])[1]
     assert fields["fname"] == "d" * 43
     assert "filePath" not in fields
+
+
+@pytest.mark.parametrize(
+    ("more", "process"),
+    [({}, {"name": "encvault"}), ({"program": "kworker"}, {"name": "kworker"})],
+)
+def test_programs_in_ocsf(more: dict[str, Any], process: dict[str, str]) -> None:
+    event = json.loads(lines("ocsf", BASE | more)[0])
+    assert event["actor"]["process"] == process | {"pid": 4242}
+    assert "program" not in event["unmapped"]
+
+
+def test_a_renamed_file_in_ocsf() -> None:
+    event = json.loads(lines("ocsf", BASE | {"op": "rename", "path": "/a/b", "to": "/a/c"})[0])
+    assert event["file"]["path"] == "/a/b"
+    assert event["file_result"] == {"name": "c", "path": "/a/c", "type_id": 1}
+
+
+def test_every_member_but_those_of_a_later_version_is_exported() -> None:
+    assert sorted(MEMBERS) == sorted(RECORDED)
 
 
 def test_outcomes_in_ocsf() -> None:
@@ -311,6 +345,10 @@ def test_an_opened_file_in_cef() -> None:
         "encvaultStepMs": "-5",
         "encvaultEpoch": "3",
         "encvaultPolicy": "0" * 64,
+        "encvaultName": "旧名.xlsx",
+        "encvaultLabel": "alice",
+        "encvaultRecipients": "f1 password",
+        "sproc": "/usr/bin/vim",
     }
 
 

@@ -371,7 +371,7 @@ def test_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who it was before sudo."""
     found = {"self/loginuid": "1001"}
     monkeypatch.setattr(log_module, "_proc", lambda name: found.get(name, ""))
-    monkeypatch.setattr(log_module, "_uid", lambda: 0)
+    monkeypatch.setattr(log_module, "_own_uid", lambda: 0)
     make_log(tmp_path / "a", Days(), days=1, each=1)
     assert members_of(tmp_path / "a")[-1]["login"] == 1001
     found["self/loginuid"] = "4294967295"

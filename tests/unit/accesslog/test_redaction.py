@@ -116,6 +116,13 @@ def test_labels_are_left_out(tree: Tree, form: PathForm) -> None:
     assert Redactor(tree, "full").redacted({"label": "x"}, "2026-11") == {"label": "x"}
 
 
+def test_of_a_program_there_is_the_name(tree: Tree) -> None:
+    members = {"program": "/home/li/tools/x"}
+    assert Redactor(tree, "full").redacted(members, "2026-11") == members
+    for form in ("name", "hmac"):
+        assert Redactor(tree, form).redacted(members, "2026-11") == {"program": "x"}
+
+
 def test_erased(tree: Tree, tmp_path: Path) -> None:
     redactor = Redactor(tree, "hmac")
     for month in ("2026-09", "2026-10", "2026-11"):

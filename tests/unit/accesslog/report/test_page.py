@@ -140,6 +140,16 @@ def test_the_numbers_are_those_of_the_entries() -> None:
     assert max(paths.values()) == max(files.values())
 
 
+def test_changes_through_a_mount_are_accesses_and_reading_everything_is_none() -> None:
+    ops = [("read", "/v/a"), ("write", "/v/a"), ("rename", "/v/a"), ("remove", "/v/a")]
+    log = [scene.entry(index, op=op, path=path) for index, (op, path) in enumerate(ops)]
+    read = Reader(page([*log, scene.entry(4, op="read", path="/v", detail="bulk")]))
+    assert read.tables["Who"][1][1:6] == ["4", "1", "1", "0", "0"]
+    assert [row[:2] for row in read.tables["Files with the most accesses"][1:]] == [["/v/a", "4"]]
+    actions = {row[0]: row[1] for row in read.tables["What was done"][1:]}
+    assert actions["file read through a mount"] == "2"
+
+
 def test_hours_and_days_are_those_of_the_zone() -> None:
     counts = Tally(scene.ZONE)
     log = list(scene.entries())
