@@ -10,7 +10,14 @@ import click
 
 from encvault import operations
 from encvault.cli import ui
-from encvault.cli.options import jobs_option, json_option, quiet_option, secret_options
+from encvault.cli.mount import mount_line, mounts_json
+from encvault.cli.options import (
+    jobs_option,
+    json_option,
+    quiet_option,
+    secret_options,
+    state_dir,
+)
 from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -34,10 +41,13 @@ _LISTED_PATHS = 10
 def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
     """See the command's help."""
     status = operations.status(path)
+    mounts = operations.list_mounts(state_dir(), path)
     if as_json:
-        ui.show_json(dataclasses.asdict(status))
+        ui.show_json(dataclasses.asdict(status) | {"mounts": mounts_json(mounts)})
     elif not quiet:
         _show_status(status)
+        for one in mounts:
+            ui.result(_("mounted: {mount}").format(mount=mount_line(one)))
     error = operations.status_outcome(path, status)
     if error is None:
         return 0

@@ -72,7 +72,7 @@ class VaultBusy(StorageError):
 
     exit_code = 75
     message = N_("{path}: another run is at work here ({holder})")
-    advice = N_("wait for it to end and try again")
+    advice = N_("wait for it to end, or unmount the vault, and try again")
     path: str
     holder: str
 

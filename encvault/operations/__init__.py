@@ -20,7 +20,15 @@ from encvault.operations.identities import (
     read_identity,
     read_recipients,
 )
-from encvault.operations.looking import Info, info, list_files, status, status_outcome, verify
+from encvault.operations.looking import (
+    Info,
+    info,
+    list_files,
+    list_mounts,
+    status,
+    status_outcome,
+    verify,
+)
 from encvault.operations.opening import OpenRequest, cat, open_from_stream, open_paths
 from encvault.operations.prompter import Answers, Prompter
 from encvault.operations.request import DEFAULT_SUITE, SealRequest
@@ -63,6 +71,7 @@ __all__ = [
     "init_vault",
     "list_files",
     "list_identities",
+    "list_mounts",
     "list_slots",
     "new_identity",
     "open_from_stream",

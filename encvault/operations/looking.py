@@ -16,6 +16,7 @@ from encvault.errors import (
 )
 from encvault.i18n import N_
 from encvault.keyslots import describe
+from encvault.mount.registry import Registry
 from encvault.operations.places import (
     header_of,
     is_alone,
@@ -36,6 +37,7 @@ from encvault.vault.single import SlotKeyring, inline_slots
 from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
+    from encvault.mount.registry import Mounted
     from encvault.operations.prompter import Prompter
 
 
@@ -53,6 +55,20 @@ def status(path: str) -> VaultStatus:
         if not (vault.hidden or os.path.lexists(path) or vault.tree.exists(sealed)):
             raise SourceMissing(path=path)
         return inspect_status(vault)
+
+
+def list_mounts(state_dir: str, vault: str | None = None) -> list[Mounted]:
+    """The mounts of this user, alive and dead, the oldest first.
+
+    Args:
+        state_dir: local state folder.
+        vault: only those of the vault that this path is or lies in; None for all.
+    """
+    found = [one for one in Registry(state_dir).all() if one.mountpoint]
+    if vault is None:
+        return found
+    top = find_vault(vault)
+    return [one for one in found if top is not None and canonical(one.vault) == top]
 
 
 def status_outcome(path: str, status: VaultStatus) -> EncvaultError | None:

@@ -39,6 +39,8 @@ _MEANINGS = {
     75: ("EX_TEMPFAIL", "another run is at work, or the keychain is locked: try again later"),
     77: ("EX_NOPERM", "wrong password, or no key that fits"),
     78: ("EX_CONFIG", "a password, a key or a setting is missing or not usable"),
+    126: ("", "`run`: the command is there, and cannot be run"),
+    127: ("", "`run`: there is no such command; any other code of `run` may be the command's own"),
     cli.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),
     cli.EXIT_INTERRUPTED: ("128 + SIGINT", "interrupted by Ctrl-C"),
     cli.EXIT_BROKEN_PIPE: ("128 + SIGPIPE", "the reader of stdout went away"),

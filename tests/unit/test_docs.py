@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
 SCRIPTING = ROOT / "docs" / "scripting.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-GUIDES = [page for name in ("keys", "audit") for page in (ROOT / "docs").glob(f"{name}*.md")]
+GUIDES = [
+    page for name in ("keys", "audit", "mount") for page in (ROOT / "docs").glob(f"{name}*.md")
+]
 WITH_COMMANDS = [README, README_ZH, SCRIPTING, *sorted(GUIDES)]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

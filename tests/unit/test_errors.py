@@ -11,7 +11,7 @@ import pytest
 from encvault import errors
 from encvault.errors import EncvaultError
 
-CODES = {1, 2, 3, 65, 66, 69, 73, 74, 75, 77, 78, 124}
+CODES = {1, 2, 3, 65, 66, 69, 73, 74, 75, 77, 78, 124, 126, 127}
 
 
 def classes(root: type[EncvaultError] = EncvaultError) -> list[type[EncvaultError]]:

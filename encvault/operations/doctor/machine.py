@@ -7,7 +7,6 @@ import errno
 import importlib.util
 import os
 import shutil
-import stat
 import sys
 from datetime import UTC, datetime
 
@@ -16,6 +15,7 @@ from encvault.keychain import Keychain
 from encvault.operations.doctor.findings import Finding, Surroundings
 
 _FUSE_LIBRARIES = ("libfuse3.so.4", "libfuse3.so.3")  # 3.17 and newer, older
+_INSTALL_MFUSEPY = "pip install 'encvault[mount]'"
 _INSTALL_FUSE = "sudo apt install fuse3"
 _INSTALL_KEYCHAIN = "sudo apt install gnome-keyring"
 _KEYCHAINS = ("gnome-keyring-daemon", "kwalletd6", "kwalletd5")
@@ -51,6 +51,9 @@ def locale_name(where: Surroundings) -> Finding:
 
 def fuse(where: Surroundings) -> Finding:
     """Whether a vault could be mounted."""
+    if importlib.util.find_spec("mfusepy") is None:
+        detail = _("the package {name} is missing").format(name="mfusepy")
+        return Finding("missing", detail, _INSTALL_MFUSEPY)
     if not any(map(_loads, _FUSE_LIBRARIES)):
         return Finding("missing", _("the library libfuse3 is missing"), _INSTALL_FUSE)
     helper = shutil.which("fusermount3", path=where.search_path)
@@ -60,9 +63,7 @@ def fuse(where: Surroundings) -> Finding:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        # the helper opens it for ordinary users, with the rights of root
-        if not (error.errno == errno.EACCES and os.stat(helper).st_mode & stat.S_ISUID):
-            return _unusable(where, device, error)
+        return _unusable(where, device, error)
     return Finding("ok", f"libfuse3, {helper}, {device}")
 
 
@@ -71,6 +72,9 @@ def _unusable(where: Surroundings, device: str, error: OSError) -> Finding:
     is_absent = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
     if is_absent and not where.in_container:
         return Finding("missing", detail, "sudo modprobe fuse")
+    if error.errno == errno.EACCES and not where.in_container:
+        # the helper could open it, but libfuse does not get so far
+        return Finding("failed", detail, f"sudo chmod a+rw {device}")
     fix = _("start the container with: {options}").format(
         options="--device /dev/fuse --cap-add SYS_ADMIN"
     )

@@ -1,0 +1,226 @@
+"""What the two layouts of a vault do differently under a mount.
+
+A layout finds nodes on the disk, makes changes of names there, and puts sealed copies in their
+places. Its methods are called with the view's lock held; `OSError` and `EncvaultError` pass through
+to whoever made the system call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from encvault.envelope import MAX_NAME_SIZE
+from encvault.fs import calls, durable
+from encvault.fs.tree import split
+from encvault.mount.bases import open_sealed_base
+from encvault.mount.nodes import FileNode
+from encvault.vault import attributes
+from encvault.vault.layout import is_vault_folder
+from encvault.vault.opening import open_sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from encvault.envelope import Record
+    from encvault.mount.bases import Sealed
+    from encvault.mount.cache import Cache
+    from encvault.mount.nodes import FolderNode, Meta, Node, Source
+    from encvault.mount.sealing import Home, Prepared, Staging
+    from encvault.vault.sealed import Front
+    from encvault.vault.vault import Vault
+
+_FEW = 8  # folders that are synced one by one
+_SURELY_SHORT = 63  # characters of a name, none of which has more than four bytes
+_FRONTS = 512  # of files that were looked at and may be opened next
+
+
+class Displaced(Exception):
+    """Something else has taken the place of a file since it was read."""
+
+
+class Layout(Protocol):
+    """See the module."""
+
+    root: FolderNode
+
+    def find(self, folder: FolderNode, name: str) -> Node | None:
+        """What is called so, as it is on the disk now; None if nothing is."""
+
+    def names(self, folder: FolderNode) -> list[tuple[str, int]]:
+        """Everything in a folder: names, and type bits or 0 where only opening would tell."""
+
+    def refresh(self, folder: FolderNode) -> None:
+        """Bring what is known of a folder itself up to date, but for its extended attributes."""
+
+    def refresh_xattrs(self, folder: FolderNode) -> None:
+        """And these."""
+
+    def add_file(self, folder: FolderNode, node: FileNode) -> None:
+        """A new file that is not saved yet."""
+
+    def add_folder(self, folder: FolderNode, name: str, meta: Meta) -> FolderNode:
+        """A new folder."""
+
+    def remove_file(self, node: FileNode) -> None:
+        """A file's name goes."""
+
+    def remove_folder(self, node: FolderNode) -> None:
+        """An empty folder goes."""
+
+    def move(self, node: Node, folder: FolderNode, name: str, over: Node | None) -> list[FileNode]:
+        """Another name; `over` is what had it, and goes.
+
+        Returns:
+            Files beneath that have to be sealed anew because of it, besides the node itself.
+        """
+
+    def leaving(self, folder: FolderNode) -> list[Node]:
+        """What was moved out of a folder and still lies in it, as far as the vault knows."""
+
+    def change_folder(self, node: FolderNode) -> bool:
+        """A folder's own attributes have changed; whether it has to be saved."""
+
+    def home(self, node: Node) -> Home:
+        """Where it belongs."""
+
+    def staging(self, node: Node, file: str) -> Staging:
+        """Where to make a node's object of this id, before it is durable."""
+
+    def take(self, node: Node, prepared: Prepared) -> Source:
+        """Put a sealed copy, which is durable, in its place.
+
+        Raises:
+            Displaced: somebody else has changed what is there.
+        """
+
+    def settle(self) -> None:
+        """Files were made for, or put into, some folders: let those look as they did."""
+
+    def retire(self, sources: Iterable[Source]) -> None:
+        """Remove sealed files that another has succeeded; that one is durable."""
+
+    def sync(self, sources: Iterable[Source]) -> None:
+        """Make the names of sealed files durable, and what was done to names before."""
+
+
+@dataclass(slots=True, eq=False)
+class Ground:
+    """What both layouts stand on.
+
+    Attributes:
+        vault: unlocked.
+        cache: keeps what was opened.
+        tree_lock: held while a descriptor of the tree is taken and used.
+        owner: of everything, for who may not give files away; None for root.
+        own: names of the temporary files of this process; others were left by a killed one.
+    """
+
+    vault: Vault
+    cache: Cache
+    tree_lock: threading.RLock = field(default_factory=threading.RLock)
+    owner: tuple[int, int] | None = None
+    own: set[str] = field(default_factory=set)
+    _fronts: dict[str, Front] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, vault: Vault, cache: Cache) -> Ground:
+        """For this process."""
+        owner = None if attributes.IS_PRIVILEGED else (os.getuid(), os.getgid())
+        return cls(vault, cache, owner=owner)
+
+    def owner_of(self, record: Record) -> tuple[int, int]:
+        """Whose a file is."""
+        if self.owner is not None:
+            return self.owner
+        return record.owner or (0, 0)
+
+    def keep_front(self, file: str, front: Front) -> None:
+        """Remember the first chunks of a file: who asks for its size often opens it next."""
+        if len(self._fronts) >= _FRONTS:
+            self._fronts.pop(next(iter(self._fronts)), None)
+        self._fronts[file] = front
+
+    def open(self, places: list[str], file: str) -> Sealed:
+        """A sealed file to read from.
+
+        Args:
+            places: of its objects within the vault, the first one first.
+            file: its id.
+
+        Raises:
+            OSError, EncvaultError: it cannot be read, or is not a whole authentic file.
+        """
+        fds: list[int] = []
+        tree = self.vault.tree
+        with self.tree_lock:
+            try:
+                fds += [open_sealed(tree, place) for place in places]
+            except BaseException:
+                for fd in fds:
+                    os.close(fd)
+                raise
+        front = self._fronts.get(file)
+        shown = [tree.show(place) for place in places]
+        return open_sealed_base(fds, shown, self.vault, self.cache, front)[0]
+
+    def sync_folders(self, folders: Iterable[str]) -> None:
+        """Make what was done to names in these folders durable, and their own names.
+
+        Raises:
+            OSError: it may not be.
+        """
+        concerned: set[str] = set()
+        for folder in folders:
+            while folder not in concerned:
+                concerned.add(folder)
+                folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
+        if not concerned:
+            return
+        fds: list[int] = []
+        try:
+            with self.tree_lock:
+                for folder in concerned:
+                    with contextlib.suppress(FileNotFoundError):  # removed; that above knows
+                        fds.append(os.dup(self.vault.tree.folder(folder)))
+            # without the lock: a sync takes long
+            if len(fds) > _FEW:
+                calls.sync_filesystem(fds[0])
+            else:
+                for fd in fds:
+                    calls.fsync(fd)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def check_length(name: str) -> None:
+    """Refuse a name that no file can have.
+
+    Raises:
+        OSError: it is too long.
+    """
+    if len(name) > _SURELY_SHORT and len(os.fsencode(name)) > MAX_NAME_SIZE:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a sealed file cannot have.
+
+    Raises:
+        OSError: it is too long, or is one of the vault's own.
+    """
+    check_length(name)
+    if not name.startswith("."):
+        return
+    if is_vault_folder(name) or durable.is_temporary(name) or durable.is_tombstone(name):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def is_unsaved(node: Node) -> bool:
+    """Whether the vault has never had it."""
+    return isinstance(node, FileNode) and node.source is None

@@ -1,0 +1,556 @@
+"""Put what was changed into the vault: sealed, durable, then in its place.
+
+A changed file is *prepared* when it is closed: a whole sealed copy lies beside the others, or the
+room for it is taken, so that a full disk shows in close(2). It is *committed*, in batches, a moment
+later, or at once if somebody calls fsync(2): the copies are made durable, the access log has its
+entries, the copies take their names, and those are made durable. A kill or a power failure leaves
+the old file or the new one, and never a name without its content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from encvault.errors import EncvaultError
+from encvault.fs import calls
+from encvault.mount.layouts import Displaced
+from encvault.mount.nodes import Access, Caller, FileNode, FolderNode
+from encvault.mount.strays import Strays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from encvault.mount.content import Content
+    from encvault.mount.layouts import Ground, Layout
+    from encvault.mount.nodes import Node, Source
+    from encvault.mount.sealing import Prepared, Sealer
+
+_BATCH_NODES = 512
+_ATTEMPTS = 5
+_FEW = 8  # files that are synced one by one
+_SOON = 0.1  # seconds in which files that are closed one after the other become one batch
+_LARGE = 0.3  # seconds in which a large new file may get its last name
+_LATER = 1.0  # seconds, for what only costs time if it comes too early
+_MAX_WAITING = 4096  # changed files; who closes one more helps to save them
+_RETRY = 5.0  # seconds after which something that failed is tried again
+
+SavedEvent = tuple[str, Access, object, str]
+"""``write``, ``remove`` or ``rename``; of what; by whom, see `MountObserver.who`, or None; for
+``rename`` the new path, else ""."""
+
+
+class MountObserver(Protocol):
+    """Is told what a mount gives out and saves."""
+
+    def opened(self, access: Access, caller: Caller) -> None:
+        """Before a byte is given out; what it raises refuses it."""
+
+    def who(self, caller: Caller) -> object:
+        """Who somebody is, as long as he is there to be asked."""
+
+    def saving(self, events: Sequence[SavedEvent]) -> None:
+        """Before these take effect."""
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A prepared node, on its way into the vault."""
+
+    node: Node
+    prepared: Prepared
+    older: list[Source] = field(default_factory=list)
+
+
+class Saver:
+    """See the module.
+
+    Attributes:
+        strays: files that lie elsewhere than their records say.
+
+    Args:
+        ground, layout, sealer: what it works with.
+        view_lock: held while the tree is read or changed; never taken while a node's lock is held.
+        observer: is told before a batch takes effect.
+        problem: is told what went wrong while nobody waited.
+        content_of: the content of a node whose lock is held, opened if it is not.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        layout: Layout,
+        sealer: Sealer,
+        view_lock: threading.RLock,
+        observer: MountObserver,
+        problem: Callable[[Exception], None],
+        content_of: Callable[[FileNode], Content],
+    ) -> None:
+        self._ground = ground
+        self._layout = layout
+        self._sealer = sealer
+        self._view_lock = view_lock
+        self._observer = observer
+        self._problem = problem
+        self._content_of = content_of
+        self._commit_lock = threading.RLock()
+        self._wake = threading.Condition()
+        self._due: dict[Node, float] = {}  # closed or changed by name, and when to save them
+        self._dirty: dict[Node, None] = {}
+        self.strays = Strays()
+        self._clearing: set[FileNode] = set()  # what waits for a stray
+        self._events: list[SavedEvent] = []
+        self._tell_at = 0.0  # when to record them, if no batch comes before; 0 is never
+        self._thread: threading.Thread | None = None
+        self._sleeps_until = 0.0  # of the monotonic clock; 0 while the thread is awake
+        self._is_over = False
+
+    # -- what the view tells ----------------------------------------------------------------
+
+    def changed(self, node: Node) -> None:
+        """A node is not as the vault has it."""
+        node.version += 1
+        self._dirty[node] = None
+
+    def released(self, node: FileNode) -> None:
+        """Nobody has a changed file open to write any more: save it soon."""
+        content = node.content
+        is_large = content is not None and content.growing is not None
+        self.soon(node, _LARGE if is_large else _SOON)
+
+    def closed(self, node: FileNode) -> None:
+        """A changed file was closed by somebody: see that it can be saved.
+
+        Raises:
+            OSError: it cannot, as on a full disk.
+        """
+        with node.lock:
+            content = node.content
+            growing = content.growing if content is not None else None
+            if growing is not None and growing.is_open:
+                growing.reserve()
+                return
+        self.prepare(node)
+        if len(self._due) > _MAX_WAITING:
+            self.sync()
+
+    def soon(self, node: Node, seconds: float = _SOON) -> None:
+        """Save a node in so many seconds."""
+        with self._wake:
+            self._dirty[node] = None
+            at = time.monotonic() + seconds
+            self._due[node] = at
+            self._begin(at)
+
+    def _begin(self, at: float) -> None:
+        """See that the thread is awake at a time; there is none before it has something to do.
+
+        To wake it each time a file is closed would cost more than all the rest of closing it.
+        """
+        if self._thread is None and not self._is_over:
+            self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
+            self._thread.start()
+        if at < self._sleeps_until:
+            self._sleeps_until = at
+            self._wake.notify()
+
+    def later(self, node: Node) -> None:
+        """Save a node when there is time."""
+        if node not in self._due:
+            self.soon(node, _LATER)
+
+    def strayed(self, node: FileNode) -> None:
+        """A file lies in another place than its record has."""
+        self.renamed(node)
+        self.later(node)
+
+    def renamed(self, node: FileNode) -> None:
+        """What was prepared under another name is not wanted, nor in the way where it lies."""
+        self.strays.note(node, self._layout.home(node).text)
+        self.changed(node)
+        with node.lock:
+            if node.prepared is not None:
+                self._sealer.discard(node.prepared)
+                node.prepared = None
+
+    def told(self, event: SavedEvent) -> None:
+        """Something took effect at once; it is recorded with the next batch."""
+        with self._wake:
+            self._events.append(event)
+            self._tell_at = self._tell_at or time.monotonic() + _LATER
+            self._begin(self._tell_at)
+
+    def forget(self, node: Node) -> None:
+        """A node is gone."""
+        with self._wake:
+            self._due.pop(node, None)
+            self._dirty.pop(node, None)
+        if isinstance(node, FileNode):
+            self.strays.drop(node)
+            with node.lock:
+                if node.prepared is not None:
+                    self._sealer.discard(node.prepared)
+                    node.prepared = None
+
+    def unsaved(self) -> list[str]:
+        """Paths of what the vault does not have as it is."""
+        with self._view_lock:
+            return sorted(
+                node.path
+                for node in list(self._dirty)
+                if isinstance(node, FileNode) and node.is_dirty and not node.gone
+            )
+
+    # -- prepare ----------------------------------------------------------------------------
+
+    def prepare(self, node: FileNode, *, asked: bool = True) -> None:
+        """Have a sealed copy of a node as it is now.
+
+        Args:
+            node: which.
+            asked: whether a program wants what it has written by now; else a file that is being
+                written stays as it was closed last.
+
+        Raises:
+            OSError, EncvaultError: it could not be written.
+        """
+        with self._view_lock:
+            home = self._layout.home(node)
+        with node.lock:
+            if not node.is_dirty or node.gone or not (asked or node.is_settled):
+                return
+            ready = node.prepared
+            if ready is not None:
+                if ready.version == node.version and ready.home == home:
+                    return
+                node.prepared = None
+                self._layout.staging(node, ready.ids[0])  # to remove a file changes its folder too
+                self._sealer.discard(ready)
+            try:
+                node.prepared = self._sealer.prepare(node, self._content_of(node), home)
+            except Exception as error:
+                node.failure = error
+                raise
+            finally:
+                self._layout.settle()
+            node.failure = None
+
+    # -- commit -----------------------------------------------------------------------------
+
+    def save(self, nodes: Iterable[Node], *, asked: bool = True) -> None:
+        """Have nodes in the vault, durable, on return.
+
+        Args:
+            nodes: which.
+            asked: see `prepare`.
+
+        Raises:
+            OSError, EncvaultError: one could not be saved; the others are.
+        """
+        wanted = list(dict.fromkeys(nodes))
+        folders = [node for node in wanted if isinstance(node, FolderNode)]
+        files = [node for node in wanted if isinstance(node, FileNode)]
+        failure: Exception | None = None
+        for _attempt in range(_ATTEMPTS):  # a name may change in between
+            # before the lock is taken: a large file must not keep others from being saved
+            failure = self._prepare_all(files, asked=asked) or failure
+            with self._commit_lock:
+                self._commit([node for node in files if asked or node.is_settled], folders)
+            files = [
+                node
+                for node in files
+                if node.prepared is not None
+                and not node.gone
+                and node.failure is None
+                and (asked or node.is_settled)
+            ]
+            if not files:
+                break
+            folders = []
+        for node in files:
+            self.soon(node)
+            if asked:
+                failure = OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if failure is not None:
+            raise failure
+
+    def _prepare_all(self, files: list[FileNode], *, asked: bool) -> Exception | None:
+        """Prepare each; what went wrong with one of them, which is tried again later."""
+        failure: Exception | None = None
+        for node in files:
+            try:
+                self.prepare(node, asked=asked)
+            except Exception as error:  # noqa: BLE001 - one file must not keep others from it
+                failure = error
+                self._delay(node)
+        return failure
+
+    def _delay(self, node: Node) -> None:
+        with self._wake:
+            self._due[node] = time.monotonic() + _RETRY
+
+    def _commit(self, files: list[FileNode], folders: list[FolderNode]) -> None:
+        self._clear_the_way(files)
+        above = list(self._unsaved_above(files, folders))
+        if above:
+            self._commit_batch([self._ready_folder(node) for node in above])
+        rest = [node for node in folders if node not in above and node.is_dirty and not node.gone]
+        batch = [self._ready_folder(node) for node in rest]
+        for node in files:
+            with node.lock:
+                if node.prepared is not None:
+                    batch.append(_Ready(node, node.prepared))
+        self._commit_batch(batch)
+
+    def _clear_the_way(self, files: list[FileNode]) -> None:
+        """Seal anew whatever would be taken for swapped once these files lie in their places."""
+        for node in files:
+            if node.prepared is None:
+                continue
+            stray = self.strays.in_the_way(node, node.prepared.home.text)
+            if stray is None or stray in self._clearing:
+                continue  # two that exchange their places go together
+            self._clearing.add(node)
+            try:
+                self.prepare(stray)
+                self._commit([stray], [])
+            finally:
+                self._clearing.discard(node)
+
+    def _unsaved_above(
+        self, files: list[FileNode], folders: list[FolderNode]
+    ) -> Iterator[FolderNode]:
+        """Folders that have no object yet and that others need, those above first."""
+        if not self._ground.vault.hidden:
+            return
+        seen: set[FolderNode] = set()
+        starts: list[FolderNode] = [*(node.parent for node in files), *folders]
+        for start in starts:
+            chain: list[FolderNode] = []
+            folder: FolderNode | None = start
+            while folder is not None and folder.parent is not None and folder not in seen:
+                seen.add(folder)
+                if folder.source is None and not folder.gone:
+                    chain.append(folder)
+                folder = folder.parent
+            yield from reversed(chain)
+
+    def _ready_folder(self, node: FolderNode) -> _Ready:
+        with self._view_lock:
+            return _Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
+
+    def _commit_batch(self, batch: list[_Ready]) -> None:
+        if not batch:
+            self._tell([])
+            return
+        self._sync_contents(batch)
+        self._tell([one for one in batch if isinstance(one.node, FileNode)])
+        taken = []
+        with self._view_lock:
+            for one in batch:
+                if self._take(one):
+                    taken.append(one)  # noqa: PERF401 - those before it stay if one raises
+            self._layout.settle()
+        try:
+            self._layout.sync(self._sources_of(taken))
+        except OSError as error:
+            for one in taken:
+                one.node.saved = -1
+                if isinstance(one.node, FileNode):
+                    one.node.failure = error
+                self._delay(one.node)
+            raise
+        older = [source for one in taken for source in one.older]
+        with self._view_lock:
+            self._layout.retire(older)
+        with self._wake:
+            for one in taken:
+                if not one.node.is_dirty:
+                    self._dirty.pop(one.node, None)
+                    self._due.pop(one.node, None)
+
+    def _sources_of(self, taken: list[_Ready]) -> list[Source]:
+        return [one.node.source for one in taken if one.node.source is not None]
+
+    def _sync_contents(self, batch: list[_Ready]) -> None:
+        places = [place for one in batch for place in one.prepared.temporaries]
+        tree = self._ground.vault.tree
+        if len(places) > _FEW:
+            calls.sync_filesystem(tree.fd)
+            return
+        for folder, name in places:
+            with self._ground.tree_lock:
+                try:
+                    fd = calls.open_read(tree.folder(folder), name)
+                except FileNotFoundError:  # prepared anew meanwhile
+                    continue
+            try:
+                calls.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _tell(self, batch: list[_Ready]) -> None:
+        """The access log comes before what it tells of."""
+        with self._wake:
+            events, self._events, self._tell_at = self._events, [], 0.0
+        for one in batch:
+            node = one.node
+            if isinstance(node, FileNode) and node.writer is not None:
+                access = Access(node.path, one.prepared.ids[0], one.prepared.size)
+                events.append(("write", access, node.writer, ""))
+                node.writer = None
+        if events:
+            self._observer.saving(events)
+
+    def _take(self, one: _Ready) -> bool:
+        """Put one sealed copy in its place; whether it is there."""
+        node, prepared = one.node, one.prepared
+        lock = node.lock if isinstance(node, FileNode) else contextlib.nullcontext()
+        with lock:
+            if not self._may_take(node, prepared):
+                return False
+            one.older = [source for source in (node.source, *node.over) if source is not None]
+            try:
+                source = self._layout.take(node, prepared)
+            except Displaced:
+                self.displaced(node)
+                return False
+            except OSError as error:
+                self._failed(node, error)
+                return False
+            self._sealer.taken(prepared)
+            node.source, node.over = source, []
+            if isinstance(node, FileNode):
+                self.strays.drop(node)
+            node.saved = prepared.version
+            if isinstance(node, FileNode):
+                node.prepared = None
+                self._settle(node, prepared)
+        return True
+
+    def _may_take(self, node: Node, prepared: Prepared) -> bool:
+        """Whether it is still what is wanted, and where."""
+        if isinstance(node, FolderNode):
+            if node.gone:
+                self._sealer.discard(prepared)
+            return not node.gone
+        stray = self.strays.in_the_way(node, prepared.home.text)
+        return (
+            node.prepared is prepared  # not prepared anew meanwhile, nor gone
+            and prepared.home == self._layout.home(node)
+            and (stray is None or stray in self._clearing)
+        )
+
+    def _failed(self, node: Node, error: OSError) -> None:
+        if isinstance(node, FileNode):
+            node.failure = error
+        self._delay(node)
+        self._problem(error)
+
+    def _settle(self, node: FileNode, prepared: Prepared) -> None:
+        """Let the content rest on what the vault has now, and let go of it if nobody needs it."""
+        content = node.content
+        if content is None or node.data_version != prepared.data_version:
+            return
+        if not node.handles:
+            content.close()
+            node.content = None
+        elif content.has_changes and node.source is not None:
+            try:
+                content.settle(self._ground.open(node.source.places, node.source.file))
+            except (EncvaultError, OSError) as error:
+                self._problem(error)  # the changes stay in memory; they are in the vault
+
+    def displaced(self, node: Node) -> None:
+        """Somebody else changed the file: both stay, this one under another name."""
+        if not isinstance(node, FileNode):
+            return
+        folder = node.parent
+        stem, dot, ending = node.name.rpartition(".")
+        if not stem:
+            stem, dot, ending = node.name, "", ""
+        today = time.strftime("%Y-%m-%d %H%M%S")
+        name = f"{stem} (conflict {today}){dot}{ending}"
+        if folder.children.get(node.name) is node:
+            del folder.children[node.name]
+        self._problem(OSError(errno.EEXIST, os.strerror(errno.EEXIST), f"{node.path} -> {name}"))
+        folder.elders[node.name] = node
+        node.name = name
+        folder.children[name] = node
+        node.source, node.over = None, []
+        self.changed(node)
+        self.soon(node)
+
+    # -- the background ---------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Have everything that was closed in the vault, durable.
+
+        Raises:
+            OSError: something could not be saved.
+        """
+        with self._wake:
+            nodes = list(self._due)
+        self.save(nodes, asked=False)
+        with self._commit_lock:
+            self._tell([])
+            with self._view_lock:
+                self._layout.sync([])
+
+    def close(self) -> None:
+        """Save what is left, and stop.
+
+        Raises:
+            OSError: something could not be saved.
+        """
+        self._is_over = True
+        with self._wake:
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._view_lock:
+            left = [node for node in list(self._dirty) if node.is_dirty and not node.gone]
+        with self._wake:
+            for node in left:
+                self._due[node] = 0.0
+        self.sync()
+
+    def _due_at(self, now: float) -> list[Node]:
+        """What is to be saved now: with what is due, all that will be in a moment."""
+        times = self._due.items()
+        if not any(at <= now for _node, at in times):
+            return []
+        return [node for node, at in times if at <= now + _SOON][:_BATCH_NODES]
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                now = time.monotonic()
+                due = self._due_at(now)
+                if self._is_over:
+                    return
+                if not due and not (0 < self._tell_at <= now):
+                    times = [*self._due.values(), *([self._tell_at] if self._tell_at else ())]
+                    self._sleeps_until = min(times, default=math.inf)
+                    self._wake.wait(max(0.0, self._sleeps_until - now) if times else None)
+                    self._sleeps_until = 0.0
+                    continue
+                taken = {node: self._due[node] for node in due}
+            try:
+                self.save(due, asked=False)
+            except Exception as error:  # noqa: BLE001 - the thread goes on whatever happens
+                for node in due:
+                    if node.is_dirty and not node.gone:
+                        self._delay(node)
+                self._problem(error)
+            with self._wake:  # not before: who syncs meanwhile has to see them
+                for node, at in taken.items():
+                    if self._due.get(node) == at:
+                        del self._due[node]

@@ -1,0 +1,462 @@
+"""Mount vaults, unmount them, and run a command on one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault import mount as mounts
+from encvault.crypto import selftest
+from encvault.errors import (
+    EncvaultError,
+    FileNotSaved,
+    InvalidRequest,
+    MountFailed,
+    NotMounted,
+    NotSaved,
+    UnmountedBadly,
+)
+from encvault.fs.durable import storage_error
+from encvault.i18n import _
+from encvault.mount import fuse, private, process, table
+from encvault.mount.places import Mountpoint, remove_made
+from encvault.mount.registry import Registry
+from encvault.mount.watch import Watch
+from encvault.operations.accesses import Accesses
+from encvault.operations.looking import list_mounts
+from encvault.operations.places import storage, unlocked
+from encvault.operations.recording import recording
+from encvault.vault.vault import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from encvault.accesslog.log import AccessLog
+    from encvault.mount.registry import Entry, Mounted
+    from encvault.mount.verbs import FileSystem
+    from encvault.operations.prompter import Prompter
+    from encvault.operations.recording import Recorder
+    from encvault.vault.report import Observer
+    from encvault.vault.vault import Vault
+
+_PAUSE = 0.01  # seconds between two looks whether a process has ended
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What to mount and how; the fields are the options of ``encvault mount``.
+
+    Attributes:
+        vault: the vault's folder.
+        mountpoint: an empty folder, or one that does not exist yet.
+        state_dir: local state folder.
+        read_only: refuse all changes.
+        idle_s: unmount after so many seconds without use; None for never.
+        allow_other: let other users in.
+        foreground: serve in this process, and return when it is unmounted.
+    """
+
+    vault: str
+    mountpoint: str
+    state_dir: str
+    read_only: bool = False
+    idle_s: int | None = None
+    allow_other: bool = False
+    foreground: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to run on what; the fields are the options of ``encvault run``.
+
+    Attributes:
+        vault: the vault's folder; the command sees the plain files there.
+        command: its words, at least one.
+        read_only: refuse all changes.
+    """
+
+    vault: str
+    command: tuple[str, ...]
+    read_only: bool = False
+
+
+# -- mounting -------------------------------------------------------------------------------
+
+
+def mount(request: MountRequest, prompter: Prompter, observer: Observer | None = None) -> None:
+    """Mount a vault; it is mounted on return, or unmounted again if it is served here.
+
+    Raises:
+        FuseUnavailable, MountFailed, MountpointUnusable: it cannot be mounted.
+        VaultBusy: another run, or another mount, has the vault.
+        EncvaultError: it cannot be unlocked; or, served here, not everything could be saved.
+    """
+    inherited = process.descriptors()
+    selftest.run()
+    fuse.load()
+    registry = Registry(request.state_dir)
+    with (
+        _opened(request.vault, prompter, "mount", observer) as (vault, recorder),
+        contextlib.ExitStack() as stack,
+    ):
+        _bury(registry, vault, recorder)
+        place = stack.enter_context(_mountpoint(request, vault))
+
+        def serve(ready: Callable[[], None]) -> None:
+            _serve_at(place, request, registry, vault, recorder, prompter.access_log(), ready)
+
+        def tell() -> None:
+            if place.becomes_locked:
+                recorder.observer.note(_locked_text(place.path))
+
+        if request.foreground:
+            with process.default_signals():
+                serve(tell)
+        else:
+            stack.pop_all()  # the folder is the child's now
+            try:
+                process.detach(serve, place.path, inherited)
+            except BaseException:
+                place.leave()
+                raise
+            place.hand_over()
+            tell()
+
+
+def _locked_text(path: str) -> str:
+    text = _(
+        "nobody can write into the folder {path} itself any more, so that nothing is saved there "
+        "in the clear while it is not mounted; to undo that: chmod u+w {path}"
+    )
+    if os.geteuid() == 0:
+        text = _(
+            "nobody can write into the folder {path} itself any more, so that nothing is saved "
+            "there in the clear while it is not mounted; to undo that: chattr -i {path}"
+        )
+    return text.format(path=path)
+
+
+@contextlib.contextmanager
+def _opened(
+    path: str, prompter: Prompter, op: str, observer: Observer | None
+) -> Iterator[tuple[Vault, Recorder]]:
+    """A vault that is unlocked and not held yet, and whoever is told about it."""
+    path = os.path.abspath(path)
+    with (
+        recording(prompter.access_log(), op, path, observer) as recorder,
+        storage(path),
+        unlocked(path, prompter, recorder.observer.problem) as (vault, inside),
+    ):
+        if inside:
+            reason = _("only a whole vault can be mounted: {path}").format(path=vault.path)
+            raise InvalidRequest(reason=reason)
+        yield vault, recorder
+
+
+def _mountpoint(request: MountRequest, vault: Vault) -> Mountpoint:
+    path = canonical(request.mountpoint)
+    for one in Registry(request.state_dir).all():
+        if one.mountpoint == path and not one.is_alive:
+            _clear(Registry(request.state_dir), one)  # of another vault
+    return Mountpoint(path, vault.path)
+
+
+def _serve_at(
+    place: Mountpoint,
+    request: MountRequest,
+    registry: Registry,
+    vault: Vault,
+    recorder: Recorder,
+    log: AccessLog | None,
+    ready: Callable[[], None],
+) -> None:
+    """Serve a vault at a folder until it is unmounted; all is saved, or on record, on return."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(vault))
+        stack.enter_context(place)
+        process.guard(vault)
+        vault.hold(reading=request.read_only)
+        entry = registry.begin(
+            mountpoint=place.path,
+            vault=vault.path,
+            vault_id=vault.record.id,
+            hpke_public=vault.record.hpke_public,
+            read_only=request.read_only,
+            idle_s=request.idle_s,
+            made=place.made,
+        )
+        # who waits for the end of the entry may use the folder and the vault at once
+        rest = stack.pop_all()
+        watch: Watch | None = None
+
+        def note(text: str) -> None:
+            recorder.observer.note(text)
+            entry.note_failure(text)  # nobody reads what a process in the background prints
+
+        def mounted(_stop: Callable[[], None]) -> None:
+            assert watch is not None  # noqa: S101 - it is made before
+            place.cover()
+            watch.start()
+            entry.is_served = True
+            ready()
+
+        with (
+            _ending(entry) as ending,
+            rest,
+            _view(vault, recorder, log, place.path, note, read_only=request.read_only) as view,
+        ):
+            watch = Watch(view, entry)
+            ending.callback(lambda: entry.note_unsaved(view.unsaved()))
+            try:
+                fuse.serve(
+                    view,
+                    place.path,
+                    source=vault.path,
+                    allow_other=request.allow_other,
+                    ready=mounted,
+                    failed=lambda error: entry.note_failure(repr(error)),
+                )
+            finally:
+                watch.stop()
+
+
+@contextlib.contextmanager
+def _ending(entry: Entry) -> Iterator[contextlib.ExitStack]:
+    """Take the entry away, unless the mount ended with an error.
+
+    Yields:
+        What is called, in case of an error, to complete the entry.
+    """
+    with contextlib.ExitStack() as last_words:
+        try:
+            yield last_words
+        except BaseException as error:
+            if not entry.is_served:
+                last_words.pop_all()
+                entry.end()
+                raise
+            with contextlib.suppress(Exception):  # the error itself matters more
+                last_words.close()
+            entry.note_failure(str(error) or repr(error))
+            entry.leave()
+            raise
+        last_words.pop_all()
+    entry.end()
+
+
+@contextlib.contextmanager
+def _view(
+    vault: Vault,
+    recorder: Recorder,
+    log: AccessLog | None,
+    to: str,
+    note: Callable[[str], None],
+    *,
+    read_only: bool,
+) -> Iterator[FileSystem]:
+    """A vault, which is held, as a file system; recorded before it is, and when it ends."""
+    with recorder.inside(vault, to=to):
+        recorder.record("mount", path=vault.path, detail="read-only" if read_only else "")
+    slot = None if vault.opened_by is None else vault.opened_by.slot_id
+    accesses = Accesses(log, vault.path, vault.record.id, slot, note)
+    try:
+        view = mounts.open_view(
+            vault,
+            read_only=read_only,
+            observer=accesses,
+            problem=lambda error: note(str(error)),
+        )
+        try:
+            yield view
+        except BaseException:
+            with contextlib.suppress(EncvaultError, OSError):  # the first error is told
+                view.close()
+            raise
+        with storage(vault.path):
+            view.close()
+    finally:
+        try:
+            accesses.close()
+        finally:
+            with recording(log, "unmount", vault.path) as last, last.inside(vault, to=to):
+                last.record(path=vault.path)
+
+
+# -- what dead mounts leave -----------------------------------------------------------------
+
+
+def _bury(registry: Registry, vault: Vault, recorder: Recorder) -> None:
+    """Clear away the dead mounts of a vault, and name what they had not saved."""
+    for one in registry.all():
+        if one.vault_id == vault.record.id and not one.is_alive:
+            for name in registry.unsaved(one, vault.hpke_seed):
+                path = os.path.join(one.vault, name.lstrip("/"))
+                recorder.observer.problem(FileNotSaved(path=path))
+            _clear(registry, one)
+            registry.forget(one.id)
+
+
+def _clear(registry: Registry, dead: Mounted) -> None:
+    """Take away what a dead mount has left in the system, and forget it if it lost nothing."""
+    is_taken = any(one.is_alive and one.mountpoint == dead.mountpoint for one in registry.all())
+    if dead.mountpoint and not is_taken:
+        there = table.mount_at(dead.mountpoint)
+        if there is not None and there.kind == table.FILE_SYSTEM:
+            table.unmount_dead(dead.mountpoint)
+        if dead.made:
+            remove_made(dead.mountpoint)
+    if dead.unsaved:
+        registry.keep_unsaved(dead)
+    else:
+        registry.forget(dead.id)
+
+
+# -- unmounting -----------------------------------------------------------------------------
+
+
+def unmount(path: str, state_dir: str) -> list[str]:
+    """Unmount what is mounted at a folder, or every mount of a vault.
+
+    Everything is saved, and whoever served it has ended, on return.
+
+    Args:
+        path: the folder, or the vault's.
+        state_dir: local state folder.
+
+    Returns:
+        The folders.
+
+    Raises:
+        NotMounted: there is nothing to unmount.
+        MountBusy: programs use it; it stays.
+        OutOfSpace, StorageError: not everything can be saved; it stays.
+        NotSaved: it was dead, or died, and not everything is saved.
+    """
+    registry, place = Registry(state_dir), canonical(path)
+    found = [one for one in list_mounts(state_dir) if place in (one.mountpoint, one.vault)]
+    at_place = [one for one in found if one.mountpoint == place]
+    if not found:
+        there = table.mount_at(place)
+        if there is None or there.kind != table.FILE_SYSTEM:
+            raise NotMounted(path=path)
+        _unmount_unknown(place)  # of another user, or with another state folder
+        return [place]
+    done = []
+    for one in at_place or found:
+        _unmount(registry, one)
+        done.append(one.mountpoint)
+    return done
+
+
+def unmount_all(state_dir: str, problem: Callable[[EncvaultError], None]) -> list[str]:
+    """Unmount every mount of this user.
+
+    Args:
+        state_dir: local state folder.
+        problem: is told of each that stays, or had not saved everything; the others go on.
+
+    Returns:
+        The folders that were unmounted.
+    """
+    registry, done = Registry(state_dir), []
+    for one in list_mounts(state_dir):
+        try:
+            _unmount(registry, one)
+        except EncvaultError as error:
+            problem(error)
+        else:
+            done.append(one.mountpoint)
+    return done
+
+
+def _unmount(registry: Registry, one: Mounted) -> None:
+    if one.is_alive:
+        _sync(one.mountpoint)
+        if registry.is_served(one.id):
+            try:
+                table.unmount(one.mountpoint)
+            except MountFailed:
+                if registry.is_served(one.id) and table.mount_at(one.mountpoint) is not None:
+                    raise  # else it ended by itself meanwhile
+        while registry.is_served(one.id):
+            time.sleep(_PAUSE)
+        left = registry.get(one.id)
+        if left is None:
+            return
+        if left.failure and not left.unsaved:
+            _clear(registry, left)
+            raise UnmountedBadly(path=one.mountpoint, reason=left.failure)
+        one = left
+    _clear(registry, one)
+    if one.unsaved:
+        raise NotSaved(path=one.mountpoint, count=one.unsaved)
+
+
+def _unmount_unknown(place: str) -> None:
+    if _sync(place):
+        table.unmount(place)
+    else:
+        table.unmount_dead(place)
+
+
+def _sync(place: str) -> bool:
+    """Have everything saved that can be, so that what cannot be saved is an error in time.
+
+    Returns:
+        False if nobody serves the mount.
+    """
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        # root may not look into others' mounts; the one who serves it saves at the end as well
+        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            return False
+        raise storage_error(error, place) from None
+    finally:
+        os.close(fd)
+    return True
+
+
+# -- running a command ----------------------------------------------------------------------
+
+
+def run(request: RunRequest, prompter: Prompter, observer: Observer | None = None) -> int:
+    """Run a command that sees the plain files in place of the vault; nobody else does.
+
+    Returns:
+        The command's exit code; 128 and the number of the signal if one ended it.
+
+    Raises:
+        CommandNotFound, CommandNotRunnable: nothing was run.
+        NamespacesUnavailable, FuseUnavailable, MountFailed: it cannot be mounted.
+        EncvaultError: the vault cannot be unlocked; or not everything could be saved.
+    """
+    selftest.run()
+    fuse.load()
+    with _opened(request.vault, prompter, "mount", observer) as (vault, recorder):
+        folder = os.path.realpath(vault.path)
+        log, note = prompter.access_log(), recorder.observer.note
+
+        def serve(ready: Callable[[Callable[[], None]], None]) -> None:
+            with contextlib.closing(vault):
+                vault.hold(reading=request.read_only)
+                process.guard(vault)
+                with _view(vault, recorder, log, folder, note, read_only=request.read_only) as view:
+                    fuse.serve(
+                        view,
+                        folder,
+                        source=vault.path,
+                        allow_other=False,
+                        ready=ready,
+                        failed=lambda error: note(repr(error)),
+                    )
+
+        return private.run(request.command, folder, serve)

@@ -1,0 +1,1241 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from helpers import keys
+from hypothesis import HealthCheck, given, settings, strategies as st
+from mounts import CALLER, Mounted
+
+from encvault import operations
+from encvault.crypto.suite import Suite
+from encvault.errors import ChunkCorrupt, MalformedHeader, SealedAlone, SourceMissing
+from encvault.fs import calls
+from encvault.mount import cache, content, hidden, sealing
+from encvault.mount.nodes import Caller
+from encvault.vault.manifest import VaultLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LAYOUTS = get_args(VaultLayout)
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> VaultLayout:
+    chosen: VaultLayout = request.param
+    return chosen
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, layout: VaultLayout) -> Iterator[Mounted]:
+    with Mounted(tmp_path / "vault", layout) as one:
+        yield one
+
+
+def fails(number: int, call: Callable[[], object]) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        call()
+    assert caught.value.errno == number
+
+
+def leftovers(vault: Path) -> list[str]:
+    return [str(path) for path in vault.rglob(".encvault-*")]
+
+
+def opened(vault: Path, to: Path) -> dict[str, bytes]:
+    """What `encvault open --to` makes of a vault."""
+    copy = to.with_name(f"{to.name}-vault")  # the mount has the vault's lock
+    shutil.copytree(vault, copy, symlinks=True)
+    request = operations.OpenRequest(paths=(str(copy),), to=str(to))
+    report = operations.open_paths(request, keys())
+    assert not report.problems
+    return {
+        str(path.relative_to(to)): path.read_bytes()
+        for path in to.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+# -- random sequences -------------------------------------------------------------------------
+
+NAMES = ["a", "b", "c", "报价", "d.sealed", "xy" * 127]
+SIZES = [0, 1, 100, 16_127, 16_128, 16_384, 131_071, 131_073, 300_000, 1_100_000]
+VERBS = [
+    *("create", "create", "open", "write", "write", "append", "read", "truncate", "cut"),
+    *("close", "close", "flush", "fsync", "rename", "rename", "rename", "unlink", "mkdir"),
+    *("rmdir", "symlink", "chmod", "xattr", "times", "sync", "remount", "compare"),
+]
+
+
+class Twins:
+    """The same done to a mount and to a plain folder."""
+
+    def __init__(self, mounted: Mounted, plain: Path, chance: random.Random) -> None:
+        self.mounted = mounted
+        self.plain = plain
+        self.chance = chance
+        self.handles: list[tuple[int, int]] = []
+
+    def path(self) -> str:
+        count = self.chance.choice([1, 1, 1, 2, 2, 3])
+        return "/" + "/".join(self.chance.choice(NAMES) for _name in range(count))
+
+    def both(self, ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[object, ...]:
+        """The kernel finds some errors before others; that one is found is what counts here."""
+        results: list[object] = []
+        for call in (ours, theirs):
+            try:
+                results.append(call())
+            except OSError as error:
+                results.append(error)
+        assert isinstance(results[0], OSError) == isinstance(results[1], OSError), results
+        return tuple(results)
+
+    def step(self, verb: str) -> None:
+        path = self.path()
+        real = f"{self.plain}{path}"
+        if verb in ("write", "append", "read", "cut", "close", "flush", "fsync"):
+            if self.handles:
+                self.step_open(verb)
+        elif verb in ("create", "open"):
+            self.step_opening(verb, path, real)
+        elif verb == "sync":
+            self.mounted.view.sync()
+        elif verb == "remount":
+            if self.chance.random() < 0.3:
+                self.remount()
+        elif verb == "compare":
+            self.compare()
+        elif verb in ("chmod", "times", "xattr", "truncate"):
+            if not os.path.islink(real):
+                self.step_attributes(verb, path, real)
+        else:
+            self.step_name(verb, path, real)
+
+    def step_opening(self, verb: str, path: str, real: str) -> None:
+        view, chance = self.mounted.view, self.chance
+        flags = os.O_RDWR | chance.choice([0, os.O_TRUNC])
+        if verb == "create":
+            flags |= os.O_CREAT | chance.choice([0, os.O_EXCL])
+        mode = chance.choice([0o644, 0o600, 0o755])
+        pair = self.both(
+            lambda: (
+                view.create(path, mode, flags, CALLER)
+                if verb == "create"
+                else view.open(path, flags, CALLER)
+            ),
+            lambda: os.open(real, flags | os.O_NOFOLLOW, mode),
+        )
+        if isinstance(pair[0], int) and isinstance(pair[1], int):
+            self.handles.append((pair[0], pair[1]))
+
+    def step_name(self, verb: str, path: str, real: str) -> None:
+        view, other = self.mounted.view, self.path()
+        ours, theirs = {
+            "rename": (
+                lambda: view.rename(path, other, 0),
+                lambda: os.rename(real, f"{self.plain}{other}"),
+            ),
+            "unlink": (lambda: view.unlink(path), lambda: os.unlink(real)),
+            "mkdir": (
+                lambda: view.make_folder(path, 0o755, CALLER),
+                lambda: os.mkdir(real, 0o755),
+            ),
+            "rmdir": (lambda: view.remove_folder(path), lambda: os.rmdir(real)),
+            "symlink": (
+                lambda: view.symlink(path, "to/x", CALLER),
+                lambda: os.symlink("to/x", real),
+            ),
+        }[verb]
+        self.both(ours, theirs)
+
+    def step_open(self, verb: str) -> None:
+        view, chance = self.mounted.view, self.chance
+        ours, theirs = chance.choice(self.handles)
+        at, size = chance.choice(SIZES), chance.choice(SIZES)
+        if verb == "append":
+            at = os.fstat(theirs).st_size
+        if verb in ("write", "append") and size:
+            data = chance.randbytes(size)
+            for start in range(0, size, 131_072):
+                view.write(ours, data[start : start + 131_072], at + start)
+            os.pwrite(theirs, data, at)
+        elif verb == "read":
+            assert bytes(view.read(ours, size, at)) == os.pread(theirs, size, at)
+        elif verb == "cut":
+            view.truncate_open(ours, at)
+            os.ftruncate(theirs, at)
+        elif verb == "flush":
+            view.flush(ours)
+        elif verb == "fsync":
+            view.fsync(ours)
+        elif verb == "close":
+            self.handles.remove((ours, theirs))
+            view.flush(ours)
+            view.release(ours)
+            os.close(theirs)
+
+    def step_attributes(self, verb: str, path: str, real: str) -> None:
+        view, chance = self.mounted.view, self.chance
+        if verb == "chmod":
+            mode = chance.choice([0o644, 0o700, 0o755])
+            self.both(lambda: view.set_mode(path, mode), lambda: os.chmod(real, mode))
+        elif verb == "times":
+            at = chance.randrange(10**18)
+            self.both(lambda: view.set_times(path, at), lambda: os.utime(real, ns=(at, at)))
+        elif verb == "xattr":
+            value = chance.randbytes(9)
+            self.both(
+                lambda: view.set_xattr(path, "user.k", value, 0),
+                lambda: os.setxattr(real, "user.k", value),
+            )
+        elif verb == "truncate":
+            size = chance.choice(SIZES)
+            self.both(lambda: view.truncate(path, size), lambda: os.truncate(real, size))
+
+    def remount(self) -> None:
+        for ours, theirs in self.handles:
+            self.mounted.view.flush(ours)
+            self.mounted.view.release(ours)
+            os.close(theirs)
+        self.handles.clear()
+        self.mounted.again()
+        self.compare()
+
+    def compare(self) -> None:
+        assert self.ours("/") == self.theirs()
+
+    def ours(self, folder: str) -> dict[str, tuple[object, ...]]:
+        view = self.mounted.view
+        found: dict[str, tuple[object, ...]] = {}
+        for name, kind in view.listing(folder):
+            path = f"{folder.rstrip('/')}/{name}"
+            known = view.attributes(path)
+            types = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "symlink": stat.S_IFLNK}
+            assert kind in (0, types[known.kind])
+            xattrs = {key: view.get_xattr(path, key) for key in view.list_xattrs(path)}
+            if known.kind == "dir":
+                found[path] = ("dir", known.mode, xattrs)
+                found |= self.ours(path)
+            elif known.kind == "symlink":
+                found[path] = ("symlink", view.readlink(path))
+            else:
+                content = self.mounted.read(path)
+                assert len(content) == known.size
+                found[path] = ("file", known.mode, content, xattrs)
+        return found
+
+    def theirs(self) -> dict[str, tuple[object, ...]]:
+        found: dict[str, tuple[object, ...]] = {}
+        for real in self.plain.rglob("*"):
+            path = f"/{real.relative_to(self.plain)}"
+            status = real.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                found[path] = ("symlink", str(real.readlink()))
+                continue
+            xattrs = {key: os.getxattr(real, key) for key in os.listxattr(real)}
+            mode = stat.S_IMODE(status.st_mode)
+            if stat.S_ISDIR(status.st_mode):
+                found[path] = ("dir", mode, xattrs)
+            else:
+                found[path] = ("file", mode, real.read_bytes(), xattrs)
+        return found
+
+
+@pytest.mark.parametrize("budget", [1 << 26, 300_000])
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 1 << 32))
+def test_it_does_what_a_folder_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: VaultLayout,
+    budget: int,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(cache.Budget.__init__, "__defaults__", (budget,))
+    before = os.umask(0)
+    folder = tmp_path_factory.mktemp("twins")
+    plain = folder / "plain"
+    plain.mkdir()
+    chance = random.Random(seed)
+    try:
+        with Mounted(folder / "vault", layout) as mounted:
+            twins = Twins(mounted, plain, chance)
+            try:
+                for _step in range(80):
+                    twins.step(chance.choice(VERBS))
+                twins.remount()
+            finally:
+                for _ours, theirs in twins.handles:
+                    os.close(theirs)
+            assert not mounted.watcher.problems
+    finally:
+        os.umask(before)
+    assert not leftovers(folder / "vault")
+    files = {path[1:]: known[2] for path, known in twins.theirs().items() if known[0] == "file"}
+    assert opened(folder / "vault", folder / "out") == files
+
+
+# -- one by one -------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_a_vault_like_any_other(mounted: Mounted, tmp_path: Path) -> None:
+    mounted.view.make_folder("/表", 0o750, CALLER)
+    mounted.write("/表/q.xlsx", b"price list")
+    mounted.view.set_xattr("/表/q.xlsx", "user.tag", b"secret", 0)
+    mounted.view.set_times("/表/q.xlsx", 1_234_567_890_123_456_789)
+    mounted.view.symlink("/link", "表/q.xlsx", CALLER)
+    mounted.end()
+    try:
+        assert opened(mounted.path, tmp_path / "out") == {"表/q.xlsx": b"price list"}
+        out = tmp_path / "out"
+        assert os.getxattr(out / "表" / "q.xlsx", "user.tag") == b"secret"
+        assert (out / "表" / "q.xlsx").stat().st_mtime_ns == 1_234_567_890_123_456_789
+        assert str((out / "link").readlink()) == "表/q.xlsx"
+        assert stat.S_IMODE((out / "表").stat().st_mode) == 0o750
+    finally:
+        mounted.begin()
+
+
+@pytest.mark.parametrize("suite", list(Suite))
+def test_either_suite(tmp_path: Path, layout: VaultLayout, suite: Suite) -> None:
+    data = os.urandom(700_000)
+    with Mounted(tmp_path / "v", layout, suite=suite) as mounted:
+        mounted.write("/f", data)
+        mounted.again()
+        assert mounted.read("/f") == data
+
+
+def test_nothing_is_changed_through_a_read_only_mount(tmp_path: Path, layout: VaultLayout) -> None:
+    path = tmp_path / "v"
+    with Mounted(path, layout) as mounted:
+        mounted.write("/f", b"x")
+        mounted.view.make_folder("/d", 0o755, CALLER)
+    before = sorted((str(one), one.stat().st_mtime_ns) for one in path.rglob("*"))
+    with Mounted(path, layout, read_only=True) as mounted:
+        view = mounted.view
+        assert view.is_read_only
+        assert mounted.read("/f") == b"x"
+        for change in (
+            lambda: view.open("/f", os.O_WRONLY, CALLER),
+            lambda: view.open("/f", os.O_RDONLY | os.O_TRUNC, CALLER),
+            lambda: view.create("/g", 0o644, os.O_WRONLY | os.O_CREAT, CALLER),
+            lambda: view.truncate("/f", 0),
+            lambda: view.make_folder("/e", 0o755, CALLER),
+            lambda: view.remove_folder("/d"),
+            lambda: view.unlink("/f"),
+            lambda: view.rename("/f", "/g", 0),
+            lambda: view.symlink("/s", "x", CALLER),
+            lambda: view.set_mode("/f", 0o600),
+            lambda: view.set_owner("/f", 1, 1),
+            lambda: view.set_times("/f", None),
+            lambda: view.set_xattr("/f", "user.a", b"", 0),
+            lambda: view.remove_xattr("/f", "user.a"),
+        ):
+            fails(errno.EROFS, change)
+    assert sorted((str(one), one.stat().st_mtime_ns) for one in path.rglob("*")) == before
+
+
+def test_reading_is_told_before_it_is_done_and_can_be_refused(mounted: Mounted) -> None:
+    mounted.write("/f", b"secret")
+    mounted.view.sync()
+    handle = mounted.view.open("/f", os.O_WRONLY, CALLER)
+    mounted.view.release(handle)
+    assert not mounted.watcher.opens  # nothing is given out
+    assert mounted.read("/f") == b"secret"
+    ((access, caller),) = mounted.watcher.opens
+    assert (access.path, access.size, caller) == ("f", 6, CALLER)
+    assert len(access.file) == 26
+
+    def refuse(*_told: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    mounted.watcher.opened = refuse  # type: ignore[method-assign]
+    fails(errno.EACCES, lambda: mounted.view.open("/f", os.O_RDONLY, CALLER))
+    assert mounted.view.idle_seconds() is not None  # no handle is left
+
+
+def test_what_is_saved_removed_and_renamed_is_told(mounted: Mounted) -> None:
+    mounted.write("/f", b"one")
+    mounted.view.sync()
+    other = Caller(1, 2, 3)
+    mounted.view.rename("/f", "/g", 0, other)
+    mounted.view.sync()
+    mounted.view.unlink("/g", other)
+    mounted.view.sync()
+    told = [(op, access.path, to) for op, access, _caller, to in mounted.watcher.saves]
+    assert told == [("write", "f", ""), ("rename", "f", "g"), ("remove", "g", "")]
+    # not who wrote the file, but who renamed and removed it
+    assert [who for _op, _access, who, _to in mounted.watcher.saves] == [CALLER, other, other]
+
+
+def test_changes_by_path_are_told_as_well(mounted: Mounted) -> None:
+    mounted.write("/f", b"one")
+    mounted.view.sync()
+    other = Caller(1, 2, 3)
+    for change in (
+        lambda: mounted.view.truncate("/f", 1, other),
+        lambda: mounted.view.set_mode("/f", 0o600, other),
+        lambda: mounted.view.set_owner("/f", 5, 5, other),
+        lambda: mounted.view.set_times("/f", 5, other),
+        lambda: mounted.view.set_xattr("/f", "user.a", b"", 0, other),
+        lambda: mounted.view.remove_xattr("/f", "user.a", other),
+    ):
+        mounted.watcher.saves.clear()
+        change()
+        mounted.view.sync()
+        (told,) = mounted.watcher.saves
+        assert (told[0], told[1].path, told[2]) == ("write", "f", other)
+
+
+def test_a_time_of_another_age_is_kept_as_near_as_a_record_can(mounted: Mounted) -> None:
+    mounted.write("/f", b"x")
+    mounted.view.set_times("/f", 9_300_000_000 * 10**9)
+    mounted.again()
+    assert mounted.read("/f") == b"x"
+    assert mounted.view.attributes("/f").mtime_ns == (1 << 63) - 1
+
+
+def test_a_file_that_cannot_be_sealed_keeps_no_other_from_it(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/f", b"")
+    fails(errno.EILSEQ, lambda: mounted.view.set_xattr("/f", "user.\udcff", b"v", 0))
+    mounted.write("/bad", b"bad")
+    record = sealing.Sealer._record
+
+    def odd(self: sealing.Sealer, node: object, *rest: object) -> object:
+        if getattr(node, "name", "") == "bad":
+            raise ValueError("a bug")
+        return record(self, node, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sealing.Sealer, "_record", odd)
+    handle = mounted.view.open("/bad", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"B", 0)
+    mounted.view.release(handle)
+    for name in "abc":
+        mounted.write(f"/{name}", b"x")
+    until(lambda: mounted.view.unsaved() == ["bad"])
+    monkeypatch.undo()
+    mounted.view.sync()
+    assert mounted.view.unsaved() == []
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def test_what_is_being_written_is_not_saved_because_somebody_reads_it(mounted: Mounted) -> None:
+    mounted.write("/f", b"old content")
+    mounted.view.sync()
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"NEW", 0)
+    assert mounted.read("/f") == b"NEW content"  # opened, flushed and closed by a reader
+    mounted.view.flush(handle)  # as when a copy of the descriptor is closed in a child
+    mounted.view.sync()
+    assert mounted.view.unsaved() == ["f"]
+    with Mounted(copied(mounted)) as other:
+        assert other.read("/f") == b"old content"
+    mounted.view.release(handle)
+    mounted.view.sync()
+    assert mounted.view.unsaved() == []
+
+
+def test_what_was_closed_and_is_written_again_is_not_saved_half(mounted: Mounted) -> None:
+    mounted.write("/f", b"old content")  # waits to be saved
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"NEW", 0)
+    mounted.view.flush(handle)
+    mounted.view.sync()
+    with Mounted(copied(mounted)) as other:
+        assert other.names() == []
+    mounted.view.release(handle)
+    mounted.view.sync()
+    assert mounted.read("/f") == b"NEW content"
+
+
+def copied(mounted: Mounted) -> Path:
+    """The vault as a crash would leave it now."""
+    copy = mounted.path.with_name("copy")
+    shutil.copytree(mounted.path, copy)
+    return copy
+
+
+def test_what_is_cut_off_does_not_come_back(mounted: Mounted) -> None:
+    data = b"OLDSECRET" * 100_000
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    for start in range(0, len(data), 131_072):
+        mounted.view.write(handle, data[start : start + 131_072], start)
+    mounted.view.truncate_open(handle, 100)
+    mounted.view.truncate_open(handle, len(data))
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == data[:100] + bytes(len(data) - 100)
+
+
+def test_a_folder_whose_files_were_moved_out_goes_after_them(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        for name in "ab":
+            mounted.view.make_folder(f"/{name}", 0o755, CALLER)
+        mounted.view.make_folder("/a/sub", 0o755, CALLER)
+        mounted.write("/a/f", b"x")
+        mounted.view.sync()
+        mounted.view.rename("/a/f", "/b/f", 0)
+        mounted.view.rename("/a/sub", "/b/sub", 0)
+        mounted.view.remove_folder("/a")
+        with Mounted(copied(mounted)) as other:
+            assert other.names() == ["b"]
+            assert other.names("/b") == ["f", "sub"]
+
+
+def test_an_open_file_outlives_its_name(mounted: Mounted) -> None:
+    mounted.write("/f", b"content")
+    mounted.view.sync()
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.unlink("/f")
+    assert bytes(mounted.view.read(handle, 100, 0)) == b"content"
+    mounted.view.write(handle, b"C", 0)
+    mounted.view.set_mode_of(handle, 0o600)
+    mounted.view.set_times_of(handle, 5)
+    mounted.view.set_owner_of(handle, -1, -1)
+    mounted.view.fsync(handle)
+    assert bytes(mounted.view.read(handle, 100, 0)) == b"Content"
+    assert mounted.view.attributes_of(handle).nlink == 0
+    mounted.write("/f", b"another")
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == b"another"
+
+
+def test_a_replaced_file_stays_open(mounted: Mounted) -> None:
+    mounted.write("/old", b"old")
+    mounted.view.sync()
+    handle = mounted.view.open("/old", os.O_RDONLY, CALLER)
+    mounted.write("/new", b"new")
+    mounted.view.rename("/new", "/old", 0)
+    assert bytes(mounted.view.read(handle, 9, 0)) == b"old"
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.names() == ["old"]
+    assert mounted.read("/old") == b"new"
+
+
+def test_two_renames_in_a_row_lose_nothing_on_the_way(mounted: Mounted) -> None:
+    mounted.write("/a", b"old")
+    mounted.view.sync()
+    mounted.write("/t", b"new")
+    mounted.view.rename("/t", "/a", 0)
+    mounted.view.rename("/a", "/b", 0)
+    assert mounted.names() == ["b"]
+    mounted.again()
+    assert mounted.names() == ["b"]
+    assert mounted.read("/b") == b"new"
+
+
+def test_names_that_are_exchanged_by_way_of_a_third(mounted: Mounted) -> None:
+    mounted.write("/a", b"A")
+    mounted.write("/b", b"B")
+    mounted.view.sync()
+    for old, new in (("/a", "/t"), ("/b", "/a"), ("/t", "/b")):
+        mounted.view.rename(old, new, 0)
+    mounted.again()
+    assert (mounted.read("/a"), mounted.read("/b")) == (b"B", b"A")
+
+
+def test_errors_have_their_numbers(mounted: Mounted) -> None:
+    view = mounted.view
+    view.make_folder("/d", 0o755, CALLER)
+    mounted.write("/d/f", b"x")
+    view.symlink("/s", "d", CALLER)
+    for number, call in (
+        (errno.ENOENT, lambda: view.attributes("/none")),
+        (errno.ENOTDIR, lambda: view.attributes("/d/f/g")),
+        (errno.EISDIR, lambda: view.open("/d", os.O_RDONLY, CALLER)),
+        (errno.ELOOP, lambda: view.open("/s", os.O_RDONLY, CALLER)),
+        (errno.EBADF, lambda: view.read(999, 1, 0)),
+        (errno.EINVAL, lambda: view.readlink("/d/f")),
+        (errno.EEXIST, lambda: view.make_folder("/d", 0o755, CALLER)),
+        (errno.EEXIST, lambda: view.symlink("/d/f", "x", CALLER)),
+        (errno.ENOENT, lambda: view.symlink("/x", "", CALLER)),
+        (errno.ENAMETOOLONG, lambda: view.symlink("/x", "y" * 4096, CALLER)),
+        (errno.EEXIST, lambda: view.create("/d/f", 0o644, os.O_CREAT | os.O_EXCL, CALLER)),
+        (errno.ENAMETOOLONG, lambda: view.make_folder("/" + "n" * 256, 0o755, CALLER)),
+        (errno.EPERM, lambda: view.make_folder("/.encvault", 0o755, CALLER)),
+        (errno.EPERM, lambda: view.make_folder("/.EncVault", 0o755, CALLER)),
+        (errno.EPERM, lambda: view.symlink(f"/.encvault-{'a' * 26}.tmp", "x", CALLER)),
+        (errno.ENOTEMPTY, lambda: view.remove_folder("/d")),
+        (errno.ENOTDIR, lambda: view.remove_folder("/d/f")),
+        (errno.EBUSY, lambda: view.remove_folder("/")),
+        (errno.EBUSY, lambda: view.rename("/", "/e", 0)),
+        (errno.EISDIR, lambda: view.unlink("/d")),
+        (errno.EINVAL, lambda: view.rename("/d", "/d/e", 0)),
+        (errno.EINVAL, lambda: view.rename("/d", "/e", 2)),  # RENAME_EXCHANGE
+        (errno.EEXIST, lambda: view.rename("/d/f", "/s", 1)),  # RENAME_NOREPLACE
+        (errno.ENOTDIR, lambda: view.rename("/d", "/s", 0)),
+        (errno.EISDIR, lambda: view.rename("/s", "/d", 0)),
+        (errno.ENODATA, lambda: view.get_xattr("/d/f", "user.none")),
+        (errno.ENODATA, lambda: view.get_xattr("/d/f", "security.capability")),
+        (errno.ENODATA, lambda: view.remove_xattr("/d/f", "user.none")),
+        (errno.ENODATA, lambda: view.set_xattr("/d/f", "user.none", b"", 2)),
+        (errno.EOPNOTSUPP, lambda: view.set_xattr("/d/f", "trusted.x", b"", 0)),
+        (errno.ERANGE, lambda: view.set_xattr("/d/f", "user." + "n" * 255, b"", 0)),
+        (errno.ENOSPC, lambda: view.set_xattr("/d/f", "user.big", bytes(65_537), 0)),
+    ):
+        fails(number, call)
+    view.set_xattr("/d/f", "user.one", b"1", 1)
+    fails(errno.EEXIST, lambda: view.set_xattr("/d/f", "user.one", b"2", 1))
+    handle = view.open("/d/f", os.O_RDWR, CALLER)
+    fails(errno.EFBIG, lambda: view.write(handle, b"x", (1 << 63) - 1))
+    fails(errno.EOPNOTSUPP, lambda: view.allocate(handle, 64, 0, 1))
+    fails(errno.ENOSPC, lambda: view.truncate_open(handle, 1 << 50))  # holes are no holes here
+    fails(errno.ENOSPC, lambda: view.write(handle, b"x", 1 << 50))
+    view.release(handle)
+
+
+def test_room_for_a_file_is_checked_and_holes_are_punched(mounted: Mounted) -> None:
+    mounted.write("/f", b"x" * 1000)
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.allocate(handle, 0, 0, 2000)
+    assert mounted.view.attributes("/f").size == 2000
+    mounted.view.allocate(handle, 1, 0, 5000)  # KEEP_SIZE
+    assert mounted.view.attributes("/f").size == 2000
+    mounted.view.allocate(handle, 3, 10, 10)  # KEEP_SIZE | PUNCH_HOLE
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == b"x" * 10 + bytes(10) + b"x" * 980 + bytes(1000)
+
+
+def test_a_set_uid_bit_does_not_outlive_a_write(mounted: Mounted) -> None:
+    mounted.write("/f", b"x", 0o4755)
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.set_mode("/f", 0o6755)
+    mounted.view.write(handle, b"y", 0)
+    mounted.view.release(handle)
+    assert mounted.view.attributes("/f").mode == 0o755
+
+
+def test_a_folder_with_set_gid_hands_its_group_down(mounted: Mounted) -> None:
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    mounted.view.set_owner("/d", -1, 4321)
+    mounted.view.set_mode("/d", 0o2755)
+    mounted.view.make_folder("/d/e", 0o755, CALLER)
+    mounted.write("/d/f", b"")
+    assert mounted.view.attributes("/d/f").gid == 4321
+    assert mounted.view.attributes("/d/e").gid == 4321
+    assert mounted.view.attributes("/d/e").mode == 0o2755
+
+
+def test_the_kernel_keeps_its_pages_until_somebody_else_changes_the_file(
+    mounted: Mounted,
+) -> None:
+    mounted.write("/f", b"one")
+    mounted.view.sync()
+    handle = mounted.view.open("/f", os.O_RDONLY, CALLER)
+    mounted.view.keeps_cache(handle)
+    assert mounted.view.keeps_cache(handle)
+    mounted.view.release(handle)
+
+
+def test_nothing_is_open_after_a_while(mounted: Mounted) -> None:
+    mounted.write("/f", b"one")
+    handle = mounted.view.open("/f", os.O_RDONLY, CALLER)
+    assert mounted.view.idle_seconds() is None
+    mounted.view.release(handle)
+    idle = mounted.view.idle_seconds()
+    assert idle is not None
+    assert 0 <= idle < 60
+
+
+# -- saving -----------------------------------------------------------------------------------
+
+
+def test_fsync_has_the_file_in_its_place(mounted: Mounted, tmp_path: Path) -> None:
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.write(handle, b"durable", 0)
+    mounted.view.fsync(handle)
+    assert mounted.view.unsaved() == []
+    assert opened(mounted.path, tmp_path / "out") == {"f": b"durable"}
+    mounted.view.write(handle, b"D", 0)
+    assert mounted.view.unsaved() == ["f"]
+    mounted.view.fsync(handle)
+    assert opened(mounted.path, tmp_path / "again") == {"f": b"Durable"}
+    mounted.view.release(handle)
+
+
+def test_content_is_durable_before_its_name_and_both_before_fsync_returns(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/first", b"")  # makes the data key
+    mounted.view.sync()
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.write(handle, b"durable", 0)
+    seen: list[str] = []
+    monkeypatch.setattr(calls, "probe", lambda name, _fd, _target: seen.append(name))
+    mounted.view.fsync(handle)
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.view.release(handle)
+    order = [name for name in seen if name in ("write", "fsync", "rename_new", "sync_filesystem")]
+    assert order[:3] == ["write", "fsync", "rename_new"]
+    assert order[-1] in ("fsync", "sync_filesystem")
+    assert order.index("rename_new") < len(order) - 1
+
+
+def test_a_full_disk_shows_in_close_and_costs_nothing(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/f", b"old")
+    mounted.view.sync()
+
+    def full(name: str, _fd: int, _target: str) -> None:
+        if name in ("write", "write_at"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"new", 0)
+    monkeypatch.setattr(calls, "probe", full)
+    fails(errno.ENOSPC, lambda: mounted.view.flush(handle))
+    fails(errno.ENOSPC, lambda: mounted.view.fsync(handle))
+    mounted.view.release(handle)
+    fails(errno.ENOSPC, mounted.view.sync)
+    assert mounted.view.unsaved() == ["f"]
+    assert mounted.read("/f") == b"new"
+    fails(errno.ENOSPC, mounted.view.close)
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.view.close()  # there is room again
+    mounted.vault.close()
+    mounted.begin()
+    assert mounted.read("/f") == b"new"
+
+
+def test_a_large_file_takes_its_room_when_it_is_closed(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int, _at: int, _size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    data = os.urandom(content.GROWING_SIZE + 1000)
+    mounted.view.write(handle, data, 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    fails(errno.ENOSPC, lambda: mounted.view.flush(handle))
+    monkeypatch.undo()
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == data
+
+
+def test_a_large_file_that_could_not_be_finished_is_sealed_anew(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    data = os.urandom(content.GROWING_SIZE + 1000)
+    mounted.view.write(handle, data, 0)
+
+    def full(name: str, _fd: int, _target: str) -> None:
+        if name == "write_at":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(calls, "probe", full)
+    fails(errno.ENOSPC, lambda: mounted.view.fsync(handle))
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.view.write(handle, b"tail", len(data))
+    mounted.view.fsync(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == data + b"tail"
+    assert not leftovers(mounted.path)
+
+
+def test_a_large_file_whose_record_grew_is_sealed_anew(mounted: Mounted) -> None:
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    data = os.urandom(content.GROWING_SIZE + 1000)
+    mounted.view.write(handle, data, 0)
+    mounted.view.set_xattr("/f", "user.big", bytes(3000), 0)
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == data
+    assert mounted.view.get_xattr("/f", "user.big") == bytes(3000)
+    assert not leftovers(mounted.path)
+
+
+def test_a_record_of_a_chunk_or_more_is_no_obstacle(mounted: Mounted) -> None:
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.set_xattr("/f", "user.big", bytes(60_000), 0)
+    data = os.urandom(content.GROWING_SIZE + 1000)
+    mounted.view.write(handle, data, 0)
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    mounted.again()
+    assert mounted.read("/f") == data
+    assert mounted.view.get_xattr("/f", "user.big") == bytes(60_000)
+
+
+def test_a_failed_sync_is_told_and_tried_again(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/first", b"")
+    mounted.view.sync()
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.write(handle, b"x", 0)
+
+    def broken(name: str, _fd: int, _target: str) -> None:
+        if name in ("fsync", "sync_filesystem"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(calls, "probe", broken)
+    fails(errno.EIO, lambda: mounted.view.fsync(handle))
+    monkeypatch.setattr(calls, "probe", None)
+    assert mounted.view.unsaved() == ["f"]
+    mounted.view.fsync(handle)
+    assert mounted.view.unsaved() == []
+    mounted.view.release(handle)
+
+
+def test_who_closes_one_too_many_helps_to_save_them(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encvault.mount.saving._MAX_WAITING", 2)
+    monkeypatch.setattr("encvault.mount.saving._SOON", 60.0)
+    for name in "abcd":
+        mounted.write(f"/{name}", b"x")
+    assert len(mounted.view.unsaved()) < 3
+
+
+def test_files_that_are_closed_are_saved_unasked(mounted: Mounted, tmp_path: Path) -> None:
+    mounted.write("/f", b"x")
+    deadline = 2_000
+    while mounted.view.unsaved() and deadline:
+        deadline -= 1
+        os.sched_yield()
+        mounted.view._saver._thread.join(0.01)  # type: ignore[union-attr]
+    assert opened(mounted.path, tmp_path / "out") == {"f": b"x"}
+
+
+def test_a_file_in_parts(mounted: Mounted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sealing, "PART_SIZE", 700_000)
+    data = os.urandom(2_000_003)
+    mounted.write("/f", data)
+    mounted.again()
+    assert mounted.read("/f") == data
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"abc", 1_400_000 - 1)
+    mounted.view.flush(handle)
+    mounted.view.release(handle)
+    data = data[: 1_400_000 - 1] + b"abc" + data[1_400_002:]
+    mounted.view.rename("/f", "/g", 0)
+    mounted.again()
+    assert opened(mounted.path, tmp_path / "out") == {"g": data}
+    mounted.view.unlink("/g")
+    mounted.view.sync()
+    assert not list(mounted.path.glob(".encvault/objects/*/*"))
+    assert mounted.names() == []
+
+
+# -- other programs ---------------------------------------------------------------------------
+
+
+def other_version(mounted: Mounted, path: str, data: bytes) -> bytes:
+    """The sealed file that another machine would make."""
+    mounted.end()
+    with Mounted(mounted.path) as other:
+        other.write(path, data)
+    sealed = (mounted.path / f"{path[1:]}.sealed").read_bytes()
+    mounted.begin()
+    return sealed
+
+
+def test_a_change_from_outside_is_noticed(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"old")
+        mounted.view.sync()
+        kept = (mounted.path / "f.sealed").read_bytes()
+        theirs = other_version(mounted, "/f", b"theirs, and longer")
+        (mounted.path / "f.sealed").write_bytes(kept)
+        handle = mounted.view.open("/f", os.O_RDONLY, CALLER)
+        assert bytes(mounted.view.read(handle, 9, 0)) == b"old"
+        fresh = mounted.path / "f.new"
+        fresh.write_bytes(theirs)
+        fresh.rename(mounted.path / "f.sealed")
+        assert mounted.view.attributes("/f").size == 18
+        assert mounted.read("/f") == b"theirs, and longer"
+        assert bytes(mounted.view.read(handle, 9, 0)) == b"old"  # as it was opened
+        again = mounted.view.open("/f", os.O_RDONLY, CALLER)
+        assert not mounted.view.keeps_cache(again)
+        mounted.view.release(again)
+        mounted.view.release(handle)
+        (mounted.path / "f.sealed").unlink()
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/f"))
+        assert mounted.names() == []
+
+
+def test_two_versions_of_a_file_are_never_merged(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f.txt", b"old")
+        mounted.view.sync()
+        kept = (mounted.path / "f.txt.sealed").read_bytes()
+        theirs = other_version(mounted, "/f.txt", b"theirs")
+        (mounted.path / "f.txt.sealed").write_bytes(kept)
+        handle = mounted.view.open("/f.txt", os.O_RDWR, CALLER)
+        mounted.view.write(handle, b"ours", 0)
+        (mounted.path / "f.new").write_bytes(theirs)
+        (mounted.path / "f.new").rename(mounted.path / "f.txt.sealed")
+        mounted.view.flush(handle)
+        mounted.view.release(handle)
+        mounted.again()
+        names = mounted.names()
+        assert len(names) == 2
+        assert "f.txt" in names
+        (conflict,) = set(names) - {"f.txt"}
+        assert conflict.startswith("f (conflict ")
+        assert conflict.endswith(").txt")
+        assert mounted.read("/f.txt") == b"theirs"
+        assert mounted.read(f"/{conflict}") == b"ours"
+        assert mounted.watcher.problems
+
+
+def test_files_that_are_not_of_the_vault_are_in_nobodys_way(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        (mounted.path / "plain").write_bytes(b"never sealed")
+        (mounted.path / "notes.sealed").write_bytes(b"no sealed file at all")
+        assert mounted.names() == ["notes"]  # only opening would tell
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/plain"))
+        fails(errno.EEXIST, lambda: mounted.write("/plain", b"x"))
+        mounted.write("/f", b"x")
+        mounted.view.sync()
+        fails(errno.EEXIST, lambda: mounted.view.rename("/f", "/plain", 0))
+        fails(errno.EEXIST, lambda: mounted.view.make_folder("/plain", 0o755, CALLER))
+        assert (mounted.path / "plain").read_bytes() == b"never sealed"
+
+
+def test_a_folder_and_a_sealed_file_do_not_share_a_name(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        view = mounted.view
+        handle = view.create("/f", 0o644, os.O_WRONLY | os.O_CREAT, CALLER)  # not saved yet
+        view.make_folder("/d", 0o755, CALLER)
+        fails(errno.EEXIST, lambda: view.make_folder("/f.sealed", 0o755, CALLER))
+        fails(errno.EEXIST, lambda: view.rename("/d", "/f.sealed", 0))
+        view.release(handle)
+        view.sync()
+        fails(errno.EEXIST, lambda: view.make_folder("/f.sealed", 0o755, CALLER))
+        view.make_folder("/g.sealed", 0o755, CALLER)
+        fails(errno.EEXIST, lambda: mounted.write("/g", b""))
+        assert mounted.names() == ["d", "f", "g.sealed"]
+
+
+def test_a_vault_in_the_vault_is_not_entered(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        (mounted.path / "inner" / ".encvault").mkdir(parents=True)
+        assert mounted.names() == []
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/inner"))
+        fails(errno.EEXIST, lambda: mounted.view.make_folder("/inner", 0o755, CALLER))
+
+
+def test_damage_is_an_error_and_no_content(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", os.urandom(100_000))
+        mounted.write("/g", b"small")
+        mounted.view.sync()
+        mounted.again()
+        for name, at in (("f", -10), ("g", 20)):
+            path = mounted.path / f"{name}.sealed"
+            data = bytearray(path.read_bytes())
+            data[at] ^= 1
+            path.write_bytes(data)
+        with pytest.raises(ChunkCorrupt):
+            mounted.view.open("/f", os.O_RDONLY, CALLER)
+        with pytest.raises(MalformedHeader):
+            mounted.view.attributes("/g")
+        path = mounted.path / "f.sealed"
+        path.write_bytes(path.read_bytes()[:-16])
+        with pytest.raises(ChunkCorrupt):
+            mounted.view.open("/f", os.O_RDONLY, CALLER)
+
+
+def test_a_file_with_its_own_keyslots_is_not_opened(tmp_path: Path) -> None:
+    alone = tmp_path / "alone.txt"
+    alone.write_bytes(b"x")
+    operations.seal(operations.SealRequest(paths=(str(alone),)), keys())
+    with Mounted(tmp_path / "v") as mounted:
+        (tmp_path / "alone.txt.sealed").rename(mounted.path / "alone.txt.sealed")
+        with pytest.raises(SealedAlone):
+            mounted.view.attributes("/alone.txt")
+        with pytest.raises(SealedAlone):
+            mounted.write("/alone.txt", b"y")
+
+
+def test_what_has_another_name_is_sealed_anew_before_its_own_is_taken(mounted: Mounted) -> None:
+    mounted.write("/a", b"first")
+    mounted.view.sync()
+    mounted.view.rename("/a", "/b", 0)
+    handle = mounted.view.create("/a", 0o644, os.O_WRONLY | os.O_CREAT, CALLER)
+    mounted.view.write(handle, b"second", 0)
+    mounted.view.fsync(handle)
+    with Mounted(copied(mounted)) as other:
+        assert (other.read("/a"), other.read("/b")) == (b"second", b"first")
+    mounted.view.release(handle)
+
+
+def test_files_that_a_killed_mount_left_astray_are_sealed_anew(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.write("/d/f", b"x")
+        mounted.view.sync()
+    (tmp_path / "v" / "d").rename(tmp_path / "v" / "e")
+    (tmp_path / "v" / ".encvault" / "lock").write_text("pid 1 on host\n")  # as a kill leaves it
+    with Mounted(tmp_path / "v") as mounted:
+        # had it kept its old path in its record, this file would now stand where another belongs
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.write("/d/f", b"another")
+        mounted.again()
+        assert mounted.read("/e/f") == b"x"
+        assert mounted.read("/d/f") == b"another"
+
+
+def test_a_folder_that_got_another_name_leaves_its_own_to_others(mounted: Mounted) -> None:
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    for name in "abc":
+        mounted.write(f"/d/{name}", name.encode())
+    mounted.view.sync()
+    mounted.again()
+    mounted.view.rename("/d", "/old", 0)
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    for name in "abc":
+        mounted.write(f"/d/{name}", b"new " + name.encode())
+    mounted.again()
+    for name in "abc":
+        assert mounted.read(f"/old/{name}") == name.encode()
+        assert mounted.read(f"/d/{name}") == b"new " + name.encode()
+
+
+def object_at(mounted: Mounted, path: str) -> Path:
+    source = mounted.view._find(path).source
+    assert source is not None
+    return mounted.path / source.folder / source.name
+
+
+def test_objects_that_come_and_go_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden, "_PATIENCE", 0.0)
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.write("/d/f", b"one")
+        mounted.view.sync()
+        mounted.write("/d/g", b"two")
+        mounted.view.sync()
+        new, ours = object_at(mounted, "/d/g"), object_at(mounted, "/d/f")
+        data = new.read_bytes()
+        new.unlink()
+        assert mounted.names("/d") == ["f"]
+        new.write_bytes(data)
+        assert mounted.names("/d") == ["f", "g"]
+        assert mounted.read("/d/g") == b"two"
+        (new.parent / ("b" * 25 + "a")).write_bytes(b"no object")
+        mounted.names()
+        ours.unlink()
+        assert mounted.names("/d") == ["g"]
+        object_at(mounted, "/d").unlink()  # the folder is still needed
+        assert mounted.names("/d") == ["g"]
+        mounted.again()
+        assert mounted.watcher.problems
+
+
+def test_two_versions_of_a_hidden_file_stay_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden, "_PATIENCE", 0.0)
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.write("/f.txt", b"old")
+        mounted.view.sync()
+        old = object_at(mounted, "/f.txt")
+        there = mounted.path.with_name("there")
+        shutil.copytree(mounted.path, there)
+        with Mounted(there) as other:
+            other.write("/f.txt", b"theirs")
+            other.view.sync()
+            theirs = object_at(other, "/f.txt")
+        reader = mounted.view.open("/f.txt", os.O_RDONLY, CALLER)
+        handle = mounted.view.open("/f.txt", os.O_RDWR, CALLER)
+        mounted.view.write(handle, b"ours", 0)
+        old.unlink()
+        for part in (".encvault/keys", str(theirs.relative_to(there))):
+            source, target = there / part, mounted.path / part
+            target.parent.mkdir(exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, target)
+        names = mounted.names()
+        (conflict,) = set(names) - {"f.txt"}
+        assert conflict.startswith("f (conflict ")
+        assert mounted.read("/f.txt") == b"theirs"
+        assert bytes(mounted.view.read(reader, 9, 0)) == b"ours"  # as it was opened
+        mounted.view.release(reader)
+        mounted.view.release(handle)
+        mounted.again()
+        assert mounted.read("/f.txt") == b"theirs"
+        assert mounted.read(f"/{conflict}") == b"ours"
+
+
+def test_an_object_that_comes_before_its_key_is_taken_when_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden, "_PATIENCE", 0.0)
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.write("/f", b"one")
+        mounted.view.sync()
+        there = mounted.path.with_name("there")
+        shutil.copytree(mounted.path, there)
+        with Mounted(there) as other:
+            other.write("/g", b"two")
+            other.view.sync()
+            new = object_at(other, "/g")
+        target = mounted.path / new.relative_to(there)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(new, target)
+        assert mounted.names() == ["f"]
+        shutil.copytree(
+            there / ".encvault/keys", mounted.path / ".encvault/keys", dirs_exist_ok=True
+        )
+        assert mounted.names() == ["f", "g"]
+        assert mounted.read("/g") == b"two"
+
+
+def test_an_older_object_of_the_same_path_does_not_come_back(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.write("/f", b"old")
+        mounted.view.sync()
+        (object_,) = mounted.path.glob(".encvault/objects/*/*")
+        data = object_.read_bytes()
+        mounted.write("/f", b"new")
+        mounted.view.sync()
+        object_.write_bytes(data)  # as a program that syncs might
+        mounted.again()
+        assert mounted.read("/f") == b"new"
+        mounted.view.unlink("/f")
+        mounted.again()
+        assert mounted.names() == []
+
+
+def test_a_lost_folder_object_costs_no_file(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.view.sync()
+        mounted.write("/d/f", b"x")
+        mounted.view.sync()
+        object_at(mounted, "/d").unlink()
+        mounted.again()
+        (lost,) = mounted.names("/lost+found")
+        assert mounted.read(f"/lost+found/{lost}/f") == b"x"
+        mounted.view.rename(f"/lost+found/{lost}/f", "/f", 0)
+        mounted.again()
+        assert mounted.read("/f") == b"x"
+
+
+# -- many at once -----------------------------------------------------------------------------
+
+EXPECTED = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
+BUSY_VERBS = [
+    *("write", "write", "fsync", "rename", "rename", "unlink", "list", "read"),
+    *("swap", "chmod", "sync"),
+]
+
+
+class Busy:
+    """One of several threads that do what they like in the same two folders."""
+
+    def __init__(self, mounted: Mounted, number: int) -> None:
+        self.mounted = mounted
+        self.number = number
+        self.chance = random.Random(number)
+        self.errors: list[Exception] = []
+
+    def run(self) -> None:
+        for step in range(60):
+            try:
+                self.step(step)
+            except SourceMissing:
+                pass  # renamed between two looks
+            except OSError as error:
+                if error.errno not in EXPECTED:
+                    self.errors.append(error)
+            except Exception as error:  # noqa: BLE001 - the test shows it
+                self.errors.append(error)
+
+    def step(self, step: int) -> None:
+        view, chance = self.mounted.view, self.chance
+        path, other = (f"/{chance.choice('de')}/{chance.choice('abcd')}" for _one in "12")
+        verb = chance.choice(BUSY_VERBS)
+        if verb in ("write", "fsync"):
+            self.write(path, b"%d-%d|" % (self.number, step), durable=verb == "fsync")
+        elif verb == "rename":
+            view.rename(path, other, 0)
+        elif verb == "unlink":
+            view.unlink(path)
+        elif verb == "list":
+            for name, _kind in view.listing("/d"):
+                view.attributes(f"/d/{name}")
+        elif verb == "read":
+            self.mounted.read(path)
+        elif verb == "chmod":
+            view.set_mode(path, 0o600)
+        elif verb == "sync":
+            view.sync()
+        else:
+            for old, new in (("/d", "/t"), ("/e", "/d"), ("/t", "/e")):
+                view.rename(old, new, 0)
+
+    def write(self, path: str, mark: bytes, *, durable: bool) -> None:
+        view = self.mounted.view
+        data = mark * self.chance.choice([1, 1000, 40_000, 150_000])
+        handle = view.create(path, 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+        try:
+            view.truncate_open(handle, 0)
+            for start in range(0, len(data), 131_072):
+                view.write(handle, data[start : start + 131_072], start)
+            if durable:
+                view.fsync(handle)
+            view.flush(handle)
+        finally:
+            view.release(handle)
+
+
+def test_threads_get_in_nobodys_way(mounted: Mounted) -> None:
+    for name in "de":
+        mounted.view.make_folder(f"/{name}", 0o755, CALLER)
+    busy = [Busy(mounted, number) for number in range(4)]
+    threads = [threading.Thread(target=one.run) for one in busy]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [error for one in busy for error in one.errors] == []
+    assert mounted.watcher.problems == []
+    mounted.end()
+    try:
+        report = operations.verify(str(mounted.path), keys())
+        assert report.problems == []
+        assert not leftovers(mounted.path)
+    finally:
+        mounted.begin()
