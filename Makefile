@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # real parts that the tests use, and the Debian packages that have them
-TEST_TOOLS := chromium dbus-daemon fusermount3 gnome-keyring-daemon
-TEST_PACKAGES := chromium dbus fuse3 gnome-keyring
+TEST_TOOLS := chromium dbus-daemon fusermount3 git gnome-keyring-daemon rsync
+TEST_PACKAGES := chromium dbus fuse3 git gnome-keyring rsync
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint types imports unit coverage docs catalog bench clean

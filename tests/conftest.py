@@ -6,19 +6,23 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers import Command
+from mounting import LAYOUTS, MountedVault
 
 from encvault import i18n
 from encvault.accesslog.log import AccessLog
 from encvault.crypto.kdf import CHEAPEST
+from encvault.mount import fuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TESTS = Path(__file__).resolve().parent
 
@@ -73,12 +77,39 @@ def _descriptors() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _traced_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tool that follows threads follow those as well that the FUSE library starts."""
+    guarded = fuse._guarded
+
+    def followed(
+        function: Callable[..., int | None], failed: Callable[[BaseException], None]
+    ) -> Callable[..., int]:
+        inner = guarded(function, failed)
+
+        def callback(*arguments: object) -> int:
+            if sys.gettrace() is None and (follow := threading.gettrace()) is not None:
+                sys.settrace(follow)
+            return inner(*arguments)
+
+        return callback
+
+    monkeypatch.setattr(fuse, "_guarded", followed)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """The command line, in this process, with a password hash that costs nothing."""
     monkeypatch.setattr("encvault.cli.secrets.kdf.DEFAULT", CHEAPEST)
     AccessLog(f"{os.environ['XDG_STATE_HOME']}/encvault/log").begin()  # as if it were no new user
     return Command(monkeypatch, capfd)
+
+
+@pytest.fixture(params=LAYOUTS)
+def mounted(request: pytest.FixtureRequest, run: Command, tmp_path: Path) -> Iterator[MountedVault]:
+    """An empty vault of each layout, and where to mount it; it is not mounted yet."""
+    with MountedVault(run, tmp_path, request.param) as vault:
+        yield vault
 
 
 @pytest.fixture
