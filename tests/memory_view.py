@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from encvault.mount.nodes import Access, Attributes, Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
@@ -124,6 +124,7 @@ class MemoryView:
         types = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
         with self._lock:
             self._begin("listing")
+            self._at(path)
             top = path.rstrip("/") + "/"
             return [
                 (name[len(top) :], types[node.kind])
@@ -162,6 +163,11 @@ class MemoryView:
             elif flags & os.O_EXCL:
                 raise refuse(errno.EEXIST)
             return self._handle(self._nodes[path])
+
+    def known_in(self, path: str, names: Sequence[str]) -> dict[str, Attributes]:
+        inside = path.rstrip("/") + "/"
+        there = {name for name, _ in self.listing(path)}
+        return {name: self.attributes(inside + name) for name in names if name in there}
 
     def bypasses_cache(self, handle: int) -> bool:
         return handle < 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from encvault.mount.nodes import Attributes, Caller
     from encvault.secret import Buffer
@@ -34,6 +34,9 @@ class FileSystem(Protocol):
 
     def listing(self, path: str, /) -> Iterable[tuple[str, int]]:
         """Names in a folder without ``.`` and ``..``, and their type bits, 0 where not known."""
+
+    def known_in(self, path: str, names: Sequence[str], /) -> dict[str, Attributes]:
+        """Attributes of these in a folder, as far as no sealed file has to be opened for them."""
 
     def open(self, path: str, flags: int, caller: Caller, /) -> int:
         """A handle; the access is recorded before it is returned."""

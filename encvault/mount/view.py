@@ -21,7 +21,7 @@ from encvault.mount.nodes import Access, FileNode, FolderNode, Meta, new_inode
 from encvault.mount.openfiles import SET_ID, OpenFiles, error_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from encvault.mount.nodes import Attributes, Caller, Node
     from encvault.mount.saving import MountObserver
@@ -137,6 +137,16 @@ class View(OpenFiles):
         """The names in a folder, each with its type bits, or 0 where only opening it would tell."""
         with self._lock:
             return self._layout.names(self._find_folder(path))
+
+    def known_in(self, path: str, names: Sequence[str]) -> dict[str, Attributes]:
+        """Attributes of these in a folder, as far as no sealed file has to be opened for them."""
+        with self._lock:
+            folder = self._find_folder(path)
+            return {
+                name: node.attributes()
+                for name in names
+                if isinstance(node := self._layout.known(folder, name), FileNode)
+            }
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link leads."""

@@ -105,6 +105,18 @@ class VisibleLayout:
             node.seen_at = now
         return True
 
+    def known(self, folder: FolderNode, name: str) -> Node | None:
+        """See `Layout`."""
+        known = folder.children.get(name)
+        if not isinstance(known, FileNode) or known.source is None or known.is_dirty:
+            return known
+        with self._lock:
+            try:
+                status = self._tree.status(join(folder.path, sealed_name(name)))
+            except OSError:
+                return None
+        return known if known.source.stamp == Stamp.of(status) else None
+
     def _find_folder(self, folder: FolderNode, name: str) -> FolderNode | None:
         path = join(folder.path, name)
         with self._lock:

@@ -29,8 +29,10 @@ from encvault.errors import (
 from encvault.mount import fuse, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from encvault.mount.nodes import Attributes
 
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 AT_FDCWD = -100
@@ -98,6 +100,44 @@ def test_attributes_are_the_views_own(view: MemoryView, tmp_path: Path) -> None:
         )
         folder = (mount.path / "d").stat()
         assert (stat.S_ISDIR(folder.st_mode), stat.S_IMODE(folder.st_mode)) == (True, 0o2750)
+
+
+def test_attributes_come_with_a_listing(tmp_path: Path) -> None:
+    class Asked(MemoryView):
+        def attributes(self, path: str) -> Attributes:
+            self.calls.append(f"asked for {path}")
+            return super().attributes(path)
+
+        def known_in(self, path: str, names: Sequence[str]) -> dict[str, Attributes]:
+            known = {name: f"{path}{name}" for name in names if name.startswith("f")}
+            return {name: super(Asked, self).attributes(known[name]) for name in known}
+
+    view = Asked()
+    for index in range(10):
+        view.put(f"/f{index}", b"x" * index, mode=0o644)
+    view.put("/unknown")
+    with served(view, tmp_path / "mnt") as mount:
+        with os.scandir(mount.path) as entries:
+            found = {entry.name: entry.stat().st_size for entry in entries}
+        assert found == {f"f{index}": index for index in range(10)} | {"unknown": 0}
+    asked = {call for call in mount.calls if call.startswith("asked for ")}
+    assert asked - {"asked for /"} == {"asked for /unknown"}
+
+
+def test_a_folder_that_is_emptied_while_it_is_read_is_read_to_its_end(mounted: Path) -> None:
+    names = {f"a rather long name, so that few fit into a page {index}" for index in range(900)}
+    (mounted / "d").mkdir()
+    for name in names:
+        (mounted / "d" / name).write_bytes(b"x")
+    with os.scandir(mounted / "d") as entries:
+        seen = {next(entries).name}
+        for name in names:
+            (mounted / "d" / name).unlink()
+        (mounted / "d").rename(mounted / "e")
+        seen |= {entry.name for entry in entries}
+    assert seen == names
+    for name in names:
+        (mounted / "e" / name).touch(exist_ok=False)  # the kernel took none for one that is there
 
 
 def test_folders_are_listed(view: MemoryView, tmp_path: Path) -> None:

@@ -889,6 +889,30 @@ def test_a_change_from_outside_is_noticed(tmp_path: Path) -> None:
         assert mounted.names() == []
 
 
+def test_only_what_is_known_comes_with_a_listing(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"old")
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        names = ["f", "d", "none"]
+        assert mounted.view.known_in("/", names) == {"f": mounted.view.attributes("/f")}
+        mounted.view.sync()
+        assert mounted.view.known_in("/", names) == {"f": mounted.view.attributes("/f")}
+        kept = (mounted.path / "f.sealed").read_bytes()
+        other_version(mounted, "/f", b"theirs, and longer")
+        assert mounted.view.known_in("/", names) == {}
+        assert mounted.view.attributes("/f").size == 18
+        assert mounted.view.known_in("/", names)["f"].size == 18
+        (mounted.path / "f.new").write_bytes(kept)
+        (mounted.path / "f.new").rename(mounted.path / "f.sealed")
+        assert mounted.view.known_in("/", names) == {}
+        assert mounted.view.attributes("/f").size == 3
+        (mounted.path / "f.sealed").unlink()
+        assert mounted.view.known_in("/", names) == {}
+        (mounted.path / "f.sealed").write_bytes(kept)
+    with Mounted(tmp_path / "v") as again:
+        assert again.view.known_in("/", names) == {}
+
+
 def test_two_versions_of_a_file_are_never_merged(tmp_path: Path) -> None:
     with Mounted(tmp_path / "v") as mounted:
         mounted.write("/f.txt", b"old")
