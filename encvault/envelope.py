@@ -232,13 +232,11 @@ def _decode_fixed(start: bytes, path: str) -> tuple[Suite, int, int]:
     return Suite(suite), metadata_size, key_info_size
 
 
-def _decode_key_info(value: Any) -> KeyInfo:
+def _decode_key_info(value: Any) -> InlineKeyInfo:
     if not isinstance(value, dict):
         raise ValueError(N_("not an object"))  # noqa: TRY004 - one exception for bad input
     if value.keys() == {"file", "key", "vault"}:
-        if not all(map(is_id, value.values())):
-            raise ValueError(N_("not an id"))
-        return VaultKeyInfo(**value)
+        raise ValueError(N_("not an id"))  # with three ids it is what _VAULT_KEY_INFO matches
     if value.keys() == {"file", "slots"}:
         slots = value["slots"]
         if not is_id(value["file"]) or not isinstance(slots, list):

@@ -329,3 +329,20 @@ def test_bare_slots_keep_the_rules_of_their_members(change: dict[str, Any]) -> N
     assert check_bare([slot]) == (slot,)
     with pytest.raises(ValueError, match="slot"):
         check_bare([slot | change])
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        None,
+        {"id": "a"},
+        [bare(recipient_slot())] * 65,
+        [None],
+        [bare(recipient_slot()) | {"wrapped": "AA"}],
+        [{"id": "a" * 26}],
+    ],
+    ids=["nothing", "an object", "too many", "no slot", "one member more", "members missing"],
+)
+def test_what_are_no_bare_slots_is_refused(slots: object) -> None:
+    with pytest.raises(ValueError, match="slot"):
+        check_bare(slots)
