@@ -36,4 +36,7 @@ def open_view(
     """
     from encvault.mount.view import View  # noqa: PLC0415 - who lists mounts needs no view
 
-    return View(vault, is_read_only=read_only, observer=observer, problem=problem)
+    view = View(vault, is_read_only=read_only, observer=observer, problem=problem)
+    if vault.was_interrupted:
+        view.find_strays()
+    return view

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from encvault.mount.nodes import Attributes, Caller, Node
-    from encvault.mount.saving import MountObserver
-    from encvault.vault.vault import Vault
 
     Change = Callable[[Meta], None]
 
@@ -38,29 +36,11 @@ _SYSTEM_XATTRS = "system."
 
 
 class View(OpenFiles):
-    """See the module. All methods may be called from several threads.
+    """See the module and `OpenFiles`. All methods may be called from several threads."""
 
-    Args:
-        vault: unlocked and held.
-        is_read_only: refuse every change.
-        observer: is told what is given out and saved.
-        problem: is told what goes wrong and no program hears of.
-
-    Raises:
-        OSError, EncvaultError: the vault cannot be read.
-    """
-
-    def __init__(
-        self,
-        vault: Vault,
-        *,
-        is_read_only: bool,
-        observer: MountObserver,
-        problem: Callable[[Exception], None],
-    ) -> None:
-        super().__init__(vault, is_read_only=is_read_only, observer=observer, problem=problem)
-        if vault.was_interrupted and not (vault.hidden or is_read_only):
-            # one that was killed had not come to it; nothing may be put where they belong before
+    def find_strays(self) -> None:
+        """After a mount that was killed: let nothing be put where its renamed files belong."""
+        if not (self._vault.hidden or self.is_read_only):
             for node in self._strays():
                 self._saver.strayed(node)
 
