@@ -315,7 +315,10 @@ class Tree:
         """Status of a file, a folder or a link itself beneath the top."""
         if not path:
             return os.fstat(self.fd)
-        folder, name = split(path)
+        return self.status_in(*split(path))
+
+    def status_in(self, folder: str, name: str) -> os.stat_result:
+        """The same of a name in a folder, whose path is at hand."""
         return os.stat(name, dir_fd=self.folder(folder), follow_symlinks=False)
 
     def exists(self, path: str) -> bool:

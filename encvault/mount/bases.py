@@ -67,6 +67,25 @@ class Nothing:
         """See `Base`."""
 
 
+class Held:
+    """All of a small sealed file, opened and in memory.
+
+    Args:
+        content: of it.
+    """
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """See `Base`."""
+        return self._content[offset : offset + size]
+
+    def close(self) -> None:
+        """See `Base`. Others may hold it as well."""
+
+
 @dataclass(slots=True)
 class _Body:
     """One object of a file.
@@ -117,6 +136,9 @@ class _Body:
 class Sealed:
     """A sealed file, all of its parts, by random access.
 
+    Attributes:
+        front: of its first object.
+
     Args:
         bodies: one for each part.
         part_size: bytes of content of each part but the last; 0 if there is one.
@@ -124,6 +146,7 @@ class Sealed:
     """
 
     def __init__(self, bodies: list[_Body], part_size: int, cache: Cache) -> None:
+        self.front = bodies[0].front
         self._bodies = bodies
         self._part_size = part_size
         self._cache = cache
@@ -171,7 +194,7 @@ class Sealed:
 
 def open_sealed_base(
     fds: list[int], paths: list[str], keyring: Keyring, cache: Cache, front: Front | None = None
-) -> tuple[Sealed, Front]:
+) -> Sealed:
     """A sealed file to read from; it takes the descriptors over, also when it fails.
 
     The size of each object is compared with its record, and its last chunk is opened: only then
@@ -205,7 +228,7 @@ def open_sealed_base(
         for fd in fds:
             os.close(fd)
         raise
-    return Sealed(bodies, record.part_size, cache), front
+    return Sealed(bodies, record.part_size, cache)
 
 
 def _part_size(record: Record, index: int, front: Front) -> int:

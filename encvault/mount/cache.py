@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 CACHE_SIZE = 64 * 1024 * 1024
 """Bytes of opened content that a mount keeps for the next read (docs/mount.md)."""
 
+_PIECE_COST = 512  # bytes of memory that a piece takes beside what it holds
+
 CHANGES_SIZE = 64 * 1024 * 1024
 """Bytes of changes that a mount keeps in memory before they go to a spill file."""
 
@@ -41,12 +43,12 @@ class Cache:
         """Keep a piece."""
         with self._lock:
             if (old := self._pieces.pop(key, None)) is not None:
-                self._size -= len(old)
+                self._size -= len(old) + _PIECE_COST
             self._pieces[key] = piece
-            self._size += len(piece)
+            self._size += len(piece) + _PIECE_COST
             while self._size > self._limit:
                 _key, gone = self._pieces.popitem(last=False)
-                self._size -= len(gone)
+                self._size -= len(gone) + _PIECE_COST
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -133,6 +133,7 @@ class HiddenLayout:
             node = FolderNode(name, folder, inode(folder_id), meta, kept, folder_id, source)
             for child in kept.values():
                 child.parent = node
+            node.moved()
             self._folders[folder_id] = node
         else:
             kind = "symlink" if record.type == "symlink" else "file"
@@ -258,7 +259,9 @@ class HiddenLayout:
         above = node.parent
         if above is not None and above.children.get(node.name) is node:
             del above.children[node.name]
-            if isinstance(node, FileNode) and node.handles:
+            if isinstance(node, FolderNode):
+                node.moved()
+            elif node.handles:
                 above.elders[node.name] = node
 
     # -- names ------------------------------------------------------------------------------
@@ -283,6 +286,7 @@ class HiddenLayout:
         """See `Layout`."""
         self._drop_all_of(node)
         node.gone = True
+        node.moved()
         self._folders.pop(node.folder, None)
         if node.parent is not None:
             node.parent.children.pop(node.name, None)

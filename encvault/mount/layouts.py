@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from encvault.envelope import MAX_NAME_SIZE
 from encvault.fs import calls, durable
 from encvault.fs.tree import split
-from encvault.mount.bases import open_sealed_base
+from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
 from encvault.vault import attributes
 from encvault.vault.layout import is_vault_folder
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from encvault.envelope import Record
-    from encvault.mount.bases import Sealed
+    from encvault.mount.bases import Base
     from encvault.mount.cache import Cache
+    from encvault.mount.content import Content
     from encvault.mount.nodes import FolderNode, Meta, Node, Source
     from encvault.mount.sealing import Home, Prepared, Staging
     from encvault.vault.sealed import Front
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 _FEW = 8  # folders that are synced one by one
 _SURELY_SHORT = 63  # characters of a name, none of which has more than four bytes
-_FRONTS = 512  # of files that were looked at and may be opened next
+_SMALL = 16_384  # bytes of content
+_FRONTS = 512  # of larger files, that were looked at and may be opened next
 
 
 class Displaced(Exception):
@@ -144,11 +146,23 @@ class Ground:
 
     def keep_front(self, file: str, front: Front) -> None:
         """Remember the first chunks of a file: who asks for its size often opens it next."""
+        if (content := front.content) is not None:
+            self.cache.put(file, content)
+            return
         if len(self._fronts) >= _FRONTS:
             self._fronts.pop(next(iter(self._fronts)), None)
         self._fronts[file] = front
 
-    def open(self, places: list[str], file: str) -> Sealed:
+    def keep_content(self, file: str, content: Content) -> None:
+        """Remember what was just sealed: who writes a small file often reads it next.
+
+        Raises:
+            OSError: it cannot be read again.
+        """
+        if content.size <= _SMALL:
+            self.cache.put(file, memoryview(content.read(0, content.size)))
+
+    def open(self, places: list[str], file: str) -> Base:
         """A sealed file to read from.
 
         Args:
@@ -158,6 +172,8 @@ class Ground:
         Raises:
             OSError, EncvaultError: it cannot be read, or is not a whole authentic file.
         """
+        if (content := self.cache.get(file)) is not None:
+            return Held(content)
         fds: list[int] = []
         tree = self.vault.tree
         with self.tree_lock:
@@ -169,7 +185,9 @@ class Ground:
                 raise
         front = self._fronts.get(file)
         shown = [tree.show(place) for place in places]
-        return open_sealed_base(fds, shown, self.vault, self.cache, front)[0]
+        opened = open_sealed_base(fds, shown, self.vault, self.cache, front)
+        self.keep_front(file, opened.front)
+        return opened
 
     def sync_folders(self, folders: Iterable[str]) -> None:
         """Make what was done to names in these folders durable, and their own names.

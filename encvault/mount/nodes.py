@@ -148,7 +148,7 @@ class Source:
 
 @dataclass(slots=True)
 class _Moves:
-    """Counts moves of folders, by which paths that are known go out of date."""
+    """Counts how often folders were moved or removed: what was known of paths is old then."""
 
     count: int = 0
 
@@ -288,7 +288,7 @@ class FolderNode:
         return self._path
 
     def moved(self) -> None:
-        """It has another name or parent: forget every path that was worked out."""
+        """It has another name or parent, or is gone: forget what was worked out of any path."""
         _moves.count += 1
 
     @property
@@ -314,6 +314,11 @@ class FolderNode:
 
 
 Node = FileNode | FolderNode
+
+
+def count_of_moves() -> int:
+    """Higher after a folder was moved or removed."""
+    return _moves.count
 
 
 def inode(text: str) -> int:

@@ -29,7 +29,7 @@ from encvault.mount.visible import VisibleLayout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from encvault.mount.nodes import Attributes, Caller
+    from encvault.mount.nodes import Attributes, Caller, FolderNode
     from encvault.secret import Buffer
     from encvault.vault.vault import Vault
 
@@ -100,6 +100,8 @@ class OpenFiles:
         self._handles: dict[int, _Handle] = {}
         self._numbers = itertools.count(1)
         self._used_at = time.monotonic()
+        self._walked: dict[str, FolderNode] = {}  # folders that were just looked for
+        self._walked_in = (0, 0)  # the moment, and the count of moves
 
     def _check_writable(self) -> None:
         if self.is_read_only:

@@ -237,8 +237,6 @@ class Saver:
             except Exception as error:
                 node.failure = error
                 raise
-            finally:
-                self._layout.settle()
             node.failure = None
 
     # -- commit -----------------------------------------------------------------------------
@@ -346,10 +344,8 @@ class Saver:
             return _Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
 
     def _commit_batch(self, batch: list[_Ready]) -> None:
-        if not batch:
-            self._tell([])
-            return
-        self._sync_contents(batch)
+        if batch:
+            self._sync_contents(batch)
         self._tell([one for one in batch if isinstance(one.node, FileNode)])
         taken = []
         with self._view_lock:
@@ -357,6 +353,8 @@ class Saver:
                 if self._take(one):
                     taken.append(one)  # noqa: PERF401 - those before it stay if one raises
             self._layout.settle()
+        if not taken:
+            return
         try:
             self._layout.sync(self._sources_of(taken))
         except OSError as error:
@@ -455,17 +453,18 @@ class Saver:
 
     def _settle(self, node: FileNode, prepared: Prepared) -> None:
         """Let the content rest on what the vault has now, and let go of it if nobody needs it."""
-        content = node.content
-        if content is None or node.data_version != prepared.data_version:
+        content, source = node.content, node.source
+        if content is None or source is None or node.data_version != prepared.data_version:
             return
+        try:
+            self._ground.keep_content(source.file, content)
+            if node.handles and content.has_changes:
+                content.settle(self._ground.open(source.places, source.file))
+        except (EncvaultError, OSError) as error:
+            self._problem(error)  # the changes stay in memory; they are in the vault
         if not node.handles:
             content.close()
             node.content = None
-        elif content.has_changes and node.source is not None:
-            try:
-                content.settle(self._ground.open(node.source.places, node.source.file))
-            except (EncvaultError, OSError) as error:
-                self._problem(error)  # the changes stay in memory; they are in the vault
 
     def displaced(self, node: Node) -> None:
         """Somebody else changed the file: both stay, this one under another name."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from encvault.envelope import MAX_XATTRS_SIZE, record_time
 from encvault.errors import EncvaultError
 from encvault.mount.layouts import check_length, check_name
-from encvault.mount.nodes import Access, FileNode, FolderNode, Meta, new_inode
+from encvault.mount.nodes import Access, FileNode, FolderNode, Meta, count_of_moves, new_inode
 from encvault.mount.openfiles import SET_ID, OpenFiles, error_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RENAME_NOREPLACE = 1
 _XATTR_CREATE, _XATTR_REPLACE = 1, 2
 _MAX_XATTR_NAME = 255
+_MOMENT = 0.1  # seconds for which folders on the way to a file are not looked for again
 _MAX_LINK = 4095  # bytes of a symbolic link's target
 _OWN_XATTRS = "user."  # access lists would have to be obeyed, and are not
 _SYSTEM_XATTRS = "system."
@@ -71,19 +72,34 @@ class View(OpenFiles):
 
     def _find(self, path: str) -> Node:
         """What is at a path, as the disk has it now."""
-        node: Node = self._layout.root
-        for name in path.split("/"):
-            if not name:
-                continue
-            if not isinstance(node, FolderNode):
-                raise error_of(errno.ENOTDIR)
-            found = self._layout.find(node, name)
-            if found is None:
-                check_length(name)
-                raise error_of(errno.ENOENT)
-            node = found
         self._used_at = time.monotonic()
-        return node
+        above, _slash, name = path.rpartition("/")
+        folder = self._walk(above)
+        return self._find_in(folder, name) if name else folder
+
+    def _find_in(self, folder: FolderNode, name: str) -> Node:
+        found = self._layout.find(folder, name)
+        if found is None:
+            check_length(name)
+            raise error_of(errno.ENOENT)
+        return found
+
+    def _walk(self, path: str) -> FolderNode:
+        """The folder at a path; who asks for it again in a moment has it at once."""
+        moment = int(self._used_at / _MOMENT), count_of_moves()
+        if moment != self._walked_in:
+            self._walked_in = moment
+            self._walked.clear()
+        folder = self._walked.get(path)
+        if folder is None:
+            folder = self._layout.root
+            for name in filter(None, path.split("/")):
+                node = self._find_in(folder, name)
+                if not isinstance(node, FolderNode):
+                    raise error_of(errno.ENOTDIR)
+                folder = node
+            self._walked[path] = folder
+        return folder
 
     def _find_file(self, path: str) -> FileNode:
         node = self._find(path)
@@ -101,7 +117,7 @@ class View(OpenFiles):
         """The folder and the name of something that is to be made."""
         above, _slash, name = path.rpartition("/")
         check_name(name)
-        return self._find_folder(above), name
+        return self._walk(above), name
 
     # -- look -------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from encvault.mount.sealing import Prepared, Staging
 
 _PATIENCE = 1.0  # seconds for which a folder is not looked for again
+_MOMENT = 0.05  # seconds between two questions of the kernel's that are one of a program's
 _MAX_LINK_SIZE = 8_192  # bytes of a sealed symbolic link, with room for its record
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -55,7 +56,8 @@ class VisibleLayout:
         self.may_clean = ground.vault.was_interrupted
         self._changed: set[str] = set()  # folders with names that are not durable yet
         self._times: dict[str, int] = {}  # of folders in which copies were just put
-        self._free = ""  # the path that was just found to be nobody's
+        self._free = ""  # the path that was just found to be nobody's,
+        self._free_at = 0.0  # and when, by the monotonic clock
         status = os.fstat(self._tree.fd)
         self.root = FolderNode("", None, inode("top"), self._meta_of(status))
 
@@ -69,13 +71,19 @@ class VisibleLayout:
         if isinstance(known, FolderNode):
             if self._is_there(known):
                 return known
+            known.moved()
             del folder.children[name]
             known = None
-        above = folder.path
-        path = join(above, sealed_name(name))
+        if known is None and self._is_free(join(folder.path, name)):
+            return None
+        return self._look(folder, name, known)
+
+    def _look(self, folder: FolderNode, name: str, known: FileNode | None) -> Node | None:
+        """What the disk has under a name; `known` if it is still that."""
+        above, sealed = folder.path, sealed_name(name)
         with self._lock:
             try:
-                status = self._tree.status(path)
+                status = self._tree.status_in(above, sealed)
             except _ABSENT:
                 folder.children.pop(name, None)
                 return self._find_folder(folder, name)
@@ -91,10 +99,14 @@ class VisibleLayout:
             return known
         # who has a changed file open keeps what he opened: it is another file from now on
         node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
-        self._read(node, path)
+        self._read(node, above, sealed)
         node.elder = known or folder.elders.pop(name, None)
         folder.children[name] = node
         return node
+
+    def _is_free(self, path: str) -> bool:
+        """Whether the path was just asked for in vain, as it is before a file is made there."""
+        return path == self._free and time.monotonic() - self._free_at < _MOMENT
 
     def _is_there(self, node: FolderNode) -> bool:
         """Whether a folder is still on the disk; every file in it is asked for by way of it."""
@@ -112,7 +124,7 @@ class VisibleLayout:
             return known
         with self._lock:
             try:
-                status = self._tree.status(join(folder.path, sealed_name(name)))
+                status = self._tree.status_in(folder.path, sealed_name(name))
             except OSError:
                 return None
         return known if known.source.stamp == Stamp.of(status) else None
@@ -121,9 +133,10 @@ class VisibleLayout:
         path = join(folder.path, name)
         with self._lock:
             try:
-                status = self._tree.status(path)
+                status = self._tree.status_in(folder.path, name)
             except _ABSENT:
                 self._free = path  # and so is its sealed file, or nobody would ask
+                self._free_at = time.monotonic()
                 return None
         if not stat.S_ISDIR(status.st_mode) or is_vault_folder(name) or durable.is_temporary(name):
             return None
@@ -143,8 +156,9 @@ class VisibleLayout:
                 return None
         return status if stat.S_ISDIR(status.st_mode) else None
 
-    def _read(self, node: FileNode, path: str) -> None:
+    def _read(self, node: FileNode, folder: str, name: str) -> None:
         """Take over what a sealed file says of itself."""
+        path = join(folder, name)
         with self._lock:
             fd = open_sealed(self._tree, path)
             try:
@@ -157,7 +171,6 @@ class VisibleLayout:
                 os.close(fd)
         record, file = front.record, front.header.key_info.file
         size = front.content_size if record.size is None else record.size
-        folder, name = split(path)
         node.kind = "symlink" if record.type == "symlink" else "file"
         node.ino = inode(file)
         node.meta = Meta.of(record, self._ground.owner_of(record))
@@ -255,8 +268,8 @@ class VisibleLayout:
                 # by a file that was never sealed, or is not of this vault
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             self._free = ""
+            self._times[folder.path] = time.time_ns()
         folder.children[node.name] = node
-        self._touch(folder)
 
     def _touch(self, folder: FolderNode) -> None:
         with self._lock, contextlib.suppress(OSError):
@@ -303,7 +316,9 @@ class VisibleLayout:
             calls.rmdir(self._tree.folder(above), name)
             self._changed.add(above)
             self._changed.discard(node.path)
+            self._times.pop(node.path, None)
         node.gone = True
+        node.moved()
         if node.parent is not None:
             node.parent.children.pop(name, None)
 
@@ -453,17 +468,25 @@ class VisibleLayout:
         with self._lock:
             staging, into = self._tree.folder(staged), self._tree.folder(folder)
             self._keep_time(folder)
-            try:
-                there = Stamp.of(os.stat(name, dir_fd=into, follow_symlinks=False))
-            except FileNotFoundError:
-                calls.rename_new(staging, temporary, name, into)
-            else:
-                if there not in expected:
-                    raise Displaced
+            there = self._stamp(folder, name) if expected else None
+            if there is None:
+                try:
+                    calls.rename_new(staging, temporary, name, into)
+                except FileExistsError:
+                    raise Displaced from None
+            elif there in expected:
                 calls.replace(staging, temporary, name, into)
+            else:
+                raise Displaced
             self._changed.add(folder)
-            stamp = Stamp.of(os.stat(name, dir_fd=into, follow_symlinks=False))
+            stamp = Stamp.of(self._tree.status_in(folder, name))
         return Source(folder, name, stamp, prepared.ids[0], prepared.home.path, prepared.size)
+
+    def _stamp(self, folder: str, name: str) -> Stamp | None:
+        try:
+            return Stamp.of(self._tree.status_in(folder, name))
+        except FileNotFoundError:
+            return None
 
     def settle(self) -> None:
         """See `Layout`. A file that is saved does not change its folder; to make it did."""

@@ -274,6 +274,15 @@ class Front:
     plaintext: bytearray
     content_size: int
 
+    @property
+    def content(self) -> memoryview | None:
+        """All of the content, if the first chunks have it and are the last as well; else None."""
+        start, size = self.header.metadata_size, self.content_size
+        is_last = len(self.plaintext) % stream.CHUNK_SIZE != 0
+        if not is_last or self.record.size not in (None, size) or self.record.parts:
+            return None
+        return memoryview(self.plaintext)[start:]
+
 
 def read_front(fd: int, path: str, keyring: Keyring) -> Front:
     """A sealed file's header and record, by random access to its first chunks.

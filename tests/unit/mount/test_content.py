@@ -266,9 +266,9 @@ def test_no_room_to_grow_leaves_the_changes_in_memory(
 
 
 def test_the_cache_forgets_what_was_used_longest_ago() -> None:
-    cache = Cache(250)
+    cache = Cache(25_000)
     for key in "abc":
-        cache.put(key, memoryview(bytes(100)))
+        cache.put(key, memoryview(bytes(10_000)))
         cache.get("a")
     assert cache.get("a") is not None
     assert cache.get("b") is None
@@ -276,6 +276,14 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     cache.put("c", memoryview(bytes(10)))
     cache.clear()
     assert cache.get("c") is None
+
+
+def test_the_cache_counts_pieces_that_hold_nothing() -> None:
+    cache = Cache(10_000)
+    for key in range(1000):
+        cache.put(key, memoryview(b""))
+    assert cache.get(0) is None
+    assert cache.get(999) is not None
 
 
 def test_nothing_has_nothing_to_read() -> None:

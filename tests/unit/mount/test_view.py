@@ -996,6 +996,84 @@ def test_damage_is_an_error_and_no_content(tmp_path: Path) -> None:
             mounted.view.open("/f", os.O_RDONLY, CALLER)
 
 
+def test_a_small_file_that_is_known_is_not_opened_again(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_files: list[str] = []
+
+    def note(name: str, _fd: int, target: str) -> None:
+        if name == "open_read":
+            opened_files.append(target)
+
+    mounted.write("/f", b"small")
+    mounted.write("/empty", b"")
+    mounted.write("/large", bytes(16_385))
+    mounted.view.sync()
+    monkeypatch.setattr(calls, "probe", note)
+    assert (mounted.read("/f"), mounted.read("/empty")) == (b"small", b"")
+    assert opened_files == []
+    assert mounted.read("/large") == bytes(16_385)
+    assert opened_files
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.again()
+    assert mounted.read("/f") == b"small"
+    monkeypatch.setattr(calls, "probe", note)
+    opened_files.clear()
+    assert mounted.read("/f") == b"small"
+    assert opened_files == []
+    monkeypatch.setattr(calls, "probe", None)
+
+
+def test_damage_to_a_file_that_is_in_memory_is_noticed(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"small")
+        mounted.view.sync()
+        assert mounted.read("/f") == b"small"
+        path = mounted.path / "f.sealed"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        with pytest.raises(ChunkCorrupt):
+            mounted.view.open("/f", os.O_RDONLY, CALLER)
+
+
+def test_a_folder_that_was_just_looked_at_is_not_found_after_it_was_moved(mounted: Mounted) -> None:
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    mounted.view.make_folder("/d/e", 0o755, CALLER)
+    mounted.write("/d/e/f", b"x")
+    mounted.view.rename("/d", "/c", 0)
+    fails(errno.ENOENT, lambda: mounted.view.attributes("/d/e/f"))
+    assert mounted.read("/c/e/f") == b"x"
+    mounted.view.unlink("/c/e/f")
+    mounted.view.remove_folder("/c/e")
+    fails(errno.ENOENT, lambda: mounted.write("/c/e/f", b"y"))
+    mounted.write("/c/e", b"z")
+    fails(errno.ENOTDIR, lambda: mounted.view.attributes("/c/e/f"))
+
+
+def test_a_file_that_comes_from_outside_is_seen_soon_after_it_was_missed(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"x")
+        mounted.view.sync()
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/g"))
+        (mounted.path / "f.sealed").rename(mounted.path / "g.sealed")
+        time.sleep(0.1)
+        assert mounted.view.attributes("/g").size == 1
+
+
+def test_who_makes_a_file_where_another_just_came_keeps_both(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"from outside")
+        mounted.view.sync()
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/g"))
+        (mounted.path / "f.sealed").rename(mounted.path / "g.sealed")
+        mounted.write("/g", b"from here")
+        mounted.view.sync()
+        mounted.again()
+        assert {mounted.read(f"/{name}") for name in mounted.names()} == {
+            b"from outside",
+            b"from here",
+        }
+
+
 def test_a_file_with_its_own_keyslots_is_not_opened(tmp_path: Path) -> None:
     alone = tmp_path / "alone.txt"
     alone.write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import replace
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 A, B = manifest.RECORD_FILES
+
+
+def test_an_id_is_random_base32_of_16_bytes() -> None:
+    made = [manifest.new_id() for _id in range(2000)]
+    for one in made:
+        data = base64.b32decode(one.upper() + "======")
+        assert len(data) == 16
+        assert base64.b32encode(data).decode().rstrip("=").lower() == one
+    assert len(set(made)) == len(made)
+    alphabet = set("abcdefghijklmnopqrstuvwxyz234567")
+    for place in range(25):
+        assert {one[place] for one in made} == alphabet
+    assert len({one[25] for one in made}) == 8
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from encvault.vault.sealed import (
     SealedReader,
     SealWriter,
     encode_sealed,
+    read_front,
     read_header,
     read_record,
 )
@@ -70,6 +71,26 @@ def read(path: Path, key: Secret = KEY, layout: Layout = "visible") -> bytes:
         reader = SealedReader(file.fileno(), "shown", Buffers())
         _record, pieces = reader.open(OneKey(key, layout))
         return b"".join(map(bytes, pieces))
+
+
+@pytest.mark.parametrize("suite", Suite)
+@pytest.mark.parametrize("size", [0, 1, 16_127, 16_128, 16_129, 32_512])
+def test_the_first_chunk_has_the_content_only_where_it_is_the_last(
+    tmp_path: Path, suite: Suite, size: int
+) -> None:
+    content = os.urandom(size)
+    path = tmp_path / "f"
+    path.write_bytes(sealed(content, suite=suite))
+    with path.open("rb") as file:
+        front = read_front(file.fileno(), "shown", OneKey())
+    assert front.content == (content if size < 16_128 else None)
+
+
+def test_content_that_the_record_denies_is_not_taken_from_the_first_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(sealed(b"abc", record=Record("file", "f", 1, size=4).encode()))
+    with path.open("rb") as file:
+        assert read_front(file.fileno(), "shown", OneKey()).content is None
 
 
 SIZES = [0, 1, 16_127, 16_128, 16_129, 100_000, PIECE_SIZE - 256, PIECE_SIZE, 3 * PIECE_SIZE + 5]
