@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from encvault.errors import EncvaultError
 from encvault.fs import calls
+from encvault.mount.due import LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
 from encvault.mount.nodes import Access, Caller, FileNode, FolderNode
 from encvault.mount.strays import Strays
@@ -32,14 +32,9 @@ if TYPE_CHECKING:
     from encvault.mount.nodes import Node, Source
     from encvault.mount.sealing import Prepared, Sealer
 
-_BATCH_NODES = 512
 _ATTEMPTS = 5
 _FEW = 8  # files that are synced one by one
-_SOON = 0.1  # seconds in which files that are closed one after the other become one batch
-_LARGE = 0.3  # seconds in which a large new file may get its last name
-_LATER = 1.0  # seconds, for what only costs time if it comes too early
 _MAX_WAITING = 4096  # changed files; who closes one more helps to save them
-_RETRY = 5.0  # seconds after which something that failed is tried again
 
 SavedEvent = tuple[str, Access, object, str]
 """``write``, ``remove`` or ``rename``; of what; by whom, see `MountObserver.who`, or None; for
@@ -100,16 +95,12 @@ class Saver:
         self._problem = problem
         self._content_of = content_of
         self._commit_lock = threading.RLock()
-        self._wake = threading.Condition()
-        self._due: dict[Node, float] = {}  # closed or changed by name, and when to save them
+        self._due = Due(self._save_due)  # what was closed or changed by name
         self._dirty: dict[Node, None] = {}
         self.strays = Strays()
         self._clearing: set[FileNode] = set()  # what waits for a stray
         self._events: list[SavedEvent] = []
-        self._tell_at = 0.0  # when to record them, if no batch comes before; 0 is never
-        self._thread: threading.Thread | None = None
-        self._sleeps_until = 0.0  # of the monotonic clock; 0 while the thread is awake
-        self._is_over = False
+        self._events_lock = threading.Lock()
 
     # -- what the view tells ----------------------------------------------------------------
 
@@ -122,7 +113,7 @@ class Saver:
         """Nobody has a changed file open to write any more: save it soon."""
         content = node.content
         is_large = content is not None and content.growing is not None
-        self.soon(node, _LARGE if is_large else _SOON)
+        self.soon(node, LARGE if is_large else SOON)
 
     def closed(self, node: FileNode) -> None:
         """A changed file was closed by somebody: see that it can be saved.
@@ -140,30 +131,15 @@ class Saver:
         if len(self._due) > _MAX_WAITING:
             self.sync()
 
-    def soon(self, node: Node, seconds: float = _SOON) -> None:
+    def soon(self, node: Node, seconds: float = SOON) -> None:
         """Save a node in so many seconds."""
-        with self._wake:
-            self._dirty[node] = None
-            at = time.monotonic() + seconds
-            self._due[node] = at
-            self._begin(at)
-
-    def _begin(self, at: float) -> None:
-        """See that the thread is awake at a time; there is none before it has something to do.
-
-        To wake it each time a file is closed would cost more than all the rest of closing it.
-        """
-        if self._thread is None and not self._is_over:
-            self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
-            self._thread.start()
-        if at < self._sleeps_until:
-            self._sleeps_until = at
-            self._wake.notify()
+        self._dirty[node] = None
+        self._due.put(node, seconds)
 
     def later(self, node: Node) -> None:
         """Save a node when there is time."""
-        if node not in self._due:
-            self.soon(node, _LATER)
+        self._dirty[node] = None
+        self._due.put_later(node)
 
     def strayed(self, node: FileNode) -> None:
         """A file lies in another place than its record has."""
@@ -181,16 +157,14 @@ class Saver:
 
     def told(self, event: SavedEvent) -> None:
         """Something took effect at once; it is recorded with the next batch."""
-        with self._wake:
+        with self._events_lock:
             self._events.append(event)
-            self._tell_at = self._tell_at or time.monotonic() + _LATER
-            self._begin(self._tell_at)
+        self._due.put_rest()
 
     def forget(self, node: Node) -> None:
         """A node is gone."""
-        with self._wake:
-            self._due.pop(node, None)
-            self._dirty.pop(node, None)
+        self._due.drop(node)
+        self._dirty.pop(node, None)
         if isinstance(node, FileNode):
             self.strays.drop(node)
             with node.lock:
@@ -286,12 +260,8 @@ class Saver:
                 self.prepare(node, asked=asked)
             except Exception as error:  # noqa: BLE001 - one file must not keep others from it
                 failure = error
-                self._delay(node)
+                self._due.put_off(node)
         return failure
-
-    def _delay(self, node: Node) -> None:
-        with self._wake:
-            self._due[node] = time.monotonic() + _RETRY
 
     def _commit(self, files: list[FileNode], folders: list[FolderNode]) -> None:
         self._clear_the_way(files)
@@ -362,16 +332,15 @@ class Saver:
                 one.node.saved = -1
                 if isinstance(one.node, FileNode):
                     one.node.failure = error
-                self._delay(one.node)
+                self._due.put_off(one.node)
             raise
         older = [source for one in taken for source in one.older]
         with self._view_lock:
             self._layout.retire(older)
-        with self._wake:
-            for one in taken:
-                if not one.node.is_dirty:
-                    self._dirty.pop(one.node, None)
-                    self._due.pop(one.node, None)
+        for one in taken:
+            if not one.node.is_dirty:
+                self._dirty.pop(one.node, None)
+                self._due.drop(one.node)
 
     def _sources_of(self, taken: list[_Ready]) -> list[Source]:
         return [one.node.source for one in taken if one.node.source is not None]
@@ -395,8 +364,9 @@ class Saver:
 
     def _tell(self, batch: list[_Ready]) -> None:
         """The access log comes before what it tells of."""
-        with self._wake:
-            events, self._events, self._tell_at = self._events, [], 0.0
+        self._due.drop_rest()  # before: what is told from here on has the thread woken again
+        with self._events_lock:
+            events, self._events = self._events, []
         for one in batch:
             node = one.node
             if isinstance(node, FileNode) and node.writer is not None:
@@ -448,7 +418,7 @@ class Saver:
     def _failed(self, node: Node, error: OSError) -> None:
         if isinstance(node, FileNode):
             node.failure = error
-        self._delay(node)
+        self._due.put_off(node)
         self._problem(error)
 
     def _settle(self, node: FileNode, prepared: Prepared) -> None:
@@ -494,9 +464,7 @@ class Saver:
         Raises:
             OSError: something could not be saved.
         """
-        with self._wake:
-            nodes = list(self._due)
-        self.save(nodes, asked=False)
+        self.save(self._due.nodes(), asked=False)
         with self._commit_lock:
             self._tell([])
             with self._view_lock:
@@ -508,48 +476,18 @@ class Saver:
         Raises:
             OSError: something could not be saved.
         """
-        self._is_over = True
-        with self._wake:
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._due.close()
         with self._view_lock:
             left = [node for node in list(self._dirty) if node.is_dirty and not node.gone]
-        with self._wake:
-            for node in left:
-                self._due[node] = 0.0
+        for node in left:
+            self._due.put(node)
         self.sync()
 
-    def _due_at(self, now: float) -> list[Node]:
-        """What is to be saved now: with what is due, all that will be in a moment."""
-        times = self._due.items()
-        if not any(at <= now for _node, at in times):
-            return []
-        return [node for node, at in times if at <= now + _SOON][:_BATCH_NODES]
-
-    def _run(self) -> None:
-        while True:
-            with self._wake:
-                now = time.monotonic()
-                due = self._due_at(now)
-                if self._is_over:
-                    return
-                if not due and not (0 < self._tell_at <= now):
-                    times = [*self._due.values(), *([self._tell_at] if self._tell_at else ())]
-                    self._sleeps_until = min(times, default=math.inf)
-                    self._wake.wait(max(0.0, self._sleeps_until - now) if times else None)
-                    self._sleeps_until = 0.0
-                    continue
-                taken = {node: self._due[node] for node in due}
-            try:
-                self.save(due, asked=False)
-            except Exception as error:  # noqa: BLE001 - the thread goes on whatever happens
-                for node in due:
-                    if node.is_dirty and not node.gone:
-                        self._delay(node)
-                self._problem(error)
-            with self._wake:  # not before: who syncs meanwhile has to see them
-                for node, at in taken.items():
-                    if self._due.get(node) == at:
-                        del self._due[node]
+    def _save_due(self, nodes: list[Node]) -> None:
+        try:
+            self.save(nodes, asked=False)
+        except Exception as error:  # noqa: BLE001 - the thread goes on whatever happens
+            for node in nodes:
+                if node.is_dirty and not node.gone:
+                    self._due.put_off(node)
+            self._problem(error)

@@ -1,0 +1,127 @@
+"""When what was changed is to be saved, and the thread that sees to it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from encvault.mount.nodes import Node
+
+SOON = 0.1  # seconds in which files that are closed one after the other become one batch
+LARGE = 0.3  # seconds in which a large new file may get its last name
+LATER = 1.0  # seconds, for what only costs time if it comes too early
+_RETRY = 5.0  # seconds after which something that failed is tried again
+_BATCH_NODES = 512
+
+
+class Due:
+    """Nodes and their times; several threads may call it.
+
+    There is no thread before it has something to do, so the process may fork before that.
+
+    Args:
+        save: saves nodes and what else waits; of what it fails at, it calls `put_off`. An empty
+            list is for what else waits.
+    """
+
+    def __init__(self, save: Callable[[list[Node]], None]) -> None:
+        self._save = save
+        self._wake = threading.Condition()
+        self._times: dict[Node, float] = {}  # by the monotonic clock
+        self._rest_at = 0.0  # when to save what else waits; 0 is never
+        self._thread: threading.Thread | None = None
+        self._sleeps_until = 0.0  # 0 while the thread is awake
+        self._is_over = False
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def nodes(self) -> list[Node]:
+        """All of them, whenever they are due."""
+        with self._wake:
+            return list(self._times)
+
+    def put(self, node: Node, seconds: float = SOON) -> None:
+        """Save a node in so many seconds, whatever was said before."""
+        with self._wake:
+            at = time.monotonic() + seconds
+            self._times[node] = at
+            self._begin(at)
+
+    def put_later(self, node: Node) -> None:
+        """Save a node when there is time, or when it was due already."""
+        if node not in self._times:
+            self.put(node, LATER)
+
+    def put_off(self, node: Node) -> None:
+        """Try again with a node that could not be saved."""
+        self.put(node, _RETRY)
+
+    def drop(self, node: Node) -> None:
+        """A node is saved, or gone."""
+        with self._wake:
+            self._times.pop(node, None)
+
+    def put_rest(self) -> None:
+        """Something else waits to be saved."""
+        with self._wake:
+            self._rest_at = self._rest_at or time.monotonic() + LATER
+            self._begin(self._rest_at)
+
+    def drop_rest(self) -> None:
+        """Nothing else waits any more."""
+        with self._wake:
+            self._rest_at = 0.0
+
+    def close(self) -> None:
+        """Stop the thread; what is due stays."""
+        self._is_over = True
+        with self._wake:
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _begin(self, at: float) -> None:
+        """See that the thread is awake at a time.
+
+        To wake it each time a file is closed would cost more than all the rest of closing it.
+        """
+        if self._thread is None and not self._is_over:
+            self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
+            self._thread.start()
+        if at < self._sleeps_until:
+            self._sleeps_until = at
+            self._wake.notify()
+
+    def _due_at(self, now: float) -> list[Node]:
+        """What is to be saved now: with what is due, all that will be in a moment."""
+        times = self._times.items()
+        if not any(at <= now for _node, at in times):
+            return []
+        return [node for node, at in times if at <= now + SOON][:_BATCH_NODES]
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                now = time.monotonic()
+                due = self._due_at(now)
+                if self._is_over:
+                    return
+                if not due and not (0 < self._rest_at <= now):
+                    times = [*self._times.values(), *([self._rest_at] if self._rest_at else ())]
+                    self._sleeps_until = min(times, default=math.inf)
+                    self._wake.wait(max(0.0, self._sleeps_until - now) if times else None)
+                    self._sleeps_until = 0.0
+                    continue
+                taken = {node: self._times[node] for node in due}
+            self._save(due)
+            with self._wake:  # not before: who syncs meanwhile has to see them
+                for node, at in taken.items():
+                    if self._times.get(node) == at:
+                        del self._times[node]
