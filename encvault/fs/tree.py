@@ -126,6 +126,13 @@ def split(path: str) -> tuple[str, str]:
     return folder, name
 
 
+def moved(path: str, old: str, new: str) -> str:
+    """A relative path after the folder `old` got the path `new`."""
+    if path == old or path.startswith(old + "/"):
+        return new + path[len(old) :]
+    return path
+
+
 class Tree:
     """A pinned folder.
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.tree import Stamp, join, moved, split
 from encvault.mount.layouts import Displaced, is_unsaved
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.sealing import Home
+from encvault.mount.times import FolderTimes
 from encvault.vault import attributes
 from encvault.vault.layout import (
     SUFFIX,
@@ -55,7 +56,7 @@ class VisibleLayout:
         self._lock = ground.tree_lock
         self.may_clean = ground.vault.was_interrupted
         self._changed: set[str] = set()  # folders with names that are not durable yet
-        self._times: dict[str, int] = {}  # of folders in which copies were just put
+        self._times = FolderTimes(self._tree)
         self._free = ""  # the path that was just found to be nobody's,
         self._free_at = 0.0  # and when, by the monotonic clock
         status = os.fstat(self._tree.fd)
@@ -248,7 +249,7 @@ class VisibleLayout:
         with self._lock:
             path = folder.path
             folder.meta = self._meta_of(os.fstat(self._tree.folder(path)))
-            folder.meta.mtime_ns = self._times.get(path, folder.meta.mtime_ns)
+            folder.meta.mtime_ns = self._times.shown(path, folder.meta.mtime_ns)
 
     def refresh_xattrs(self, folder: FolderNode) -> None:
         """See `Layout`."""
@@ -268,13 +269,12 @@ class VisibleLayout:
                 # by a file that was never sealed, or is not of this vault
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             self._free = ""
-            self._times[folder.path] = time.time_ns()
+            self._times.promise(folder.path)
         folder.children[node.name] = node
 
     def _touch(self, folder: FolderNode) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            self._times.pop(folder.path, None)
-            os.utime(self._tree.folder(folder.path))
+        with self._lock:
+            self._times.touch(folder.path)
 
     def add_folder(self, folder: FolderNode, name: str, meta: Meta) -> FolderNode:
         """See `Layout`."""
@@ -286,6 +286,7 @@ class VisibleLayout:
             if self._ground.owner is None:
                 os.fchown(fd, *meta.owner)
             os.fchmod(fd, meta.mode)
+            self._times.forget(folder.path)
             self._changed.add(folder.path)
         node = self._find_folder(folder, name)
         if node is None:
@@ -316,7 +317,8 @@ class VisibleLayout:
             calls.rmdir(self._tree.folder(above), name)
             self._changed.add(above)
             self._changed.discard(node.path)
-            self._times.pop(node.path, None)
+            self._times.forget(node.path)
+            self._times.forget(above)
         node.gone = True
         node.moved()
         if node.parent is not None:
@@ -389,9 +391,11 @@ class VisibleLayout:
             above, own = split(old)
             into = self._tree.folder(folder.path)
             calls.rename_new(self._tree.folder(above), own, name, into)
-            self._changed = {_moved(path, old, new) for path in self._changed}
-            self._times = {_moved(path, old, new): at for path, at in self._times.items()}
-            self._changed |= {above, folder.path}
+            self._changed = {moved(path, old, new) for path in self._changed}
+            self._times.move(old, new)
+            for path in (above, folder.path):
+                self._times.forget(path)
+                self._changed.add(path)
         if node.parent is not None:
             node.parent.children.pop(node.name, None)
         node.name, node.parent = name, folder
@@ -436,7 +440,7 @@ class VisibleLayout:
             if status.st_mtime_ns != meta.mtime_ns:
                 os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
             self._changed.add(node.path)
-            self._times.pop(node.path, None)
+            self._times.forget(node.path)
         return False
 
     # -- save -------------------------------------------------------------------------------
@@ -449,14 +453,9 @@ class VisibleLayout:
         """See `Layout`."""
         if isinstance(node, FolderNode):
             raise AssertionError("visible: a folder has no sealed copy")  # noqa: TRY004 - a bug
-        self._keep_time(node.parent.path)
+        with self._lock:
+            self._times.keep(node.parent.path)
         return node.parent
-
-    def _keep_time(self, folder: str) -> None:
-        """A folder is to look as if nothing was put into it."""
-        with self._lock, contextlib.suppress(OSError):
-            if folder not in self._times:
-                self._times[folder] = os.fstat(self._tree.folder(folder)).st_mtime_ns
 
     def take(self, node: Node, prepared: Prepared) -> Source:
         """See `Layout`."""
@@ -467,7 +466,7 @@ class VisibleLayout:
         expected = [source.stamp for source in (node.source, *node.over) if source is not None]
         with self._lock:
             staging, into = self._tree.folder(staged), self._tree.folder(folder)
-            self._keep_time(folder)
+            self._times.keep(folder)
             there = self._stamp(folder, name) if expected else None
             if there is None:
                 try:
@@ -491,10 +490,7 @@ class VisibleLayout:
     def settle(self) -> None:
         """See `Layout`. A file that is saved does not change its folder; to make it did."""
         with self._lock:
-            for folder, mtime_ns in self._times.items():
-                with contextlib.suppress(OSError):
-                    os.utime(self._tree.folder(folder), ns=(mtime_ns, mtime_ns))
-            self._times.clear()
+            self._times.put_back()
 
     def retire(self, sources: Iterable[Source]) -> None:
         """See `Layout`. A copy takes the very name of what it succeeds."""
@@ -505,13 +501,6 @@ class VisibleLayout:
             folders = self._changed | {source.folder for source in sources}
             self._changed = set()
         self._ground.sync_folders(folders)
-
-
-def _moved(path: str, old: str, new: str) -> str:
-    """A path after a folder got another name."""
-    if path == old or path.startswith(old + "/"):
-        return new + path[len(old) :]
-    return path
 
 
 def _move_sources(folder: FolderNode, old: str, new: str) -> None:
@@ -526,7 +515,7 @@ def _move_sources(folder: FolderNode, old: str, new: str) -> None:
 
 def _moved_source(source: Source, old: str, new: str) -> Source:
     return Source(
-        _moved(source.folder, old, new),
+        moved(source.folder, old, new),
         source.name,
         source.stamp,
         source.file,

@@ -1073,6 +1073,36 @@ def test_who_makes_a_file_where_another_just_came_keeps_both(tmp_path: Path) -> 
         }
 
 
+def test_names_show_in_the_time_of_a_folder_and_saving_does_not(mounted: Mounted) -> None:
+    view = mounted.view
+    view.make_folder("/d", 0o755, CALLER)
+    view.make_folder("/d/gone", 0o755, CALLER)
+    view.make_folder("/d/sub", 0o755, CALLER)
+    mounted.write("/d/f", b"x")
+    view.sync()
+    old = 1_000_000_000 * 10**9
+    changes: list[Callable[[], None]] = [
+        lambda: view.make_folder("/d/new", 0o755, CALLER),
+        lambda: view.remove_folder("/d/gone"),
+        lambda: view.rename("/d/sub", "/d/sub2", 0),
+        lambda: mounted.write("/d/g", b"y"),
+        lambda: view.rename("/d/g", "/d/h", 0),
+        lambda: view.unlink("/d/h"),
+    ]
+    for change in changes:
+        view.set_times("/d", old, CALLER)
+        mounted.write("/d/f", os.urandom(5))
+        view.sync()
+        assert view.attributes("/d").mtime_ns == old
+        mounted.write("/d/f", os.urandom(5))
+        change()
+        assert view.attributes("/d").mtime_ns > old
+        view.sync()
+        assert view.attributes("/d").mtime_ns > old
+    mounted.again()
+    assert mounted.view.attributes("/d").mtime_ns > old
+
+
 def test_a_file_with_its_own_keyslots_is_not_opened(tmp_path: Path) -> None:
     alone = tmp_path / "alone.txt"
     alone.write_bytes(b"x")
