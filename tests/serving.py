@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from encvault.mount import fuse, table
+from encvault.fs.mounts import mount_at
+from encvault.mount import fuse
 from encvault.mount.process import default_signals
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def is_mounted(path: Path | str) -> bool:
-    return table.mount_at(str(path)) is not None
+    return mount_at(str(path)) is not None
 
 
 @dataclass

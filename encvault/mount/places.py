@@ -17,8 +17,8 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from encvault.errors import MountpointUnusable
+from encvault.fs.mounts import mount_at
 from encvault.i18n import _, system_reason
-from encvault.mount.table import mount_at
 from encvault.vault.vault import canonical
 
 if TYPE_CHECKING:

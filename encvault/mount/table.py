@@ -1,4 +1,4 @@
-"""What the system has mounted, who uses it, and how it is unmounted."""
+"""Who uses a mount, and how it is unmounted."""
 
 from __future__ import annotations
 
@@ -6,56 +6,15 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import subprocess
-from dataclasses import dataclass
 
 from encvault.errors import FuseUnavailable, MountBusy, MountFailed
 from encvault.i18n import _, system_reason
 
 FILE_SYSTEM = "fuse.encvault"
-_TABLE = "/proc/self/mountinfo"  # proc(5)
 _HELPER = "fusermount3"
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)
 _MAX_NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A line of the mount table.
-
-    Attributes:
-        path: where.
-        kind: the file system's name.
-        source: what is mounted.
-    """
-
-    path: str
-    kind: str
-    source: str
-
-
-def mounts() -> list[Mount]:
-    """What this process sees mounted, the topmost last."""
-    found = []
-    with contextlib.suppress(OSError), open(_TABLE, "rb") as file:
-        for line in file:
-            mine, _dash, rest = line.partition(b" - ")
-            kind, source = rest.split()[:2]
-            path = mine.split()[4]
-            found.append(Mount(_plain(path), _plain(kind), _plain(source)))
-    return found
-
-
-def mount_at(path: str) -> Mount | None:
-    """What is mounted at an absolute path, or None."""
-    return next((one for one in reversed(mounts()) if one.path == path), None)
-
-
-def _plain(escaped: bytes) -> str:
-    """A word of the table, in which spaces and line feeds are octal."""
-    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes((int(match[1], 8),)), escaped)
-    return os.fsdecode(plain)
 
 
 def unmount(path: str) -> None:

@@ -21,6 +21,7 @@ from encvault.errors import (
     UnmountedBadly,
 )
 from encvault.fs.durable import storage_error
+from encvault.fs.mounts import mount_at
 from encvault.i18n import _
 from encvault.mount import fuse, private, process, table
 from encvault.mount.places import Mountpoint, remove_made
@@ -304,7 +305,7 @@ def _clear(registry: Registry, dead: Mounted) -> None:
     """Take away what a dead mount has left in the system, and forget it if it lost nothing."""
     is_taken = any(one.is_alive and one.mountpoint == dead.mountpoint for one in registry.all())
     if dead.mountpoint and not is_taken:
-        there = table.mount_at(dead.mountpoint)
+        there = mount_at(dead.mountpoint)
         if there is not None and there.kind == table.FILE_SYSTEM:
             table.unmount_dead(dead.mountpoint)
         if dead.made:
@@ -340,7 +341,7 @@ def unmount(path: str, state_dir: str) -> list[str]:
     found = [one for one in list_mounts(state_dir) if place in (one.mountpoint, one.vault)]
     at_place = [one for one in found if one.mountpoint == place]
     if not found:
-        there = table.mount_at(place)
+        there = mount_at(place)
         if there is None or there.kind != table.FILE_SYSTEM:
             raise NotMounted(path=path)
         _unmount_unknown(place)  # of another user, or with another state folder
@@ -380,7 +381,7 @@ def _unmount(registry: Registry, one: Mounted) -> None:
             try:
                 table.unmount(one.mountpoint)
             except MountFailed:
-                if registry.is_served(one.id) and table.mount_at(one.mountpoint) is not None:
+                if registry.is_served(one.id) and mount_at(one.mountpoint) is not None:
                     raise  # else it ended by itself meanwhile
         while registry.is_served(one.id):
             time.sleep(_PAUSE)

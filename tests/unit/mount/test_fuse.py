@@ -26,7 +26,8 @@ from encvault.errors import (
     SourceMissing,
     VaultBusy,
 )
-from encvault.mount import fuse, table
+from encvault.fs.mounts import mount_at
+from encvault.mount import fuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -434,7 +435,7 @@ def test_the_source_of_a_mount_is_named_whatever_it_is_called(
     view: MemoryView, tmp_path: Path
 ) -> None:
     with served(view, tmp_path / "mnt", source="/odd, name\\with 报价") as mount:
-        found = table.mount_at(str(mount.path))
+        found = mount_at(str(mount.path))
         assert found is not None
         assert (found.kind, found.source) == ("fuse.encvault", "encvault:/odd, name\\with 报价")
 

@@ -1,0 +1,70 @@
+"""The system's mount table. proc(5), ``/proc/pid/mountinfo``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+
+_TABLE = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of the mount table.
+
+    Attributes:
+        path: where.
+        kind: the file system's name.
+        source: what is mounted.
+        number: major and minor of the device, which `os.stat` gives for what is on it.
+        top: the folder of the file system that is shown; ``/`` unless it is a bind mount.
+        options: of the mount and of the file system.
+    """
+
+    path: str
+    kind: str
+    source: str
+    number: tuple[int, int]
+    top: str
+    options: frozenset[str]
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be changed there."""
+        return "ro" in self.options
+
+
+def mounts() -> list[Mount]:
+    """What this process sees mounted, the topmost last; nothing on other systems than Linux."""
+    found = []
+    with contextlib.suppress(OSError), open(_TABLE, "rb") as file:
+        for line in file:
+            mine, _dash, rest = line.partition(b" - ")
+            _id, _parent, number, top, path, options = mine.split()[:6]
+            kind, source, super_options = rest.split(b" ")[:3]
+            major, minor = number.split(b":")
+            words = options.split(b",") + super_options.strip().split(b",")
+            found.append(
+                Mount(
+                    _plain(path),
+                    _plain(kind),
+                    _plain(source),
+                    (int(major), int(minor)),
+                    _plain(top),
+                    frozenset(map(_plain, words)),
+                )
+            )
+    return found
+
+
+def mount_at(path: str) -> Mount | None:
+    """What is mounted at an absolute path, or None."""
+    return next((one for one in reversed(mounts()) if one.path == path), None)
+
+
+def _plain(escaped: bytes) -> str:
+    """A word of the table, in which spaces and line feeds are octal."""
+    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes((int(match[1], 8),)), escaped)
+    return os.fsdecode(plain)
