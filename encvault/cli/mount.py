@@ -206,7 +206,11 @@ def run_command(
     prompter: CommandLinePrompter,
 ) -> int:
     """See the command's help."""
-    mounting = _mounting()
-    request = mounting.RunRequest(vault=vault, command=command, read_only=read_only)
-    code: int = mounting.run(request, prompter, ui.Screen("", quiet=quiet))
+    _mounting()  # or why not
+    from encvault.operations import running  # noqa: PLC0415 - see there
+
+    request = running.RunRequest(
+        vault=vault, command=command, state_dir=state_dir(), read_only=read_only
+    )
+    code: int = running.run(request, prompter, ui.Screen("", quiet=quiet))
     return code

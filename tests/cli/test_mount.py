@@ -22,7 +22,7 @@ from encvault import errors, operations
 from encvault.keyslots import KeyIdentity
 from encvault.mount import fuse, places
 from encvault.mount.registry import Registry
-from encvault.operations import mounting
+from encvault.operations import mounting, running
 from encvault.secret import Secret
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
@@ -509,8 +509,8 @@ def test_the_package_works_without_fuse() -> None:
 
 
 def run_in(scene: Scene, *command: str, **options: Any) -> int:
-    request = mounting.RunRequest(str(scene.vault), command, **options)
-    return mounting.run(request, scene.answers(), scene.told)
+    request = running.RunRequest(str(scene.vault), command, str(scene.state), **options)
+    return running.run(request, scene.answers(), scene.told)
 
 
 def test_a_command_sees_the_files_and_another_shell_does_not(scene: Scene, tmp_path: Path) -> None:
@@ -652,8 +652,8 @@ def test_an_ordinary_user_runs_a_command(scene: Scene, public_path: Path) -> Non
     def work() -> tuple[int, list[str]]:
         new_vault(vault)
         script = f"id -u > {out}; cat {vault}/a.txt >> {out}; touch {vault}/new"
-        request = mounting.RunRequest(str(vault), ("sh", "-c", script))
-        return mounting.run(request, scene.answers(), Observer()), os.listdir(vault)
+        request = running.RunRequest(str(vault), ("sh", "-c", script), str(public_path / "state"))
+        return running.run(request, scene.answers(), Observer()), os.listdir(vault)
 
     assert as_ordinary_user(work, public_path) == (0, [".encvault"])
     uid = NOBODY if os.geteuid() == 0 else os.getuid()
