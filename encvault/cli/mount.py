@@ -188,7 +188,8 @@ def unmount_command(folder: str | None, *, everything: bool, quiet: bool, as_jso
     help=_(
         "Run a command that sees the plain files in place of the vault.\n\n"
         "Only the command and what it starts see them, at the vault's own path. When it ends, "
-        "everything is saved and its exit code is passed on. Put -- before the command."
+        "everything is saved and its exit code is passed on. Put -- before the command. It starts "
+        "in your working directory, not in the vault."
     ),
     short_help=_("Run a command on the plain files."),
 )
