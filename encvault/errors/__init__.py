@@ -93,6 +93,8 @@ from encvault.errors.mount import (
     NamespacesUnavailable,
     NotMounted,
     NotSaved,
+    PlainSide,
+    SavedAside,
     UnmountedBadly,
 )
 from encvault.errors.settings import (
@@ -263,6 +265,7 @@ __all__ = [
     "PasswordSourceFailed",
     "PasswordUnavailable",
     "PendingKeyslots",
+    "PlainSide",
     "PlaintextPresent",
     "ProofWrong",
     "QuorumMissing",
@@ -270,6 +273,7 @@ __all__ = [
     "ReportUnavailable",
     "RequestError",
     "RolledBack",
+    "SavedAside",
     "SealedAlone",
     "SealedElsewhere",
     "SelfTestFailed",
