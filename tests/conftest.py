@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parent
 
-# a shell starts what it puts into the background with SIGINT ignored, and so would be all that the
-# tests start to interrupt it
+# a shell starts what it puts into the background with SIGINT ignored, and nohup(1) with SIGHUP, and
+# so would be all that the tests start to interrupt it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

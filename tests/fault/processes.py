@@ -54,6 +54,7 @@ def fork(work: Callable[[], object]) -> int:
             result = work()
             code = result if isinstance(result, int) else FINISHED
         except EncvaultError:
+            traceback.print_exc()  # where it was not expected, the test shows which it was
             code = NAMED_ERROR
         except BaseException:  # noqa: BLE001 - a child must never return into the test
             traceback.print_exc()

@@ -245,6 +245,7 @@ def opens(world: World, identity: Identity, slot_id: str) -> bool:
         return vault.opened_by is not None and vault.opened_by.slot_id == slot_id
 
 
+@pytest.mark.timeout(900)  # many processes, each of which is killed
 @given(
     hidden=st.booleans(),
     steps=st.lists(
