@@ -38,7 +38,7 @@ PATIENCE = 30.0  # seconds for a mount to appear
 DROP_CACHES = "/proc/sys/vm/drop_caches"
 ENCVAULT = (sys.executable, "-m", "encvault")
 ROOT = Path(__file__).resolve().parents[1]
-GIT = "git -c user.name=A -c user.email=a@example.com"
+GIT = "git -c user.name=A -c user.email=a@example.com -c gc.auto=0 -c maintenance.auto=false"
 
 
 @dataclass(frozen=True)
