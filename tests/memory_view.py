@@ -59,6 +59,7 @@ class MemoryView:
         self._used_at = time.monotonic()
         self._next = 1
         self._handles: dict[int, Node] = {}
+        self._open_folders: list[str] = []
         self._nodes: dict[str, Node] = {}
         self._nodes["/"] = self._node("dir", 0o755)
 
@@ -119,6 +120,21 @@ class MemoryView:
         with self._lock:
             self._begin("attributes_of")
             return self._attributes(self._handles[handle])
+
+    def inodes(self, path: str) -> list[int]:
+        return [self.attributes(path).ino]
+
+    def open_folder(self, path: str) -> int:
+        with self._lock:
+            self._at(path)
+            self._open_folders.append(path)
+            return len(self._open_folders)
+
+    def path_of(self, folder: int) -> str:
+        return self._open_folders[folder - 1]
+
+    def close_folder(self, folder: int) -> None:
+        self._open_folders[folder - 1] = ""
 
     def listing(self, path: str) -> list[tuple[str, int]]:
         types = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}

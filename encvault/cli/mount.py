@@ -188,7 +188,8 @@ def unmount_command(folder: str | None, *, everything: bool, quiet: bool, as_jso
     help=_(
         "Run a command that sees the plain files in place of the vault.\n\n"
         "Only the command and what it starts see them, at the vault's own path. When it ends, "
-        "everything is saved and its exit code is passed on. Put -- before the command."
+        "everything is saved and its exit code is passed on. Put -- before the command. It starts "
+        "in your working directory, not in the vault."
     ),
     short_help=_("Run a command on the plain files."),
 )
@@ -206,7 +207,11 @@ def run_command(
     prompter: CommandLinePrompter,
 ) -> int:
     """See the command's help."""
-    mounting = _mounting()
-    request = mounting.RunRequest(vault=vault, command=command, read_only=read_only)
-    code: int = mounting.run(request, prompter, ui.Screen("", quiet=quiet))
+    _mounting()  # or why not
+    from encvault.operations import running  # noqa: PLC0415 - see there
+
+    request = running.RunRequest(
+        vault=vault, command=command, state_dir=state_dir(), read_only=read_only
+    )
+    code: int = running.run(request, prompter, ui.Screen("", quiet=quiet))
     return code

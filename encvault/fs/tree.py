@@ -295,6 +295,17 @@ class Tree:
         if (fd := self._open.pop(path, None)) is not None:
             os.close(fd)
 
+    def forget_other(self, path: str, status: os.stat_result | None) -> None:
+        """Close the folder's descriptor if it leads to another folder than its path does now.
+
+        Args:
+            path: of the folder.
+            status: of what is there, or None if nothing is.
+        """
+        fd = self._open.get(path)
+        if status is None or (fd is not None and not os.path.samestat(os.fstat(fd), status)):
+            self.forget_below(path)
+
     def forget_below(self, path: str) -> None:
         """The same for a folder that gets another name, and all that are open beneath it."""
         for known in list(self._open):

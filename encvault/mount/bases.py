@@ -34,6 +34,8 @@ _CHUNK = stream.CHUNK_SIZE
 _STRIPE = STRIPE_CHUNKS * _CHUNK
 _SEALED_STRIPE = STRIPE_CHUNKS * stream.SEALED_CHUNK_SIZE
 _tokens = itertools.count()
+_SPARE_SIZE = stream.output_size(_STRIPE)
+_spare: list[memoryview] = []  # a buffer between two uses; whoever finds none makes one
 
 
 class Base(Protocol):
@@ -285,7 +287,6 @@ class Growing:
         self._head = bytearray()
         self._tail = bytearray()  # what follows the sealed chunks
         self._sealed = 1  # chunks, with the first, that are not in the tail
-        self._out = memoryview(bytearray(_SEALED_STRIPE))
         self._was_tried = False
         self.is_finished = False
         self.size = 0
@@ -318,12 +319,12 @@ class Growing:
             self._sealed += STRIPE_CHUNKS
 
     def _seal(self, plain: memoryview, *, last: bool) -> None:
-        out = self._out
-        if last and stream.output_size(len(plain)) > len(out):
-            out = memoryview(bytearray(stream.output_size(len(plain))))
+        out = _spare.pop() if _spare else memoryview(bytearray(_SPARE_SIZE))
         size = self._writer.seal_into(self._sealed, plain, out, last=last)
         at = self._offset + self._sealed * stream.SEALED_CHUNK_SIZE
         calls.write_at(self.fd, out[:size], at)
+        if not _spare:
+            _spare.append(out)
 
     def reserve(self) -> None:
         """Take the room of what is held, so that a full disk shows before it is too late.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import itertools
 import os
 import stat
-from dataclasses import dataclass, field
+import sys
 from typing import TYPE_CHECKING, Any
 
+from encvault.errors import EncvaultError
 from encvault.mount.nodes import Caller
 from encvault.mount.unlinked import Unlinked
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from encvault.mount.nodes import Attributes
     from encvault.mount.verbs import FileSystem
 
-_ENCODING, _ERRORS = "utf-8", "surrogateescape"
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _TIMEOUT = 1.0  # seconds for which the kernel believes what it was told
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # utimensat(2)
 _UNKNOWN_INO = 0xFFFFFFFF  # 0 is no inode: readdir(3) would pass over the name
@@ -40,19 +40,6 @@ _NS = 1_000_000_000
 _memory = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory.restype = ctypes.py_object
 _memory.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
-
-
-@dataclass(slots=True)
-class _Listing:
-    """An open folder.
-
-    Attributes:
-        path: with a handle libfuse gives none.
-        names: with their type bits, as they were when it was read from the start.
-    """
-
-    path: str
-    names: list[tuple[str, int]] = field(default_factory=list)
 
 
 def encoded(text: str) -> bytes:
@@ -90,8 +77,8 @@ class Callbacks:
         self._get_context = get_context
         self._mounted = mounted
         self._unlinked = Unlinked(view)
-        self._folders: dict[int, _Listing] = {}
-        self._numbers = itertools.count(1)
+        # of open folders: their names as they were when they were read from the start
+        self._listings: dict[int, list[tuple[str, int]]] = {}
         # looked up once, and not at each call
         self._attributes, self._attributes_of = view.attributes, view.attributes_of
         self._read, self._write = view.read, view.write
@@ -170,24 +157,22 @@ class Callbacks:
 
     def on_opendir(self, raw: bytes, info: Any) -> None:
         """See opendir(3)."""
-        info.contents.fh = number = next(self._numbers)
-        self._folders[number] = _Listing(_decoded(raw))
+        info.contents.fh = number = self._view.open_folder(self._path(raw))
+        self._listings[number] = []
 
     def on_readdir(
         self, _raw: None, buffer: Any, filler: Any, offset: int, info: Any, flags: int
     ) -> None:
         """See readdir(3); with the attributes of what is known, which spares a call for each."""
-        listing = self._folders[info.contents.fh]
+        folder = info.contents.fh
         if offset == 0:
-            if self._unlinked.is_waiting:
-                self._unlinked.settle(listing.path)
-            listing.names = [(".", stat.S_IFDIR), ("..", stat.S_IFDIR)]
-            listing.names += self._view.listing(listing.path)
+            self._listings[folder] = self._names_of(folder)
+        names = self._listings[folder]
         bare, whole = self._c_stat(), self._c_stat()
         bare.st_ino = _UNKNOWN_INO
         index = offset
-        while part := listing.names[index : index + _NAMES_AT_ONCE]:
-            known = self._known_of(listing.path, part) if flags & _READDIR_PLUS else {}
+        while part := names[index : index + _NAMES_AT_ONCE]:
+            known = self._known_of(folder, part) if flags & _READDIR_PLUS else {}
             for name, kind in part:
                 index += 1
                 bare.st_mode = kind
@@ -198,16 +183,29 @@ class Callbacks:
                 if filler(buffer, name.encode(_ENCODING, _ERRORS), status, index, how):
                     return
 
-    def _known_of(self, path: str, part: list[tuple[str, int]]) -> dict[str, Attributes]:
+    def _names_of(self, folder: int) -> list[tuple[str, int]]:
+        try:
+            path = self._view.path_of(folder)
+        except OSError:
+            return []  # it was removed
+        if self._unlinked.is_waiting:
+            self._unlinked.settle(path)
+        own = [(".", stat.S_IFDIR), ("..", stat.S_IFDIR)]
+        return [*own, *self._view.listing(path)]
+
+    def _known_of(self, folder: int, part: list[tuple[str, int]]) -> dict[str, Attributes]:
         # asked for at each part: what was true when the folder was opened may no longer be
         try:
+            path = self._view.path_of(folder)
             return self._view.known_in(path, [name for name, _kind in part])
         except OSError:
             return {}  # the folder was removed or renamed meanwhile, and is read to its end
 
     def on_releasedir(self, _raw: None, info: Any) -> None:
         """See closedir(3)."""
-        del self._folders[info.contents.fh]
+        folder = info.contents.fh
+        del self._listings[folder]
+        self._view.close_folder(folder)
 
     # -- open files -------------------------------------------------------------------------
 
@@ -307,8 +305,17 @@ class Callbacks:
         old, new = _decoded(raw_old), _decoded(raw_new)
         if self._unlinked.is_waiting:
             self._unlinked.settle(old, new, replaced=new)
-        if not self._unlinked.hide(old, new, self._caller()):
+        if self._unlinked.hide(old, new, self._caller()):
+            return
+        hidden = self._unlinked.left_behind(new)
+        try:
             self._view.rename(old, new, flags, self._caller())
+        except (OSError, EncvaultError):
+            if hidden is not None:
+                self._view.rename(hidden, new, 0, self._caller())
+            raise
+        if hidden is not None:
+            self._view.unlink(hidden, self._caller())
 
     # -- attributes -------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Content:
         self._grow = grow
         self._blocks: dict[int, bytearray] = {}
         self._spilled: dict[int, Slot] = {}
+        self._growing_size = 0  # bytes that the base holds, if it grows
         self._from_front = base.size == 0  # all of it was written one after the other
 
     @property
@@ -170,7 +171,7 @@ class Content:
     def _begin_to_grow(self) -> None:
         """Seal what there is, and what follows, as it comes."""
         self._from_front = False
-        if self.base.size:
+        if self.base.size or self._budget.is_spent:
             return
         growing = None
         try:
@@ -251,6 +252,9 @@ class Content:
         self._blocks.clear()
 
     def _rest_on(self, base: Base) -> None:
+        size = GROWING_SIZE if isinstance(base, Growing) else 0
+        self._budget.take(size - self._growing_size)
+        self._growing_size = size
         self.base = base
         self.size = self._kept = base.size
 
@@ -258,4 +262,4 @@ class Content:
         """Let go of everything."""
         self.drop_changes()
         self.base.close()
-        self.base = Nothing()
+        self._rest_on(Nothing())

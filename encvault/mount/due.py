@@ -16,7 +16,7 @@ SOON = 0.1  # seconds in which files that are closed one after the other become 
 LARGE = 0.3  # seconds in which a large new file may get its last name
 LATER = 1.0  # seconds, for what only costs time if it comes too early
 _RETRY = 5.0  # seconds after which something that failed is tried again
-_BATCH_NODES = 512
+BATCH_NODES = 512  # each may have a file open
 
 
 class Due:
@@ -104,7 +104,7 @@ class Due:
         times = self._times.items()
         if not any(at <= now for _node, at in times):
             return []
-        return [node for node, at in times if at <= now + SOON][:_BATCH_NODES]
+        return [node for node, at in times if at <= now + SOON][:BATCH_NODES]
 
     def _run(self) -> None:
         while True:

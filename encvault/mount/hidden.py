@@ -51,7 +51,7 @@ class HiddenLayout:
         self._folders: dict[str, FolderNode] = {}  # by folder id
         # what is at the same path and does not count: it goes when that is removed
         self._older: dict[Node, list[Source]] = {}
-        self._stamps: dict[str, int] = {}  # of the folders of objects
+        self._stamps: dict[str, tuple[int, int]] = {}  # inode and time of the folders of objects
         self._waiting: set[str] = set()  # objects that could not be taken in yet
         self._told: set[str] = set()  # of which it was said why
         self._leaving: dict[str, dict[Node, None]] = {}  # moved out of a folder, by its id
@@ -173,8 +173,11 @@ class HiddenLayout:
         self._looked_at = now
         stamps = self._object_folders()
         for folder in [name for name in stamps if stamps[name] != self._stamps.get(name)]:
+            if stamps[folder][0] != self._stamps.get(folder, (0, 0))[0]:
+                self._forget(folder)
             self._look_into(folder)
         for folder in self._stamps.keys() - stamps.keys():
+            self._forget(folder)
             for file in [file for file in self._known if file[:2] == folder]:
                 self._went(file)
         self._stamps = stamps
@@ -182,7 +185,12 @@ class HiddenLayout:
         for name in sorted(self._waiting):
             self._came(name)
 
-    def _object_folders(self) -> dict[str, int]:
+    def _forget(self, folder: str) -> None:
+        """Somebody removed or replaced a folder of objects."""
+        with self._lock:
+            self._tree.forget(join(OBJECTS_FOLDER, folder))
+
+    def _object_folders(self) -> dict[str, tuple[int, int]]:
         with self._lock:
             try:
                 fd = self._tree.folder(OBJECTS_FOLDER)
@@ -190,9 +198,10 @@ class HiddenLayout:
                 return {}
             with os.scandir(fd) as entries:
                 return {
-                    entry.name: entry.stat(follow_symlinks=False).st_mtime_ns
+                    entry.name: (status.st_ino, status.st_mtime_ns)
                     for entry in entries
                     if entry.is_dir(follow_symlinks=False)
+                    for status in [entry.stat(follow_symlinks=False)]
                 }
 
     def _look_into(self, folder: str) -> None:
@@ -317,7 +326,7 @@ class HiddenLayout:
         for folder in set(folders):
             with self._lock, contextlib.suppress(OSError):
                 status = os.fstat(self._tree.folder(folder))
-                self._stamps[split(folder)[1]] = status.st_mtime_ns
+                self._stamps[split(folder)[1]] = (status.st_ino, status.st_mtime_ns)
 
     def move(self, node: Node, folder: FolderNode, name: str, over: Node | None) -> list[FileNode]:
         """See `Layout`."""

@@ -37,12 +37,19 @@ class Access(NamedTuple):
     Attributes:
         path: of the plain file, relative to the vault.
         file: id of the sealed file, 26 characters; "" while there is none.
-        size: bytes of content.
+        size: bytes of content; None of a folder.
+        ino: see `Attributes`; tells files apart that have no id yet.
     """
 
     path: str
     file: str
-    size: int
+    size: int | None
+    ino: int = 0
+
+    @classmethod
+    def to(cls, node: FileNode, path: str) -> Access:
+        """To a file that was at this path."""
+        return cls(path, node.source.file if node.source is not None else "", node.size, node.ino)
 
 
 class Attributes(NamedTuple):

@@ -29,12 +29,11 @@ from encvault.mount.visible import VisibleLayout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from encvault.mount.nodes import Attributes, Caller, FolderNode
+    from encvault.mount.nodes import Attributes, Caller, FolderNode, Meta
     from encvault.secret import Buffer
     from encvault.vault.vault import Vault
 
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16  # fallocate(2)
-SET_ID = stat.S_ISUID | stat.S_ISGID
 _MAX_SIZE = (1 << 63) - 1
 
 
@@ -98,6 +97,7 @@ class OpenFiles:
         if isinstance(self._layout, HiddenLayout):
             self._layout.displace = self._saver.displaced
         self._handles: dict[int, _Handle] = {}
+        self._folders: dict[int, FolderNode] = {}  # that are open, by handle
         self._numbers = itertools.count(1)
         self._used_at = time.monotonic()
         self._walked: dict[str, FolderNode] = {}  # folders that were just looked for
@@ -121,13 +121,13 @@ class OpenFiles:
             node.handles += 1
             node.writers += writes
         try:
-            if flags & os.O_TRUNC:
-                self._truncate(node, 0, self._observer.who(caller))
-            with node.lock:
-                self._content_of(node)
+            if not flags & os.O_TRUNC:
+                with node.lock:
+                    self._content_of(node)
             if flags & os.O_ACCMODE != os.O_WRONLY:
-                file = node.source.file if node.source is not None else ""
-                self._observer.opened(Access(where, file, node.size), caller)
+                self._observer.opened(Access.to(node, where), caller)
+            if flags & os.O_TRUNC:  # what is refused must change nothing
+                self._truncate(node, 0, self._observer.who(caller))
         except BaseException:
             self._close(node, writes=writes)
             raise
@@ -199,8 +199,8 @@ class OpenFiles:
             self._check_room(content.size, offset)
             content.write(offset, data)
             self._changed(node, content, self._who(opened))
-            if node.meta.mode & SET_ID:
-                node.meta.mode &= ~SET_ID
+            if opened.caller.uid != 0:
+                drop_set_id(node.meta)
         return len(data)
 
     def _who(self, opened: _Handle) -> object:
@@ -319,6 +319,13 @@ class OpenFiles:
             self._handles.clear()
             self._sealer.close()
             self._cache.clear()
+
+
+def drop_set_id(meta: Meta) -> None:
+    """What chown(2), and a write by an ordinary user, take from a file."""
+    if meta.mode & stat.S_IXGRP:
+        meta.mode &= ~stat.S_ISGID
+    meta.mode &= ~stat.S_ISUID
 
 
 def error_of(number: int) -> OSError:

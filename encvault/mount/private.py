@@ -47,6 +47,7 @@ def run(
     command: Sequence[str],
     folder: str,
     serve: Callable[[Callable[[Callable[[], None]], None]], None],
+    forget: Callable[[], None],
 ) -> int:
     """Run a command that sees a view in place of a folder.
 
@@ -56,6 +57,8 @@ def run(
         serve: is called in the server, in its main thread: it serves the view at the folder,
             calls what it gets once that is mounted, with what ends the serving from another
             thread, and returns when everything is saved.
+        forget: is called here, once the server has what it needs: no keys may stay in a process
+            that only waits.
 
     Returns:
         The command's exit code, or 128 and the number of the signal that ended it.
@@ -78,6 +81,7 @@ def run(
         if server == 0:
             channel.give()
             _serve(command, folder, serve, channel, kept)
+        forget()
         channel.take()
         return _wait(server, channel, signals, folder)
     finally:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what libfuse takes for "unmount"
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_MANY_FILES = 1 << 20
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
 
 
@@ -193,6 +194,15 @@ def guard(keys: Keys) -> None:
     may = os.geteuid() == 0 or limit == resource.RLIM_INFINITY
     if not may or libc.mlockall(everything) != 0:
         keys.pin_keys()
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as it may; each that a program opens is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ the old file or the new one, and never a name without its content.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
@@ -17,9 +16,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from encvault.envelope import MAX_NAME_SIZE
 from encvault.errors import EncvaultError
 from encvault.fs import calls
-from encvault.mount.due import LARGE, SOON, Due
+from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
 from encvault.mount.nodes import Access, Caller, FileNode, FolderNode
 from encvault.mount.strays import Strays
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _FEW = 8  # files that are synced one by one
+_MOMENT = 0.05  # seconds
 _MAX_WAITING = 4096  # changed files; who closes one more helps to save them
 
 SavedEvent = tuple[str, Access, object, str]
@@ -61,6 +62,7 @@ class _Ready:
     node: Node
     prepared: Prepared
     older: list[Source] = field(default_factory=list)
+    writer: object = None
 
 
 class Saver:
@@ -232,12 +234,18 @@ class Saver:
         for _attempt in range(_ATTEMPTS):  # a name may change in between
             # before the lock is taken: a large file must not keep others from being saved
             failure = self._prepare_all(files, asked=asked) or failure
-            with self._commit_lock:
-                self._commit([node for node in files if asked or node.is_settled], folders)
+            try:
+                with self._commit_lock:
+                    self._commit([node for node in files if asked or node.is_settled], folders)
+            except (OSError, EncvaultError):
+                for node in files:
+                    if node.is_dirty and not node.gone:
+                        self._due.put_off(node)
+                raise
             files = [
                 node
                 for node in files
-                if node.prepared is not None
+                if node.is_dirty
                 and not node.gone
                 and node.failure is None
                 and (asked or node.is_settled)
@@ -317,14 +325,29 @@ class Saver:
         if batch:
             self._sync_contents(batch)
         self._tell([one for one in batch if isinstance(one.node, FileNode)])
-        taken = []
+        taken, failure = self._take_all(batch)
+        if taken:
+            self._confirm(taken)
+        if failure is not None:
+            raise failure
+
+    def _take_all(self, batch: list[_Ready]) -> tuple[list[_Ready], Exception | None]:
+        """Put sealed copies in their places: those that are there, and what went wrong."""
+        taken: list[_Ready] = []
+        failure: Exception | None = None
         with self._view_lock:
             for one in batch:
-                if self._take(one):
-                    taken.append(one)  # noqa: PERF401 - those before it stay if one raises
+                try:
+                    if self._take(one):
+                        taken.append(one)
+                except (OSError, EncvaultError) as error:
+                    failure = error
+                    self._failed(one.node, error)
             self._layout.settle()
-        if not taken:
-            return
+        return taken, failure
+
+    def _confirm(self, taken: list[_Ready]) -> None:
+        """Make the names durable; what had them before goes only then."""
         try:
             self._layout.sync(self._sources_of(taken))
         except OSError as error:
@@ -372,42 +395,56 @@ class Saver:
             if isinstance(node, FileNode) and node.writer is not None:
                 access = Access(node.path, one.prepared.ids[0], one.prepared.size)
                 events.append(("write", access, node.writer, ""))
-                node.writer = None
+                one.writer, node.writer = node.writer, None
         if events:
             self._observer.saving(events)
 
     def _take(self, one: _Ready) -> bool:
         """Put one sealed copy in its place; whether it is there."""
-        node, prepared = one.node, one.prepared
-        lock = node.lock if isinstance(node, FileNode) else contextlib.nullcontext()
-        with lock:
-            if not self._may_take(node, prepared):
-                return False
-            one.older = [source for source in (node.source, *node.over) if source is not None]
-            try:
-                source = self._layout.take(node, prepared)
-            except Displaced:
-                self.displaced(node)
-                return False
-            except OSError as error:
-                self._failed(node, error)
-                return False
-            self._sealer.taken(prepared)
-            node.source, node.over = source, []
-            if isinstance(node, FileNode):
-                self.strays.drop(node)
-            node.saved = prepared.version
-            if isinstance(node, FileNode):
-                node.prepared = None
-                self._settle(node, prepared)
-        return True
-
-    def _may_take(self, node: Node, prepared: Prepared) -> bool:
-        """Whether it is still what is wanted, and where."""
+        node = one.node
         if isinstance(node, FolderNode):
             if node.gone:
-                self._sealer.discard(prepared)
+                self._sealer.discard(one.prepared)
+            else:
+                self._taken(one, self._layout.take(node, one.prepared))
             return not node.gone
+        if not node.lock.acquire(timeout=_MOMENT):
+            return False  # it is being sealed anew, and everybody waits for the view
+        try:
+            return self._take_file(node, one)
+        finally:
+            node.lock.release()
+
+    def _take_file(self, node: FileNode, one: _Ready) -> bool:
+        prepared = one.prepared
+        if not self._may_take(node, prepared):
+            return False
+        try:
+            source = self._layout.take(node, prepared)
+        except Displaced:
+            node.writer = one.writer
+            self.displaced(node)
+            return False
+        except FileNotFoundError:
+            # somebody removed the folder that it lay in, and the copy with it
+            self._sealer.discard(prepared)
+            node.prepared = None
+            return False
+        self._taken(one, source)
+        self.strays.drop(node)
+        node.prepared = node.failure = None
+        self._settle(node, prepared)
+        return True
+
+    def _taken(self, one: _Ready, source: Source) -> None:
+        node = one.node
+        one.older = [older for older in (node.source, *node.over) if older is not None]
+        self._sealer.taken(one.prepared)
+        node.source, node.over = source, []
+        node.saved = one.prepared.version
+
+    def _may_take(self, node: FileNode, prepared: Prepared) -> bool:
+        """Whether it is still what is wanted, and where."""
         stray = self.strays.in_the_way(node, prepared.home.text)
         return (
             node.prepared is prepared  # not prepared anew meanwhile, nor gone
@@ -415,7 +452,7 @@ class Saver:
             and (stray is None or stray in self._clearing)
         )
 
-    def _failed(self, node: Node, error: OSError) -> None:
+    def _failed(self, node: Node, error: Exception) -> None:
         if isinstance(node, FileNode):
             node.failure = error
         self._due.put_off(node)
@@ -436,16 +473,10 @@ class Saver:
             content.close()
             node.content = None
 
-    def displaced(self, node: Node) -> None:
+    def displaced(self, node: FileNode) -> None:
         """Somebody else changed the file: both stay, this one under another name."""
-        if not isinstance(node, FileNode):
-            return
         folder = node.parent
-        stem, dot, ending = node.name.rpartition(".")
-        if not stem:
-            stem, dot, ending = node.name, "", ""
-        today = time.strftime("%Y-%m-%d %H%M%S")
-        name = f"{stem} (conflict {today}){dot}{ending}"
+        name = self._conflict_name(node)
         if folder.children.get(node.name) is node:
             del folder.children[node.name]
         self._problem(OSError(errno.EEXIST, os.strerror(errno.EEXIST), f"{node.path} -> {name}"))
@@ -456,6 +487,24 @@ class Saver:
         self.changed(node)
         self.soon(node)
 
+    def _conflict_name(self, node: FileNode) -> str:
+        """A name that nothing has, beside a file's own."""
+        stem, dot, ending = node.name.rpartition(".")
+        if not stem:
+            stem, dot, ending = node.name, "", ""
+        ending = dot + ending
+        now = time.strftime("%Y-%m-%d %H%M%S")
+        number = 1
+        while True:
+            mark = f" (conflict {now})" if number == 1 else f" (conflict {now} {number})"
+            name = stem + mark + ending
+            if len(os.fsencode(name)) > MAX_NAME_SIZE:
+                stem, ending = (stem[:-1], ending) if len(stem) > 1 else (stem, ending[:-1])
+            elif name in node.parent.children:
+                number += 1
+            else:
+                return name
+
     # -- the background ---------------------------------------------------------------------
 
     def sync(self) -> None:
@@ -464,11 +513,19 @@ class Saver:
         Raises:
             OSError: something could not be saved.
         """
-        self.save(self._due.nodes(), asked=False)
+        failure: Exception | None = None
+        nodes = self._due.nodes()
+        for start in range(0, len(nodes), BATCH_NODES):
+            try:
+                self.save(nodes[start : start + BATCH_NODES], asked=False)
+            except (OSError, EncvaultError) as error:
+                failure = failure or error
         with self._commit_lock:
             self._tell([])
             with self._view_lock:
                 self._layout.sync([])
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Save what is left, and stop.
@@ -477,11 +534,19 @@ class Saver:
             OSError: something could not be saved.
         """
         self._due.close()
-        with self._view_lock:
-            left = [node for node in list(self._dirty) if node.is_dirty and not node.gone]
-        for node in left:
-            self._due.put(node)
+        for _attempt in range(_ATTEMPTS):  # what is displaced is saved under another name
+            if not (left := self._left()):
+                break
+            for node in left:
+                self._due.put(node)
+            self.sync()
         self.sync()
+        if self._left():  # never the end without a word
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def _left(self) -> list[Node]:
+        with self._view_lock:
+            return [node for node in list(self._dirty) if node.is_dirty and not node.gone]
 
     def _save_due(self, nodes: list[Node]) -> None:
         try:

@@ -11,9 +11,12 @@ second case the renaming follows at once, in the same thread, and it must find t
 place: unlinking it first would leave a moment at which neither of the two is there. So unlinking
 waits for what the thread does next, but not for long.
 
-A name is libfuse's own if the file is open. It also is if the file was open until a moment ago,
-since libfuse takes it for open until a release has returned; but then a program may be renaming
-what it has just closed, so the number in the name must be the one that comes next.
+A name is libfuse's own if its number comes next and the file is open, or one is open that had the
+path before somebody else replaced it in the vault. It also is if the file was open until a moment
+ago: libfuse takes it for open until a thread of its own has come round after the release, which on
+a busy machine takes its time. But then a program may be renaming what it has just closed. So after
+the first moment the renaming is done as asked, and only if the same thread at once renames another
+file to the old name, as libfuse does and hardly anybody else, the hidden one is removed.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
 
 _HIDDEN = re.compile(r"(?:.*/)?\.fuse_hidden[0-9a-f]{8}([0-9a-f]{8})", re.DOTALL)
 _GRACE = 0.002  # seconds in which libfuse hears that a file is closed
+_LONG_GRACE = 2.0  # and on a machine that has much to do
 _MAX_STEP = 64  # numbers that libfuse passes over because there are such names
-_MAX_CLOSING = 1_000  # files; the oldest were closed long ago
+_MAX_BEHIND = 16  # threads of libfuse that may overtake each other
+_MAX_CLOSING = 50_000  # files; the oldest were closed long ago
 _PATIENCE = 0.05  # seconds; the rename follows within some microseconds
 
 
@@ -50,12 +55,13 @@ class Unlinked:
     def __init__(self, view: FileSystem) -> None:
         self._view = view
         self._open: dict[int, int] = {}  # inode numbers by handle
-        self._closing: OrderedDict[int, float] = OrderedDict()  # by inode number: until when
+        self._closing: OrderedDict[int, float] = OrderedDict()  # by inode number: since when
         self._handles: dict[str, int | None] = {}
         self._count = 0
         self._lock = threading.Lock()
         self._waiting: dict[int, str] = {}
         self._callers: dict[int, Caller] = {}
+        self._unsure: dict[int, tuple[str, str, float]] = {}  # by thread: path, name, until when
         self._settled = threading.Condition(self._lock)
         self.is_waiting = False
 
@@ -80,7 +86,7 @@ class Unlinked:
         try:
             self._view.release(handle)
         finally:
-            self._closing[ino] = time.monotonic() + _GRACE
+            self._closing[ino] = time.monotonic()
             self._closing.move_to_end(ino)
             if len(self._closing) > _MAX_CLOSING:
                 self._closing.popitem(last=False)
@@ -104,15 +110,19 @@ class Unlinked:
         match = _HIDDEN.fullmatch(hidden) if ".fuse_hidden" in hidden else None
         if match is None:
             return False
-        count, ino = int(match[1], 16), self._view.attributes(path).ino
-        handle = self._handle_of(ino)
-        is_closing = time.monotonic() < self._closing.get(ino, 0.0)
-        is_next = 0 < count - self._count <= _MAX_STEP
-        if not is_next or (handle is None and not (is_closing and count == self._count + 1)):
+        count, numbers = int(match[1], 16), self._view.inodes(path)
+        handle = next(filter(None, map(self._handle_of, numbers)), None)
+        thread, now = threading.get_ident(), time.monotonic()
+        closed_at = max(self._closing.get(ino, -math.inf) for ino in numbers)
+        step = count - self._count
+        is_sure = handle is not None or (step == 1 and now < closed_at + _GRACE)
+        if not -_MAX_BEHIND < step <= _MAX_STEP or (now > closed_at + _LONG_GRACE and not is_sure):
             return False  # somebody likes such names
-        self._count = count
+        if not is_sure:
+            self._unsure[thread] = (path, hidden, now + _PATIENCE)
+            return False
+        self._count = max(self._count, count)
         self._handles[hidden] = handle
-        thread = threading.get_ident()
         with self._lock:
             self._waiting[thread] = path
             self._callers[thread] = caller
@@ -121,6 +131,20 @@ class Unlinked:
         timer.daemon = True
         timer.start()
         return True
+
+    def left_behind(self, path: str) -> str | None:
+        """The hidden name that this thread has just given to what it now renames another file over.
+
+        Args:
+            path: that the other file gets.
+        """
+        if not self._unsure:
+            return None
+        old, hidden, until = self._unsure.get(threading.get_ident(), ("", "", 0.0))
+        if path == hidden:
+            return None  # which is being given now
+        self._unsure.pop(threading.get_ident(), None)
+        return hidden if old == path and time.monotonic() < until else None
 
     def forget(self, hidden: str) -> bool:
         """Whether it was a hidden name, which is gone now."""

@@ -32,6 +32,18 @@ class FileSystem(Protocol):
     def attributes_of(self, handle: int, /) -> Attributes:
         """Of an open file, whose name may be gone."""
 
+    def inodes(self, path: str, /) -> list[int]:
+        """Inode numbers of a file, and of those that it has replaced and that may be open."""
+
+    def open_folder(self, path: str, /) -> int:
+        """A handle of a folder."""
+
+    def path_of(self, folder: int, /) -> str:
+        """Where an open folder is now, whatever its name was."""
+
+    def close_folder(self, folder: int, /) -> None:
+        """Nobody reads it any more."""
+
     def listing(self, path: str, /) -> Iterable[tuple[str, int]]:
         """Names in a folder without ``.`` and ``..``, and their type bits, 0 where not known."""
 

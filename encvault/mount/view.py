@@ -18,7 +18,7 @@ from encvault.envelope import MAX_XATTRS_SIZE, record_time
 from encvault.errors import EncvaultError
 from encvault.mount.layouts import check_length, check_name
 from encvault.mount.nodes import Access, FileNode, FolderNode, Meta, count_of_moves, new_inode
-from encvault.mount.openfiles import SET_ID, OpenFiles, error_of
+from encvault.mount.openfiles import OpenFiles, drop_set_id, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,6 +77,11 @@ class View(OpenFiles):
         folder = self._walk(above)
         return self._find_in(folder, name) if name else folder
 
+    def _found(self, path: str) -> Node | None:
+        with contextlib.suppress(OSError, EncvaultError):
+            return self._find(path)
+        return None
+
     def _find_in(self, folder: FolderNode, name: str) -> Node:
         found = self._layout.find(folder, name)
         if found is None:
@@ -129,6 +134,40 @@ class View(OpenFiles):
                 self._layout.refresh(node)
             return node.attributes()
 
+    def inodes(self, path: str) -> list[int]:
+        """Inode numbers of a file, and of those that somebody else has replaced by it."""
+        with self._lock:
+            node: Node | None = self._find(path)
+            numbers = []
+            while node is not None:
+                numbers.append(node.ino)
+                node = node.elder if isinstance(node, FileNode) else None
+            return numbers
+
+    def open_folder(self, path: str) -> int:
+        """A handle of a folder, which is the same one under another name."""
+        with self._lock:
+            number = next(self._numbers)
+            self._folders[number] = self._find_folder(path)
+            return number
+
+    def path_of(self, folder: int) -> str:
+        """Where an open folder is now.
+
+        Raises:
+            OSError: it was removed.
+        """
+        with self._lock:
+            node = self._folders[folder]
+            if node.gone:
+                raise error_of(errno.ENOENT)
+            return "/" + node.path
+
+    def close_folder(self, folder: int) -> None:
+        """Nobody reads it any more."""
+        with self._lock:
+            del self._folders[folder]
+
     def listing(self, path: str) -> Iterable[tuple[str, int]]:
         """The names in a folder, each with its type bits, or 0 where only opening it would tell."""
         with self._lock:
@@ -175,13 +214,17 @@ class View(OpenFiles):
     def create(self, path: str, mode: int, flags: int, caller: Caller) -> int:
         """Make a file and open it; if somebody else just made it, open that."""
         self._check_writable()
+        ino = new_inode()
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            # what others write into it later, he reads with this handle
+            self._observer.opened(Access(path.strip("/"), "", 0, ino), caller)
         with self._lock:
             folder, name = self._place(path)
             there = self._layout.find(folder, name)
             if there is not None and flags & os.O_EXCL:
                 raise error_of(errno.EEXIST)
             if there is None:
-                node = self._new_file(folder, name, "file", mode, caller)
+                node = self._new_file(folder, name, "file", mode, caller, ino)
                 node.handles = 1
                 node.writers = flags & os.O_ACCMODE != os.O_RDONLY
         if there is not None:
@@ -189,10 +232,10 @@ class View(OpenFiles):
         return self._new_handle(node, caller, writes=bool(node.writers))
 
     def _new_file(
-        self, folder: FolderNode, name: str, kind: str, mode: int, caller: Caller
+        self, folder: FolderNode, name: str, kind: str, mode: int, caller: Caller, ino: int
     ) -> FileNode:
         owner = self._owner_in(folder, caller)
-        node = FileNode(name, folder, kind, new_inode(), Meta.fresh(mode, owner))
+        node = FileNode(name, folder, kind, ino, Meta.fresh(mode, owner))
         node.writer = self._observer.who(caller)
         node.content = self._content(node, None)
         self._layout.add_file(folder, node)
@@ -261,18 +304,27 @@ class View(OpenFiles):
     def unlink(self, path: str, caller: Caller | None = None) -> None:
         """Remove a file's name; who has it open keeps it."""
         self._check_writable()
-        with self._lock:
-            node = self._find_file(path)
-            where = node.path
-            with node.lock:
-                if node.handles:
-                    self._content_of(node)
-                self._layout.remove_file(node)
-                self._bury(node)
-            if node.source is not None:
-                access = Access(where, node.source.file, node.size)
-                self._saver.told(("remove", access, self._who_is(caller), ""))
-            self._changed_in(node.parent)
+        while True:
+            with self._lock:
+                node = self._find_file(path)
+                if node.lock.acquire(blocking=False):
+                    try:
+                        self._unlink(node, caller)
+                    finally:
+                        node.lock.release()
+                    return
+            _wait_for(node)
+
+    def _unlink(self, node: FileNode, caller: Caller | None) -> None:
+        where = node.path
+        if node.handles:
+            self._content_of(node)
+        self._layout.remove_file(node)
+        self._bury(node)
+        if node.source is not None:
+            access = Access.to(node, where)
+            self._saver.told(("remove", access, self._who_is(caller), ""))
+        self._changed_in(node.parent)
 
     def _bury(self, node: FileNode) -> None:
         node.gone = True
@@ -317,14 +369,15 @@ class View(OpenFiles):
         That is what the new place is the home of, and a file that has not yet taken the place of
         another that it replaced.
         """
+        with self._lock:
+            both: list[Node | None] = [self._found(old), self._found(new)]
+        for one in both:
+            _wait_for(one)
         if self._vault.hidden:
             return
         with self._lock:
             waiting = list(self._saver.strays.at_or_below(new.strip("/")))
-            try:
-                node = self._find(old)
-            except OSError:
-                return
+            node = self._found(old)
             if isinstance(node, FileNode) and node.over:
                 waiting.append(node)
         if waiting:
@@ -335,14 +388,15 @@ class View(OpenFiles):
             node.meta.touched()
             if node.source is not None:
                 self._saver.strayed(node)
-                access = Access(where, node.source.file, node.size)
-                self._saver.told(("rename", access, who, node.path))
+                self._saver.told(("rename", Access.to(node, where), who, node.path))
             else:
                 self._saver.renamed(node)
                 if node.is_settled:
                     self._saver.soon(node)
-        elif node.is_dirty:
-            self._saver.soon(node)
+        else:
+            self._saver.told(("rename", Access(where, "", None), who, node.path))
+            if node.is_dirty:
+                self._saver.soon(node)
         for one in beneath:
             if one.source is not None:
                 self._saver.strayed(one)
@@ -361,7 +415,7 @@ class View(OpenFiles):
             folder, name = self._place(path)
             if self._layout.find(folder, name) is not None:
                 raise error_of(errno.EEXIST)
-            node = self._new_file(folder, name, "symlink", 0o777, caller)
+            node = self._new_file(folder, name, "symlink", 0o777, caller, new_inode())
             with node.lock:
                 content = self._content_of(node)
                 content.write(0, data)
@@ -401,16 +455,14 @@ class View(OpenFiles):
         owner = (meta.owner[0] if uid < 0 else uid, meta.owner[1] if gid < 0 else gid)
         if self._ground.owner is not None and owner != self._ground.owner:
             raise error_of(errno.EPERM)
-        if owner != meta.owner:
-            meta.owner = owner
-            meta.mode &= ~SET_ID
+        meta.owner = owner
 
     def _change(self, path: str, change: Change, caller: Caller | None) -> None:
         self._check_writable()
         who = self._who_is(caller)
         with self._lock:
             node = self._find(path)
-            self._change_node(node, change, who)
+        self._change_node(node, change, who)
 
     def _change_open(self, handle: int, change: Change) -> None:
         opened = self._handle(handle)
@@ -418,23 +470,26 @@ class View(OpenFiles):
 
     def _change_node(self, node: Node, change: Change, who: object) -> None:
         self._check_writable()
-        with self._lock:
-            if isinstance(node, FolderNode):
+        if isinstance(node, FolderNode):
+            with self._lock:
                 self._layout.refresh(node)
                 self._layout.refresh_xattrs(node)
                 change(node.meta)
                 node.meta.touched()
                 if self._layout.change_folder(node):
                     self._saver.later(node)
+            return
+        with node.lock:
+            owner = node.meta.owner
+            change(node.meta)
+            node.meta.touched()
+            if node.meta.owner != owner:
+                drop_set_id(node.meta)
+            if node.gone:
                 return
-            with node.lock:
-                change(node.meta)
-                node.meta.touched()
-                if node.gone:
-                    return
-                node.writer = who
-                self._saver.changed(node)
-                is_settled = node.is_settled
+            node.writer = who
+            self._saver.changed(node)
+            is_settled = node.is_settled
         if is_settled:
             self._saver.soon(node)
 
@@ -493,6 +548,13 @@ class View(OpenFiles):
             del meta.xattrs[name]
 
         self._change(path, change, caller)
+
+
+def _wait_for(node: Node | None) -> None:
+    """Wait until a file is not being sealed any more, without the lock that all others need."""
+    if isinstance(node, FileNode):
+        with node.lock:
+            pass
 
 
 def _check_move(node: Node, folder: FolderNode, over: Node | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from encvault.vault.layout import (
 )
 from encvault.vault.manifest import FOLDER
 from encvault.vault.opening import open_sealed
-from encvault.vault.sealed import read_front
+from encvault.vault.sealed import read_front, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0  # seconds for which a folder is not looked for again
 _MOMENT = 0.05  # seconds between two questions of the kernel's that are one of a program's
 _MAX_LINK_SIZE = 8_192  # bytes of a sealed symbolic link, with room for its record
+# what every file system takes: FAT refuses the rest, and eCryptfs more than 143 bytes
+_ORDINARY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\"*:<>?\\|]{1,40}")
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -98,9 +101,12 @@ class VisibleLayout:
             and (known.source.stamp == Stamp.of(status))
         ):
             return known
-        # who has a changed file open keeps what he opened: it is another file from now on
         node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
         self._read(node, above, sealed)
+        if known is not None and _is_same(known, node):
+            known.source = node.source  # copied, linked or touched; what is in it never changes
+            return known
+        # who has a changed file open keeps what he opened: it is another file from now on
         node.elder = known or folder.elders.pop(name, None)
         folder.children[name] = node
         return node
@@ -113,10 +119,24 @@ class VisibleLayout:
         """Whether a folder is still on the disk; every file in it is asked for by way of it."""
         now = time.monotonic()
         if now - node.seen_at > _PATIENCE:
-            if self._status_of_folder(node.path) is None:
+            status = self._status_of_folder(node.path)
+            with self._lock:
+                self._tree.forget_other(node.path, status)
+            if status is None:
                 return False
             node.seen_at = now
         return True
+
+    def _walk_to(self, folder: FolderNode) -> None:
+        """Notice that a folder on the way was removed or replaced; saving makes it anew."""
+        way: list[FolderNode] = []
+        at: FolderNode | None = folder
+        while at is not None and at.parent is not None:
+            way.append(at)
+            at = at.parent
+        for one in reversed(way):
+            if not self._is_there(one):
+                return
 
     def known(self, folder: FolderNode, name: str) -> Node | None:
         """See `Layout`."""
@@ -269,8 +289,24 @@ class VisibleLayout:
                 # by a file that was never sealed, or is not of this vault
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             self._free = ""
+            self._check_fits(folder.path, node.name)
             self._times.promise(folder.path)
         folder.children[node.name] = node
+
+    def _check_fits(self, folder: str, name: str) -> None:
+        """Refuse a name that the disk cannot have, before there is anything to be lost.
+
+        A sealed file gets its name when it is durable; FAT, NTFS and others have fewer names.
+
+        Raises:
+            OSError: as the disk says.
+        """
+        if _ORDINARY.fullmatch(name):
+            return
+        fd, sealed = self._tree.folder(folder), sealed_name(name)
+        self._times.keep(folder)
+        os.close(calls.create(fd, sealed))
+        calls.unlink(fd, sealed)
 
     def _touch(self, folder: FolderNode) -> None:
         with self._lock:
@@ -453,6 +489,7 @@ class VisibleLayout:
         """See `Layout`."""
         if isinstance(node, FolderNode):
             raise AssertionError("visible: a folder has no sealed copy")  # noqa: TRY004 - a bug
+        self._walk_to(node.parent)
         with self._lock:
             self._times.keep(node.parent.path)
         return node.parent
@@ -464,8 +501,9 @@ class VisibleLayout:
         folder, name = split(sealed_path(prepared.home.path))
         ((staged, temporary),) = prepared.temporaries
         expected = [source.stamp for source in (node.source, *node.over) if source is not None]
+        self._walk_to(node.parent)
         with self._lock:
-            staging, into = self._tree.folder(staged), self._tree.folder(folder)
+            staging, into = self._tree.folder(staged), self._tree.make_folders(folder)
             self._times.keep(folder)
             there = self._stamp(folder, name) if expected else None
             if there is None:
@@ -473,13 +511,26 @@ class VisibleLayout:
                     calls.rename_new(staging, temporary, name, into)
                 except FileExistsError:
                     raise Displaced from None
-            elif there in expected:
+            elif there in expected or self._is_one_of(folder, name, node):
                 calls.replace(staging, temporary, name, into)
             else:
                 raise Displaced
             self._changed.add(folder)
             stamp = Stamp.of(self._tree.status_in(folder, name))
         return Source(folder, name, stamp, prepared.ids[0], prepared.home.path, prepared.size)
+
+    def _is_one_of(self, folder: str, name: str, node: FileNode) -> bool:
+        """Whether a sealed file is one of those that a node was read from, whatever its times."""
+        path = join(folder, name)
+        known = [source.file for source in (node.source, *node.over) if source is not None]
+        try:
+            fd = open_sealed(self._tree, path)
+            try:
+                return read_header(fd, self._tree.show(path)).key_info.file in known
+            finally:
+                os.close(fd)
+        except (EncvaultError, OSError):
+            return False
 
     def _stamp(self, folder: str, name: str) -> Stamp | None:
         try:
@@ -501,6 +552,13 @@ class VisibleLayout:
             folders = self._changed | {source.folder for source in sources}
             self._changed = set()
         self._ground.sync_folders(folders)
+
+
+def _is_same(known: FileNode, found: FileNode) -> bool:
+    """Whether they are one sealed file, which is never written again."""
+    if known.source is None or found.source is None:
+        return False
+    return (known.source.file, known.source.home) == (found.source.file, found.source.home)
 
 
 def _move_sources(folder: FolderNode, old: str, new: str) -> None:

@@ -223,7 +223,7 @@ class Accesses:
             return own
         now = log.clock.up_ms()
         reader = self._reader(process)
-        key = (access.file or access.path, process)
+        key = (access.file or str(access.ino) if access.ino else access.path, process)
         turn = self._known.get(key)
         if turn is None:
             turn = self._add_read(log, access, key, reader, now)

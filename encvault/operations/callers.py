@@ -23,7 +23,7 @@ class Process(NamedTuple):
         pid: its number, whichever of its threads calls.
         started: ticks from the system's boot to its start, which tell it from one that had the
             number before; 0 if they cannot be seen.
-        program: path of what it runs, or else its name, or "".
+        program: path of what it runs; or else the name that it has, in brackets; or "".
         uid: the user's number here.
     """
 
@@ -72,7 +72,8 @@ def _program(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/exe")
     except OSError:  # another user's, or a thread of the kernel
-        return os.fsdecode(_read(pid, "comm").removesuffix(b"\n"))
+        name = os.fsdecode(_read(pid, "comm").removesuffix(b"\n"))
+        return f"[{name}]" if name else ""  # as ps(1) has it: it may have named itself
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Mount vaults, unmount them, and run a command on one."""
+"""Mount vaults, and unmount them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from encvault.errors import (
     EncvaultError,
     FileNotSaved,
     InvalidRequest,
+    MountBusy,
     MountFailed,
     NotMounted,
     NotSaved,
@@ -23,9 +24,10 @@ from encvault.errors import (
 from encvault.fs.durable import storage_error
 from encvault.fs.mounts import mount_at
 from encvault.i18n import _
-from encvault.mount import fuse, private, process, table
+from encvault.mount import fuse, process, table
 from encvault.mount.places import Mountpoint, remove_made
 from encvault.mount.registry import Registry
+from encvault.mount.table import users_text
 from encvault.mount.watch import Watch
 from encvault.operations.accesses import Accesses
 from encvault.operations.looking import list_mounts
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from encvault.vault.report import Observer
     from encvault.vault.vault import Vault
 
+_PATIENCE = 10.0  # seconds
 _PAUSE = 0.01  # seconds between two looks whether a process has ended
 
 
@@ -70,21 +73,6 @@ class MountRequest:
     foreground: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What to run on what; the fields are the options of ``encvault run``.
-
-    Attributes:
-        vault: the vault's folder; the command sees the plain files there.
-        command: its words, at least one.
-        read_only: refuse all changes.
-    """
-
-    vault: str
-    command: tuple[str, ...]
-    read_only: bool = False
-
-
 # -- mounting -------------------------------------------------------------------------------
 
 
@@ -101,10 +89,10 @@ def mount(request: MountRequest, prompter: Prompter, observer: Observer | None =
     fuse.load()
     registry = Registry(request.state_dir)
     with (
-        _opened(request.vault, prompter, "mount", observer) as (vault, recorder),
+        opened_whole(request.vault, prompter, "mount", observer) as (vault, recorder),
         contextlib.ExitStack() as stack,
     ):
-        _bury(registry, vault, recorder)
+        bury(registry, vault, recorder)
         place = stack.enter_context(_mountpoint(request, vault))
 
         def serve(ready: Callable[[], None]) -> None:
@@ -142,7 +130,7 @@ def _locked_text(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(
+def opened_whole(
     path: str, prompter: Prompter, op: str, observer: Observer | None
 ) -> Iterator[tuple[Vault, Recorder]]:
     """A vault that is unlocked and not held yet, and whoever is told about it."""
@@ -180,6 +168,7 @@ def _serve_at(
         stack.enter_context(contextlib.closing(vault))
         stack.enter_context(place)
         process.guard(vault)
+        process.allow_many_files()
         vault.hold(reading=request.read_only)
         entry = registry.begin(
             mountpoint=place.path,
@@ -206,12 +195,12 @@ def _serve_at(
             ready()
 
         with (
-            _ending(entry) as ending,
+            ending(entry) as last_words,
             rest,
-            _view(vault, recorder, log, place.path, note, read_only=request.read_only) as view,
+            view_of(vault, recorder, log, place.path, note, read_only=request.read_only) as view,
         ):
             watch = Watch(view, entry)
-            ending.callback(lambda: entry.note_unsaved(view.unsaved()))
+            last_words.callback(lambda: entry.note_unsaved(view.unsaved()))
             try:
                 fuse.serve(
                     view,
@@ -226,7 +215,7 @@ def _serve_at(
 
 
 @contextlib.contextmanager
-def _ending(entry: Entry) -> Iterator[contextlib.ExitStack]:
+def ending(entry: Entry) -> Iterator[contextlib.ExitStack]:
     """Take the entry away, unless the mount ended with an error.
 
     Yields:
@@ -250,7 +239,7 @@ def _ending(entry: Entry) -> Iterator[contextlib.ExitStack]:
 
 
 @contextlib.contextmanager
-def _view(
+def view_of(
     vault: Vault,
     recorder: Recorder,
     log: AccessLog | None,
@@ -290,7 +279,7 @@ def _view(
 # -- what dead mounts leave -----------------------------------------------------------------
 
 
-def _bury(registry: Registry, vault: Vault, recorder: Recorder) -> None:
+def bury(registry: Registry, vault: Vault, recorder: Recorder) -> None:
     """Clear away the dead mounts of a vault, and name what they had not saved."""
     for one in registry.all():
         if one.vault_id == vault.record.id and not one.is_alive:
@@ -383,8 +372,7 @@ def _unmount(registry: Registry, one: Mounted) -> None:
             except MountFailed:
                 if registry.is_served(one.id) and mount_at(one.mountpoint) is not None:
                     raise  # else it ended by itself meanwhile
-        while registry.is_served(one.id):
-            time.sleep(_PAUSE)
+        _wait_for_end(registry, one)
         left = registry.get(one.id)
         if left is None:
             return
@@ -395,6 +383,19 @@ def _unmount(registry: Registry, one: Mounted) -> None:
     _clear(registry, one)
     if one.unsaved:
         raise NotSaved(path=one.mountpoint, count=one.unsaved)
+
+
+def _wait_for_end(registry: Registry, one: Mounted) -> None:
+    """Wait until all is saved and the process has ended, which programs can put off.
+
+    Raises:
+        MountBusy: it was unmounted already, behind the back of those who have files open.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while registry.is_served(one.id):
+        if time.monotonic() > deadline and mount_at(one.mountpoint) is None:
+            raise MountBusy(path=one.mountpoint, programs=users_text(one.mountpoint))
+        time.sleep(_PAUSE)
 
 
 def _unmount_unknown(place: str) -> None:
@@ -424,40 +425,3 @@ def _sync(place: str) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-# -- running a command ----------------------------------------------------------------------
-
-
-def run(request: RunRequest, prompter: Prompter, observer: Observer | None = None) -> int:
-    """Run a command that sees the plain files in place of the vault; nobody else does.
-
-    Returns:
-        The command's exit code; 128 and the number of the signal if one ended it.
-
-    Raises:
-        CommandNotFound, CommandNotRunnable: nothing was run.
-        NamespacesUnavailable, FuseUnavailable, MountFailed: it cannot be mounted.
-        EncvaultError: the vault cannot be unlocked; or not everything could be saved.
-    """
-    selftest.run()
-    fuse.load()
-    with _opened(request.vault, prompter, "mount", observer) as (vault, recorder):
-        folder = os.path.realpath(vault.path)
-        log, note = prompter.access_log(), recorder.observer.note
-
-        def serve(ready: Callable[[Callable[[], None]], None]) -> None:
-            with contextlib.closing(vault):
-                vault.hold(reading=request.read_only)
-                process.guard(vault)
-                with _view(vault, recorder, log, folder, note, read_only=request.read_only) as view:
-                    fuse.serve(
-                        view,
-                        folder,
-                        source=vault.path,
-                        allow_other=False,
-                        ready=ready,
-                        failed=lambda error: note(repr(error)),
-                    )
-
-        return private.run(request.command, folder, serve)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -20,9 +21,9 @@ from serving import is_mounted, until
 
 from encvault import errors, operations
 from encvault.keyslots import KeyIdentity
-from encvault.mount import fuse, places
+from encvault.mount import fuse, places, process
 from encvault.mount.registry import Registry
-from encvault.operations import mounting
+from encvault.operations import mounting, running
 from encvault.secret import Secret
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
@@ -509,8 +510,8 @@ def test_the_package_works_without_fuse() -> None:
 
 
 def run_in(scene: Scene, *command: str, **options: Any) -> int:
-    request = mounting.RunRequest(str(scene.vault), command, **options)
-    return mounting.run(request, scene.answers(), scene.told)
+    request = running.RunRequest(str(scene.vault), command, str(scene.state), **options)
+    return running.run(request, scene.answers(), scene.told)
 
 
 def test_a_command_sees_the_files_and_another_shell_does_not(scene: Scene, tmp_path: Path) -> None:
@@ -652,8 +653,8 @@ def test_an_ordinary_user_runs_a_command(scene: Scene, public_path: Path) -> Non
     def work() -> tuple[int, list[str]]:
         new_vault(vault)
         script = f"id -u > {out}; cat {vault}/a.txt >> {out}; touch {vault}/new"
-        request = mounting.RunRequest(str(vault), ("sh", "-c", script))
-        return mounting.run(request, scene.answers(), Observer()), os.listdir(vault)
+        request = running.RunRequest(str(vault), ("sh", "-c", script), str(public_path / "state"))
+        return running.run(request, scene.answers(), Observer()), os.listdir(vault)
 
     assert as_ordinary_user(work, public_path) == (0, [".encvault"])
     uid = NOBODY if os.geteuid() == 0 else os.getuid()
@@ -694,3 +695,56 @@ def test_where_namespaces_are_not_allowed_a_hint_tells(
     assert caught.value.exit_code == 69
     assert caught.value.hint is not None
     assert "user.max_user_namespaces" in caught.value.hint
+
+
+def test_a_file_that_could_not_be_saved_is_named_where_it_was_written(
+    scene: Scene, prepare: Viewing
+) -> None:
+    def full(view: MemoryView) -> None:
+        def close() -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        view.on_close = close
+        view.dirty.add("report.txt")
+
+    prepare.append(full)
+    with pytest.raises(errors.NotSaved) as caught:
+        run_in(scene, "true")
+    assert (caught.value.path, caught.value.count) == (str(scene.vault), 1)
+
+
+def test_what_a_killed_run_had_not_saved_is_named_by_the_next_mount(
+    scene: Scene, prepare: Viewing
+) -> None:
+    prepare.append(lambda view: view.dirty.add("half.txt"))
+    with pytest.raises(errors.MountLost):
+        run_in(scene, "sh", "-c", "sleep 1.5; kill -9 $PPID")
+    assert scene.entries() == []  # it was nowhere to be unmounted
+    scene.mount()
+    assert [str(problem) for problem in scene.told.problems] == [
+        f"{scene.vault}/half.txt: the last changes were not saved when its mount ended"
+    ]
+
+
+def test_who_unmounts_what_was_unmounted_behind_his_back_is_not_kept_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.mount()
+    monkeypatch.setattr(mounting, "_PATIENCE", 0.3)
+    with (scene.place / "a.txt").open("rb"):
+        subprocess.run(["fusermount3", "-u", "-z", str(scene.place)], check=True)
+        with pytest.raises(errors.MountBusy):
+            mounting.unmount(str(scene.vault), scene.state)
+    until(lambda: not scene.entries(), "the end of the process")
+
+
+def test_a_mount_may_have_many_files_open() -> None:
+    def limits() -> tuple[int, int]:
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        process.allow_many_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return soft, hard
+
+    soft, hard = in_child(limits)
+    assert soft == hard or soft >= 1 << 20

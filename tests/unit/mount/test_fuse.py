@@ -27,7 +27,8 @@ from encvault.errors import (
     VaultBusy,
 )
 from encvault.fs.mounts import mount_at
-from encvault.mount import fuse
+from encvault.mount import fuse, unlinked
+from encvault.mount.nodes import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -388,6 +389,49 @@ def test_files_without_names_under_load(view: MemoryView, tmp_path: Path) -> Non
     assert not wrong
     assert mount.contents.keys() == {"/"}
     assert not mount.failures
+
+
+def test_files_that_are_replaced_as_they_are_closed_leave_nothing(
+    view: MemoryView, tmp_path: Path
+) -> None:
+    """What editors do: read a file, write a new one beside it, and give it the name of the old."""
+
+    def work(path: Path) -> None:
+        for turn in range(150):
+            path.read_bytes()
+            new = path.with_name(f"{path.name}~")
+            new.write_bytes(b"%d" % turn * 50_000)
+            path.read_bytes()
+            new.rename(path)
+
+    with served(view, tmp_path / "mnt") as mount:
+        paths = [mount.path / f"f{number}" for number in range(6)]
+        for path in paths:
+            path.write_bytes(b"")
+        threads = [threading.Thread(target=work, args=(path,)) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(os.listdir(mount.path)) == sorted(path.name for path in paths)
+    assert mount.contents.keys() == {"/", *(f"/{path.name}" for path in paths)}
+    assert not mount.failures
+
+
+def test_a_hidden_name_of_what_was_just_closed_is_known_by_what_follows(
+    view: MemoryView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlinked, "_GRACE", 0.0)  # as on a busy machine
+    me, hidden = Caller(0, 0, 1), "/.fuse_hidden0000000500000003"
+    known = unlinked.Unlinked(view)
+    known.release(known.opened(view.create("/f", 0o644, os.O_WRONLY, me)))
+    assert not known.hide("/f", hidden, me)
+    assert known.left_behind(hidden) is None  # that renaming itself
+    assert known.left_behind("/f") == hidden
+    assert known.left_behind("/f") is None
+    assert not known.hide("/f", hidden, me)
+    assert known.left_behind("/other") is None  # whoever does this likes such names
+    assert known.left_behind("/f") is None
 
 
 # -- errors ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from encvault.crypto.suite import Suite
 from encvault.errors import ChunkCorrupt, MalformedHeader, SealedAlone, SourceMissing
 from encvault.fs import calls
 from encvault.mount import cache, content, hidden, sealing
-from encvault.mount.nodes import Caller
+from encvault.mount.nodes import Access, Caller
 from encvault.vault.manifest import VaultLayout
 
 if TYPE_CHECKING:
@@ -626,11 +626,17 @@ def test_room_for_a_file_is_checked_and_holes_are_punched(mounted: Mounted) -> N
 
 def test_a_set_uid_bit_does_not_outlive_a_write(mounted: Mounted) -> None:
     mounted.write("/f", b"x", 0o4755)
-    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
-    mounted.view.set_mode("/f", 0o6755)
-    mounted.view.write(handle, b"y", 0)
-    mounted.view.release(handle)
-    assert mounted.view.attributes("/f").mode == 0o755
+    # as Linux has it: root keeps them, and set-gid without the group's right to run means locking
+    for caller, mode, left in (
+        (Caller(1234, 1234, 1), 0o6755, 0o755),
+        (Caller(1234, 1234, 1), 0o6745, 0o2745),
+        (Caller(0, 0, 1), 0o6755, 0o6755),
+    ):
+        handle = mounted.view.open("/f", os.O_RDWR, caller)
+        mounted.view.set_mode("/f", mode)
+        mounted.view.write(handle, b"y", 0)
+        mounted.view.release(handle)
+        assert mounted.view.attributes("/f").mode == left
 
 
 def test_a_folder_with_set_gid_hands_its_group_down(mounted: Mounted) -> None:
@@ -1101,6 +1107,238 @@ def test_names_show_in_the_time_of_a_folder_and_saving_does_not(mounted: Mounted
         assert view.attributes("/d").mtime_ns > old
     mounted.again()
     assert mounted.view.attributes("/d").mtime_ns > old
+
+
+# -- what a second reader broke -----------------------------------------------------------------
+
+
+def broken(*names: str) -> Callable[[str, int, str], None]:
+    def probe(name: str, _fd: int, _target: str) -> None:
+        if name in names:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    return probe
+
+
+def test_a_copy_that_cannot_take_its_place_is_told_to_whoever_waits(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/kept", b"")
+    mounted.view.sync()
+    monkeypatch.setattr(calls, "probe", broken("rename_new", "replace"))
+    mounted.write("/f", b"precious")
+    fails(errno.EACCES, mounted.view.sync)
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    fails(errno.EACCES, lambda: mounted.view.fsync(handle))
+    mounted.view.release(handle)
+    fails(errno.EACCES, mounted.view.close)
+    assert mounted.view.unsaved() == ["f"]
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.view.sync()
+    assert mounted.view.unsaved() == []
+    mounted.again()
+    assert mounted.read("/f") == b"precious"
+
+
+def test_a_name_that_the_disk_cannot_have_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+
+        def like_fat(name: str, _fd: int, target: str) -> None:
+            if name == "create" and ":" in target:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        monkeypatch.setattr(calls, "probe", like_fat)
+        fails(errno.EINVAL, lambda: mounted.write("/a:b?", b"x"))
+        monkeypatch.setattr(calls, "probe", None)
+        assert mounted.names() == []
+        mounted.write("/a:b?", b"x")
+        mounted.write("/" + "long " * 20, b"y")
+        mounted.view.sync()
+        assert mounted.names() == ["a:b?", "long " * 20]
+
+
+@pytest.mark.parametrize("name", ["长" * 85, "x" * 251 + ".txt", "a." + "长" * 84, "." + "y" * 254])
+def test_a_conflict_of_a_long_name_has_a_name_that_can_be_read(mounted: Mounted, name: str) -> None:
+    mounted.write(f"/{name}", b"old")
+    mounted.view.sync()
+    for turn in (b"mine", b"mine too"):
+        handle = mounted.view.open(f"/{name}", os.O_RDWR, CALLER)
+        mounted.view.write(handle, turn, 0)
+        node = mounted.view._find_file(f"/{name}")
+        mounted.view._saver.displaced(node)
+        mounted.view.release(handle)
+        mounted.view.sync()
+        mounted.again()
+        mounted.write(f"/{name}", b"old")
+        mounted.view.sync()
+    contents = {mounted.read(f"/{one}") for one in mounted.names()}
+    assert contents == {b"old", b"mine", b"mine too"}
+
+
+def test_a_folder_that_was_replaced_outside_is_the_new_one(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.write("/d/a", b"hello")
+        mounted.view.sync()
+        shutil.copy(mounted.path / "d" / "a.sealed", tmp_path)
+        (mounted.path / "d").rename(mounted.path / "d.old")
+        (mounted.path / "d").mkdir()
+        time.sleep(1.2)
+        assert mounted.names("/d") == []
+        mounted.write("/d/b", b"new")
+        mounted.view.sync()
+        assert os.listdir(mounted.path / "d") == ["b.sealed"]
+        assert os.listdir(mounted.path / "d.old") == ["a.sealed"]
+
+
+def test_a_folder_that_was_removed_outside_is_made_anew_for_what_is_saved(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.write("/d/a", b"hello")
+        mounted.view.sync()
+        handle = mounted.view.open("/d/a", os.O_RDWR, CALLER)
+        mounted.view.write(handle, b"H", 0)
+        mounted.view.flush(handle)
+        shutil.rmtree(mounted.path / "d")
+        time.sleep(1.2)
+        mounted.view.release(handle)
+        mounted.view.sync()
+        mounted.again()
+        assert mounted.read("/d/a") == b"Hello"
+
+
+def test_a_folder_of_objects_that_comes_back_is_read(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "v", "hidden") as mounted:
+        mounted.write("/f", bytes(20_000))
+        mounted.view.sync()
+        [folder] = (mounted.path / ".encvault" / "objects").iterdir()
+        shutil.copytree(folder, tmp_path / "away")
+        shutil.rmtree(folder)
+        time.sleep(1.2)
+        assert mounted.names() == []
+        shutil.copytree(tmp_path / "away", folder)
+        time.sleep(1.2)
+        assert mounted.read("/f") == bytes(20_000)
+
+
+@pytest.mark.parametrize("what", ["attribute", "link", "copy"])
+def test_a_sealed_file_that_is_the_same_one_is_no_conflict(tmp_path: Path, what: str) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"old")
+        mounted.view.sync()
+        handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+        sealed = mounted.path / "f.sealed"
+        if what == "attribute":
+            os.setxattr(sealed, "user.sync", b"1")
+        elif what == "link":
+            (tmp_path / "backup").hardlink_to(sealed)
+        else:
+            shutil.copy(sealed, tmp_path / "copy")
+            (tmp_path / "copy").replace(sealed)
+        assert mounted.view.attributes("/f").ino == mounted.view.attributes_of(handle).ino
+        mounted.view.write(handle, b"new", 0)
+        mounted.view.release(handle)
+        mounted.view.sync()
+        assert mounted.names() == ["f"]
+        assert mounted.read("/f") == b"new"
+
+
+def test_what_is_refused_does_not_empty_a_file(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/f", b"kept")
+    mounted.view.sync()
+
+    def refuse(_access: object, _caller: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(mounted.watcher, "opened", refuse)
+    fails(errno.EIO, lambda: mounted.view.open("/f", os.O_RDWR | os.O_TRUNC, CALLER))
+    flags = os.O_RDWR | os.O_CREAT
+    fails(errno.EIO, lambda: mounted.view.create("/new", 0o644, flags, CALLER))
+    monkeypatch.undo()
+    assert mounted.read("/f") == b"kept"
+    assert mounted.names() == ["f"]
+
+
+def test_who_makes_a_file_to_read_and_write_may_read_what_others_write(mounted: Mounted) -> None:
+    mounted.view.create("/box", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.create("/other", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.create("/written", 0o644, os.O_WRONLY | os.O_CREAT, CALLER)
+    opens = [access for access, _caller in mounted.watcher.opens]
+    assert [access.path for access in opens] == ["box", "other"]
+    assert len({access.ino for access in opens}) == 2
+
+
+def test_the_new_name_of_a_folder_is_told(mounted: Mounted) -> None:
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    mounted.write("/d/f", b"x")
+    mounted.view.sync()
+    mounted.watcher.saves.clear()
+    mounted.view.rename("/d", "/e", 0, CALLER)
+    mounted.view.sync()
+    event = ("rename", Access("d", "", None), CALLER, "e")
+    assert event in mounted.watcher.saves
+
+
+def test_a_file_that_is_being_sealed_keeps_nobody_from_the_others(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/large", bytes(100_000))
+    mounted.write("/other", b"x")
+    mounted.view.sync()
+    is_sealing, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str, _fd: int, _target: str) -> None:
+        if name == "write" and threading.current_thread() is sealing_thread:
+            is_sealing.set()
+            assert go_on.wait(10)
+
+    handle = mounted.view.open("/large", os.O_RDWR, CALLER)
+    mounted.view.write(handle, b"y", 5)
+    sealing_thread = threading.Thread(target=mounted.view.flush, args=(handle,))
+    monkeypatch.setattr(calls, "probe", slow)
+    sealing_thread.start()
+    assert is_sealing.wait(10)
+    changes = [
+        threading.Thread(target=mounted.view.set_mode, args=("/large", 0o600, CALLER)),
+        threading.Thread(target=mounted.view.rename, args=("/large", "/renamed", 0, CALLER)),
+    ]
+    for thread in changes:
+        thread.start()
+    time.sleep(0.1)
+    looked = threading.Thread(target=mounted.view.attributes, args=("/other",))
+    looked.start()
+    looked.join(5)
+    assert not looked.is_alive()
+    go_on.set()
+    for thread in (*changes, sealing_thread):
+        thread.join(10)
+        assert not thread.is_alive()
+    monkeypatch.setattr(calls, "probe", None)
+    mounted.view.release(handle)
+    assert mounted.read("/renamed")[:6] == b"\0\0\0\0\0y"
+
+
+def test_another_group_leaves_a_folder_its_set_gid(mounted: Mounted) -> None:
+    mounted.view.make_folder("/d", 0o755, CALLER)
+    mounted.view.set_mode("/d", 0o2775, CALLER)
+    mounted.view.set_owner("/d", -1, 4321, CALLER)
+    assert mounted.view.attributes("/d").mode == 0o2775
+
+
+def test_an_open_folder_stays_what_it_is_under_another_name(mounted: Mounted) -> None:
+    view = mounted.view
+    view.make_folder("/d", 0o755, CALLER)
+    folder = view.open_folder("/d")
+    view.rename("/d", "/e", 0)
+    view.make_folder("/d", 0o755, CALLER)
+    assert view.path_of(folder) == "/e"
+    view.remove_folder("/e")
+    fails(errno.ENOENT, lambda: view.path_of(folder))
+    view.close_folder(folder)
 
 
 def test_a_file_with_its_own_keyslots_is_not_opened(tmp_path: Path) -> None:

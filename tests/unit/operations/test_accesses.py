@@ -72,6 +72,14 @@ def test_what_is_not_known_is_left_out(log: AccessLog, vault: Path) -> None:
     accesses.close()
 
 
+def test_files_that_are_not_sealed_yet_are_told_apart_whatever_they_are_called(
+    accesses: Accesses, log: AccessLog
+) -> None:
+    for number in (1, 2, 1):
+        accesses.opened(Access("same", "", 7, number), ME)
+    assert [entry["path"].endswith("/same") for entry in signed(log)] == [True, True]
+
+
 def test_the_user_is_the_callers(accesses: Accesses, log: AccessLog) -> None:
     accesses.opened(file(1), ME._replace(uid=1))
     accesses.opened(file(1), ME._replace(uid=4_000_000))
