@@ -21,7 +21,7 @@ from encvault.cli.options import (
     yes_option,
 )
 from encvault.cli.seal import show_plan
-from encvault.errors import DriveUnlocked, InvalidRequest
+from encvault.errors import DriveNotMounted, DriveUnlocked, InvalidRequest
 from encvault.errors.base import quoted
 from encvault.i18n import N_, _
 from encvault.operations import drives
@@ -163,7 +163,9 @@ def status_command(*, which: Which, quiet: bool, as_json: bool) -> int:
         _show(found)
     if found.state in ("locked", "luks", "bitlocker"):
         return 0
-    error = DriveUnlocked(path=found.path or which.name)
+    error: EncvaultError = DriveUnlocked(path=found.path)
+    if found.state == "unmounted" and found.drive is not None:
+        error = DriveNotMounted(drive=found.drive.name, node=found.drive.device.node)
     return error.exit_code if as_json or quiet else ui.fail(error)
 
 

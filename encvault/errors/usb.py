@@ -49,6 +49,16 @@ class EjectFailed(DriveError):
     reason: str
 
 
+class DriveWentAway(EncvaultError):
+    """A drive was pulled out, or its file system gave up."""
+
+    exit_code = 74
+    message = N_("{path}: the drive went away: {reason}")
+    advice = N_("plug it in again and run the same command: it goes on where it stopped")
+    path: str
+    reason: str
+
+
 class DriveAmbiguous(EncvaultError):
     """Several drives are called so; none is chosen."""
 

@@ -87,19 +87,6 @@ def devices(
     return [device for device in found if device is not None]
 
 
-def device_of(
-    number: Number,
-    properties: Callable[[], Mapping[Number, Mapping[str, str]]],
-    sysfs: str = "/sys",
-) -> Device | None:
-    """The device of this number, whatever it is; None if there is none."""
-    try:
-        path = os.path.realpath(f"{sysfs}/dev/block/{number[0]}:{number[1]}", strict=True)
-    except OSError:
-        return None
-    return _device(sysfs, os.path.basename(path), properties())
-
-
 def _device(sysfs: str, name: str, known: Mapping[Number, Mapping[str, str]]) -> Device | None:
     path = os.path.realpath(f"{sysfs}/class/block/{name}")
     try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import NotAVault, SourceMissing
-from encvault.i18n import _
+from encvault.errors import DriveWentAway, NotAVault, SourceMissing, StorageError
+from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
+from encvault.operations.places import storage
 from encvault.operations.prompter import Prompter, confirm
 from encvault.usb import guide
 from encvault.usb.drives import Drive, drives, find_drive
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from encvault.mount.registry import Mounted
 
+# what the kernel's drivers and those of FUSE say of a device that is no more
+_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
 _ENCRYPTED = {"crypto_LUKS": "luks", "BitLocker": "bitlocker"}
 
 
@@ -74,6 +78,24 @@ class DriveStatus:
     generation: int = 0
 
 
+@contextlib.contextmanager
+def reached(path: str) -> Iterator[None]:
+    """Take what the system reports of a drive, at the last border, for what it means.
+
+    Raises:
+        DriveWentAway: it was pulled out.
+        StorageError: anything else.
+    """
+    try:
+        with storage(path):
+            yield
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _GONE:
+            raise DriveWentAway(path=path, reason=system_reason(cause)) from cause
+        raise
+
+
 def list_drives(state_dir: str) -> list[DriveStatus]:
     """The removable drives that are plugged in."""
     return [status_of(drive, state_dir) for drive in drives()]
@@ -100,6 +122,11 @@ def status_of(drive: Drive, state_dir: str) -> DriveStatus:
 
 
 def _status_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
+    with reached(path):
+        return _seen_at(path, drive, state_dir)
+
+
+def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     room = os.statvfs(path)
     found = DriveStatus(
         path,

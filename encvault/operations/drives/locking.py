@@ -19,8 +19,13 @@ from encvault.fs import calls, durable
 from encvault.fs.tree import Tree
 from encvault.fs.users import openers, programs_text
 from encvault.i18n import _
-from encvault.operations.drives.found import Which, mounts_of, place_of, trash_of
-from encvault.operations.places import storage
+from encvault.operations.drives.found import (
+    Which,
+    mounts_of,
+    place_of,
+    reached,
+    trash_of,
+)
 from encvault.operations.recording import recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest
 from encvault.operations.sealing import init_vault, seal
@@ -83,6 +88,18 @@ def init(
         AlreadyAVault: it was prepared already.
     """
     path = place_of(which, prompter)
+    with reached(path):
+        return _init(path, prompter, observer, suite=suite, keep_existing=keep_existing)
+
+
+def _init(
+    path: str,
+    prompter: Prompter,
+    observer: Observer | None,
+    *,
+    suite: Suite | None,
+    keep_existing: bool,
+) -> VaultRecord:
     check_writable(path)
     count, _size, _largest = _survey(path, SealRequest(paths=(path,), leave=_left(path)))
     if count and not keep_existing:
@@ -98,8 +115,12 @@ def lock(request: LockRequest, prompter: Prompter, observer: Observer | None = N
     Raises:
         EncvaultError: nothing was begun; see `encvault.errors.usb`.
     """
-    watcher = observer or Observer()
     path = place_of(request.which, prompter)
+    with reached(path):
+        return _lock(request, path, prompter, observer or Observer())
+
+
+def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     check_writable(path)
     for one in mounts_of(path, request.state_dir):
         if not request.dry_run:
@@ -171,7 +192,7 @@ def _check_unused(path: str) -> None:
 
 def _left(path: str) -> tuple[str, ...]:
     """What stays in the clear at the top of a drive."""
-    with storage(path), Tree(path) as tree:
+    with Tree(path) as tree:
         names = filter(is_of_a_system, os.listdir(tree.fd))
         return (*names, *([guide.NAME] if guide.is_there(tree) else []))
 
@@ -179,9 +200,9 @@ def _left(path: str) -> tuple[str, ...]:
 def _check_room(path: str, request: SealRequest) -> None:
     """Refuse what would end in the middle: a sealed copy needs room before its original goes."""
     _count, size, largest = _survey(path, request)
-    if not size:
-        return
     room = os.statvfs(path)
+    if not size or not room.f_blocks:  # some file systems do not say how large they are
+        return
     reserve = min(_MAX_RESERVE, room.f_blocks * room.f_frsize // _RESERVE_SHARE)
     batch = min(size, max(largest, BATCH_SIZE))
     needed = batch + batch // 1024 + reserve  # each chunk of 16 KiB has a tag of 16 bytes
@@ -207,7 +228,7 @@ def _survey(path: str, request: SealRequest) -> tuple[int, int, int]:
 
 def _purge(path: str) -> None:
     """Remove what lies in trash folders; the folders stay, their systems want them."""
-    with storage(path), Tree(path) as tree:
+    with Tree(path) as tree:
         for name in filter(is_trash, os.listdir(tree.fd)):
             with contextlib.suppress(OSError):  # a file, or not to be read; it is told as it stays
                 fd = tree.folder(name)
@@ -218,7 +239,7 @@ def _purge(path: str) -> None:
 
 def _finish(path: str, drive: str, observer: Observer) -> None:
     """Leave the page for who finds the drive, and have all of it on the drive."""
-    with storage(path), Tree(path) as tree:
+    with Tree(path) as tree:
         if not guide.write(tree, drive):
             text = _("{path} is a file of yours; the page for who finds the drive is left out")
             observer.note(text.format(path=tree.show(guide.NAME)))

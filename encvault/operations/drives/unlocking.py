@@ -10,13 +10,20 @@ from encvault.errors import DriveUnlocked, InvalidRequest
 from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.drives.found import Which, mounts_of, place_of, status_of
+from encvault.operations.drives.found import (
+    DriveStatus,
+    Which,
+    mounts_of,
+    place_of,
+    reached,
+    status_of,
+)
 from encvault.operations.drives.locking import check_writable, unmount_at
 from encvault.operations.opening import OpenRequest, open_paths
-from encvault.operations.places import storage
 from encvault.operations.recording import recording
 from encvault.usb import guide, power
 from encvault.usb.drives import find_drive
+from encvault.usb.litter import is_litter
 from encvault.vault.report import Observer, Report
 from encvault.vault.vault import Vault, canonical
 
@@ -72,9 +79,13 @@ def unlock(
     Raises:
         EncvaultError: nothing was begun; see `encvault.errors.usb`.
     """
-    watcher = observer or Observer()
     path = place_of(request.which, prompter)
-    with storage(path), Vault.load(path) as vault:
+    with reached(path):
+        return _unlock(request, path, prompter, observer or Observer())
+
+
+def _unlock(request: UnlockRequest, path: str, prompter: Prompter, watcher: Observer) -> Unlocked:
+    with Vault.load(path) as vault:
         drive = vault.record.id
     if request.to is None and not request.in_place:
         place = _mount(request, path, prompter, watcher)
@@ -82,7 +93,7 @@ def unlock(
     else:
         if request.in_place:
             check_writable(path)
-            with storage(path), Tree(path) as tree:
+            with Tree(path) as tree:
                 guide.remove(tree)
         to_open = OpenRequest(
             paths=(path,),
@@ -148,13 +159,20 @@ def eject(
     drive = find_drive(which.name)
     path = drive.folder
     found = status_of(drive, state_dir)
-    if not force and (found.mountpoint or found.plain or found.leftovers):
+    if not force and _is_in_the_clear(found):
         raise DriveUnlocked(path=path)
     for one in mounts_of(path, state_dir):
         unmount_at(one.mountpoint, state_dir)
-    with storage(path), Tree(path) as tree:
+    with reached(path), Tree(path) as tree:
         calls.sync_filesystem(tree.fd)
     power.unmount(path, drive.device.node)
     if not power.switch_off(drive.device):
         (observer or Observer()).note(_("the drive stays on; it can be pulled out nonetheless"))
     return path
+
+
+def _is_in_the_clear(found: DriveStatus) -> bool:
+    """Whether somebody could read what is on a drive, or is reading it."""
+    if found.state == "plain":
+        return any(not is_litter(name) for name in os.listdir(found.path))
+    return bool(found.mountpoint or found.plain or found.leftovers)
