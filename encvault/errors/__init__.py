@@ -93,6 +93,8 @@ from encvault.errors.mount import (
     NamespacesUnavailable,
     NotMounted,
     NotSaved,
+    PlainSide,
+    SavedAside,
     UnmountedBadly,
 )
 from encvault.errors.settings import (
@@ -290,6 +292,7 @@ __all__ = [
     "PasswordSourceFailed",
     "PasswordUnavailable",
     "PendingKeyslots",
+    "PlainSide",
     "PlainTrash",
     "PlaintextPresent",
     "ProofWrong",
@@ -298,6 +301,7 @@ __all__ = [
     "ReportUnavailable",
     "RequestError",
     "RolledBack",
+    "SavedAside",
     "SealedAlone",
     "SealedElsewhere",
     "SelfTestFailed",

@@ -106,6 +106,25 @@ class FileNotSaved(SkippedError):
     path: str
 
 
+class SavedAside(SkippedError):
+    """Somebody else has changed a file since it was opened through a mount; both are kept."""
+
+    message = N_("{path}: changed by somebody else meanwhile; yours is saved as {name}")
+    advice = N_("compare the two, and remove one of them")
+    path: str
+    name: str
+
+
+class PlainSide(MountError):
+    """A folder is where a vault is mounted; what is asked for needs the vault itself."""
+
+    exit_code = 2
+    message = N_("{path}: here a vault is mounted, with its files in the clear")
+    advice = N_("name the vault itself: {vault}")
+    path: str
+    vault: str
+
+
 class CommandNotFound(MountError):
     """`run` was given a command that does not exist."""
 

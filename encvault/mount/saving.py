@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from encvault.envelope import MAX_NAME_SIZE
-from encvault.errors import EncvaultError
+from encvault.errors import EncvaultError, SavedAside
 from encvault.fs import calls
 from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
@@ -479,7 +479,7 @@ class Saver:
         name = self._conflict_name(node)
         if folder.children.get(node.name) is node:
             del folder.children[node.name]
-        self._problem(OSError(errno.EEXIST, os.strerror(errno.EEXIST), f"{node.path} -> {name}"))
+        self._problem(SavedAside(path=self._ground.vault.tree.show(node.path), name=name))
         folder.elders[node.name] = node
         node.name = name
         folder.children[name] = node

@@ -87,6 +87,12 @@ def mount(request: MountRequest, prompter: Prompter, observer: Observer | None =
     inherited = process.descriptors()
     selftest.run()
     fuse.load()
+    if not request.read_only and _is_read_only(request.vault):
+        raise InvalidRequest(
+            reason=_("{path} is on a file system that is read-only; say --read-only").format(
+                path=request.vault
+            )
+        )
     registry = Registry(request.state_dir)
     with (
         opened_whole(request.vault, prompter, "mount", observer) as (vault, recorder),
@@ -114,6 +120,13 @@ def mount(request: MountRequest, prompter: Prompter, observer: Observer | None =
                 raise
             place.hand_over()
             tell()
+
+
+def _is_read_only(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False  # which is told when it is opened
 
 
 def _locked_text(path: str) -> str:
@@ -258,7 +271,7 @@ def view_of(
             vault,
             read_only=read_only,
             observer=accesses,
-            problem=lambda error: note(str(error)),
+            problem=lambda error: note(_problem_text(error, vault.path)),
         )
         try:
             yield view
@@ -274,6 +287,12 @@ def view_of(
         finally:
             with recording(log, "unmount", vault.path) as last, last.inside(vault, to=to):
                 last.record(path=vault.path)
+
+
+def _problem_text(error: Exception, path: str) -> str:
+    if isinstance(error, OSError):
+        error = storage_error(error, error.filename or path)
+    return str(error)
 
 
 # -- what dead mounts leave -----------------------------------------------------------------

@@ -748,3 +748,13 @@ def test_a_mount_may_have_many_files_open() -> None:
 
     soft, hard = in_child(limits)
     assert soft == hard or soft >= 1 << 20
+
+
+def test_where_a_vault_is_mounted_there_is_none(scene: Scene, run: Command) -> None:
+    scene.mount()
+    for command in ("status", "info", "verify"):
+        done = run(command, scene.place)
+        assert (done.code, "here a vault is mounted" in done.err) == (2, True)
+        assert f"name the vault itself: {scene.vault}" in done.err
+    (scene.place / "folder").mkdir()
+    assert run("status", scene.place / "folder").code == 2

@@ -11,10 +11,20 @@ import errno
 import json
 import os
 import random
+import subprocess
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+from fault.mounts import mounted as mounted_disk, needs_root
 from fault.processes import PATIENCE
+from helpers import RECIPIENT, keys
+
+from encvault import operations
+from encvault.errors import InvalidRequest
+from encvault.operations import mounting
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,3 +271,20 @@ def test_a_killed_mount_loses_nothing_that_was_durable(mounted: MountedVault) ->
         assert status["leftovers"] == status["unknown"] == status["plain"] == []
     mounted.unmount()
     mounted.check()
+
+
+@needs_root
+def test_a_vault_on_a_disk_that_is_read_only_is_only_read(tmp_path: Path) -> None:
+    with mounted_disk(tmp_path / "disk", "tmpfs", 8 << 20) as disk:
+        vault, place = disk / "v", tmp_path / "mnt"
+        vault.mkdir()
+        Vault.create(
+            str(vault), [RECIPIENT], suite=operations.DEFAULT_SUITE, layout="visible"
+        ).close()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        request = mounting.MountRequest(str(vault), str(place), str(tmp_path / "state"))
+        with pytest.raises(InvalidRequest, match="read-only; say --read-only"):
+            mounting.mount(request, keys())
+        mounting.mount(replace(request, read_only=True), keys())
+        assert os.listdir(place) == []
+        mounting.unmount(str(place), request.state_dir)

@@ -16,7 +16,13 @@ from mounts import CALLER, Mounted
 
 from encvault import operations
 from encvault.crypto.suite import Suite
-from encvault.errors import ChunkCorrupt, MalformedHeader, SealedAlone, SourceMissing
+from encvault.errors import (
+    ChunkCorrupt,
+    MalformedHeader,
+    SavedAside,
+    SealedAlone,
+    SourceMissing,
+)
 from encvault.fs import calls
 from encvault.mount import cache, content, hidden, sealing
 from encvault.mount.nodes import Access, Caller
@@ -1168,6 +1174,9 @@ def test_a_conflict_of_a_long_name_has_a_name_that_can_be_read(mounted: Mounted,
         mounted.view.write(handle, turn, 0)
         node = mounted.view._find_file(f"/{name}")
         mounted.view._saver.displaced(node)
+        told = mounted.watcher.problems.pop()
+        assert isinstance(told, SavedAside)
+        assert (told.path, told.name) == (f"{mounted.path}/{name}", node.name)
         mounted.view.release(handle)
         mounted.view.sync()
         mounted.again()
