@@ -50,6 +50,7 @@ class DriveImage:
         return self.top / "drive.img"
 
     def __enter__(self) -> Self:
+        self.top.mkdir(exist_ok=True)
         with self.image.open("wb") as file:
             file.truncate(self.size << 20)
         make = {

@@ -87,6 +87,21 @@ def devices(
     return [device for device in found if device is not None]
 
 
+def is_removable(number: Number, sysfs: str = "/sys") -> bool:
+    """Whether the device of this number, or the disk that it is a part of, can be pulled out."""
+    path = os.path.realpath(f"{sysfs}/dev/block/{number[0]}:{number[1]}")
+    return os.path.exists(f"{path}/dev") and _can_be_pulled_out(sysfs, _disk_of(path))
+
+
+def _disk_of(path: str) -> str:
+    return os.path.dirname(path) if os.path.exists(f"{path}/partition") else path
+
+
+def _can_be_pulled_out(sysfs: str, disk: str) -> bool:
+    is_card = os.path.basename(disk).startswith("mmcblk") and _text(disk, "device/type") == "SD"
+    return is_card or _text(disk, "removable") == "1" or bool(_usb(sysfs, disk))
+
+
 def _device(sysfs: str, name: str, known: Mapping[Number, Mapping[str, str]]) -> Device | None:
     path = os.path.realpath(f"{sysfs}/class/block/{name}")
     try:
@@ -94,12 +109,11 @@ def _device(sysfs: str, name: str, known: Mapping[Number, Mapping[str, str]]) ->
         size = int(_text(path, "size")) * _SECTOR_SIZE
     except ValueError:  # it went away
         return None
-    disk = os.path.dirname(path) if os.path.exists(f"{path}/partition") else path
+    disk = _disk_of(path)
     has_parts = disk == path and any(map(os.path.exists, _partitions(path)))
     if size == 0 or has_parts:  # a reader without a card; its partitions are what is used
         return None
     usb = _usb(sysfs, disk)
-    card = _text(disk, "device/type") if name.startswith("mmcblk") else ""
     facts = known.get((major, minor), {})
     return Device(
         name=name,
@@ -107,7 +121,7 @@ def _device(sysfs: str, name: str, known: Mapping[Number, Mapping[str, str]]) ->
         number=(major, minor),
         disk=os.path.basename(disk),
         size=size,
-        is_removable=_text(disk, "removable") == "1" or bool(usb) or card == "SD",
+        is_removable=_can_be_pulled_out(sysfs, disk),
         is_read_only=_text(path, "ro") == "1" or _text(disk, "ro") == "1",
         vendor_id=_text(usb, "idVendor"),
         product_id=_text(usb, "idProduct"),

@@ -72,6 +72,18 @@ def drives() -> list[Drive]:
     ]
 
 
+def is_drive(path: str) -> bool:
+    """Whether a removable drive is mounted at this very folder; asks no more than it must."""
+    mount = mount_at(os.path.realpath(path))
+    if mount is None:
+        return False
+    if mount.source.startswith("/dev/"):
+        with contextlib.suppress(OSError):  # a driver of FUSE has a number of its own
+            number = os.stat(mount.source).st_rdev
+            return kernel.is_removable((os.major(number), os.minor(number)))
+    return kernel.is_removable(mount.number)
+
+
 def _is_system(line: Mount, device: Device) -> bool:
     return line.number == device.number and line.path in _SYSTEM
 

@@ -430,3 +430,48 @@ def test_two_drives_of_one_name_are_not_guessed(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "several drives are called so: /dev/sdb1, /dev/sdc1" in done.stderr
+
+
+def test_two_drives_take_turns_at_one_folder(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    first = fill(stick)
+    where = ("--password-file", password, stick.path)
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    stick.unmount()
+    stick.image.rename(tmp_path / "first")
+    with DriveImage("exfat", tmp_path / "other") as other:
+        (other.path / "f").write_bytes(b"of another drive")
+        other.unmount()
+        other.image.rename(stick.image)
+        stick.mount()
+        done = with_stick(stick, "usb", "lock", *where)
+        assert done.code == 0, done.err
+        stick.unmount()
+    (tmp_path / "first").rename(stick.image)
+    stick.mount()
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    done = with_stick(stick, "usb", "unlock", *where, "--to", tmp_path / "copy")
+    assert done.code == 0, done.err
+    assert digests(tmp_path / "copy") == first
+
+
+def test_a_drive_from_another_machine_is_asked_about_once(
+    stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fill(stick)
+    where = ("--password-file", password, stick.path)
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    (stick.path / "new").write_bytes(b"new")
+    done = with_stick(stick, "usb", "lock", *where)
+    assert done.code == 2
+    assert "the drive was prepared on another machine" in done.err
+    assert (stick.path / "new").exists()
+    assert with_stick(stick, "usb", "lock", *where, "--yes").code == 0
+    (stick.path / "more").write_bytes(b"new")
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a third"))
+    assert with_stick(stick, "usb", "unlock", *where, "--to", tmp_path / "copy").code == 0
+    (stick.path / "again").write_bytes(b"new")
+    assert with_stick(stick, "usb", "lock", *where).code == 0  # whoever opens it knows it

@@ -26,6 +26,7 @@ from encvault.operations.drives.found import (
     reached,
     trash_of,
 )
+from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.recording import recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest
 from encvault.operations.sealing import init_vault, seal
@@ -37,7 +38,6 @@ from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
-    from encvault.operations.prompter import Prompter
     from encvault.vault.manifest import VaultRecord
 
 _MAX_RESERVE = 64 << 20  # bytes that stay free
@@ -122,6 +122,8 @@ def lock(request: LockRequest, prompter: Prompter, observer: Observer | None = N
 
 def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
     check_writable(path)
+    if not request.dry_run:
+        _confirm_stranger(path, prompter)
     for one in mounts_of(path, request.state_dir):
         if not request.dry_run:
             unmount_at(one.mountpoint, request.state_dir)
@@ -152,6 +154,26 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
         recorder.record(path=path, vault=drive, count=report.files, size=report.size)
         recorder.reported(report)
     return report
+
+
+def _confirm_stranger(path: str, prompter: Prompter) -> None:
+    """Ask before files are sealed for keys that this machine has never seen.
+
+    Whoever had the drive could have made it a vault of his own.
+    """
+    try:
+        with Vault.load(path) as vault:
+            record = vault.record
+    except NotAVault:
+        return
+    if not prompter.known_vaults().is_met(record):
+        confirm(
+            prompter,
+            _(
+                "the drive was prepared on another machine, and the fingerprint of its keys is "
+                "{found}: seal for these keys?"
+            ).format(found=record.fingerprint),
+        )
 
 
 def _is_hidden(path: str) -> bool:
