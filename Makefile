@@ -6,8 +6,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # real parts that the tests use, and the Debian packages that have them
-TEST_TOOLS := chromium dbus-daemon fusermount3 git gnome-keyring-daemon rsync
-TEST_PACKAGES := chromium dbus fuse3 git gnome-keyring rsync
+TEST_TOOLS := chromium dbus-daemon fusefat fusermount3 git gnome-keyring-daemon mkfs.exfat mkfs.vfat \
+  mount.exfat-fuse ntfs-3g rsync umockdev-run
+TEST_PACKAGES := chromium dbus dosfstools exfat-fuse exfatprogs fuse3 fusefat git gnome-keyring ntfs-3g \
+  rsync umockdev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint types imports unit coverage docs catalog bench clean

@@ -26,8 +26,8 @@ _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 _MAX_IDLE_S = 30 * 24 * 3600
 
 
-def _duration(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Seconds; a bare number is refused, since some would mean minutes."""
+def duration(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Seconds of an option; a bare number is refused, since some would mean minutes."""
     if value is None:
         return None
     match = _DURATION.fullmatch(value.strip().lower())
@@ -68,7 +68,7 @@ def _mounting() -> ModuleType:
 @click.option(
     "--idle",
     metavar="TIME",
-    callback=_duration,
+    callback=duration,
     help=_("Unmount when nobody has used it for so long, such as 90s, 30m or 1h."),
 )
 @click.option("--allow-other", is_flag=True, help=_("Let other users in, as far as modes allow."))

@@ -256,6 +256,14 @@ def state_dir() -> str:
     return os.path.join(_base("XDG_STATE_HOME", ".local/state"), "encvault")
 
 
+def mounts_dir() -> str:
+    """Where drives are mounted unless somebody says where: gone when the user logs out."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and os.path.isdir(runtime):
+        return os.path.join(runtime, "encvault")
+    return os.path.join(state_dir(), "drives")
+
+
 def default_identity() -> str:
     """Where ``key new`` writes an identity unless it is told otherwise."""
     return os.path.join(config_dir(), "identity.key")

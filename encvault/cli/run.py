@@ -41,6 +41,7 @@ _COMMANDS = {
     "mount": "encvault.cli.mount",
     "unmount": "encvault.cli.mount",
     "run": "encvault.cli.mount",
+    "usb": "encvault.cli.usb",
     "log": "encvault.cli.log",
     "config": "encvault.cli.config",
     "doctor": "encvault.cli.doctor",

@@ -145,7 +145,7 @@ def seal_command(
     with ui.Screen(_("sealing"), quiet=quiet or dry_run) as screen:
         report = operations.seal(request, prompter, screen)
     if dry_run:
-        return _show_plan(screen, report, as_json=as_json)
+        return show_plan(screen, report, as_json=as_json)
     return ui.finish(report, _summary(report), as_json=as_json, quiet=quiet)
 
 
@@ -172,7 +172,8 @@ def _seal_stream(
     return 0
 
 
-def _show_plan(screen: ui.Screen, report: Report, *, as_json: bool) -> int:
+def show_plan(screen: ui.Screen, report: Report, *, as_json: bool) -> int:
+    """Show what a run would do; its exit code."""
     if as_json:
         plan = [{"action": verb, "path": path} for verb, path in screen.steps]
         ui.show_json({"plan": plan, **ui.report_json(report)})

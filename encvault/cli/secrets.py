@@ -127,7 +127,8 @@ class CommandLinePrompter:
     def known_vaults(self) -> KnownVaults:
         """See `encvault.operations.Prompter`."""
         options = self._options
-        return KnownVaults(options.state_dir, options.fingerprint, lambda: self.defaults.pins)
+        pins = lambda: self.defaults.pins  # noqa: E731 - read when it is needed
+        return KnownVaults(options.state_dir, options.fingerprint, pins, _is_drive)
 
     @functools.cached_property
     def _log(self) -> AccessLog:
@@ -434,3 +435,9 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user, and no environment
         return ""
+
+
+def _is_drive(path: str) -> bool:
+    from encvault.usb.drives import is_drive  # noqa: PLC0415 - only where a vault is met
+
+    return is_drive(path)

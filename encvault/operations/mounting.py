@@ -23,11 +23,11 @@ from encvault.errors import (
 )
 from encvault.fs.durable import storage_error
 from encvault.fs.mounts import mount_at
+from encvault.fs.users import users_text
 from encvault.i18n import _
 from encvault.mount import fuse, process, table
 from encvault.mount.places import Mountpoint, remove_made
 from encvault.mount.registry import Registry
-from encvault.mount.table import users_text
 from encvault.mount.watch import Watch
 from encvault.operations.accesses import Accesses
 from encvault.operations.looking import list_mounts

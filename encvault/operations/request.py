@@ -32,6 +32,7 @@ class SealRequest:
         default_suite: of new vaults and files, where `suite` is None.
         hide_names: layout of a new vault.
         keep, force, delete, exclude, jobs: see `SealOptions`.
+        leave: paths within the one folder that is sealed, which are left out.
         dry_run: tell the plan and do nothing.
         state_dir: local state folder, or None to remember nothing.
     """
@@ -47,6 +48,7 @@ class SealRequest:
     force: bool = False
     delete: bool = False
     exclude: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
     jobs: int = 0
     dry_run: bool = False
     state_dir: str | None = None
@@ -63,6 +65,7 @@ class SealRequest:
             force=self.force,
             delete=self.delete,
             exclude=self.exclude,
+            own=self.leave,
             only=only,
             jobs=self.jobs,
         )

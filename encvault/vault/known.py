@@ -86,11 +86,18 @@ class KnownVaults:
         state_dir: the local state folder, or None to remember nothing.
         stated: the fingerprint that the vault at hand must have, or "".
         pins: gives fingerprints by resolved folder, from the configuration, when they are needed.
+        is_drive: whether a folder is where a removable drive is mounted. Today it is this one and
+            tomorrow another, so what is remembered is not the folder but the drive.
     """
 
     state_dir: str | None = None
     stated: str = ""
     pins: Callable[[], Mapping[str, str]] = dict
+    is_drive: Callable[[str], bool] = lambda _path: False
+
+    def _place(self, record: VaultRecord, path: str) -> str:
+        """Where a vault is, as it is remembered."""
+        return f"drive:{record.id}" if self.is_drive(path) else os.path.realpath(path)
 
     def expected(self, path: str) -> str:
         """The fingerprint that the vault in a folder must have, or "": stated or configured."""
@@ -117,7 +124,7 @@ class KnownVaults:
         expected = self.expected(path)
         if expected and expected not in (record.fingerprint, *record.former_fingerprints):
             raise VaultChanged(path=path, expected=expected, found=record.fingerprint)
-        place = os.path.realpath(path)
+        place = self._place(record, path)
         known = self._load()
         entry = known.get(record.id)
         if entry is not None and record.fingerprint in entry.former:
@@ -127,7 +134,7 @@ class KnownVaults:
         if entry is not None and not entry.is_current(record):
             raise VaultChanged(path=path, expected=entry.fingerprint, found=record.fingerprint)
         if entry is None or place not in entry.places:
-            self._check_place(known, record, path, is_new=entry is None)
+            self._check_place(known, record, path, place, is_new=entry is None)
             return None
         if record.generation < entry.places[place]:
             return RolledBack(
@@ -140,13 +147,12 @@ class KnownVaults:
 
     @staticmethod
     def _check_place(
-        known: dict[str, KnownVault], record: VaultRecord, path: str, *, is_new: bool
+        known: dict[str, KnownVault], record: VaultRecord, path: str, place: str, *, is_new: bool
     ) -> None:
         """Refuse a vault in the place of another one, and a new one inside a known one.
 
         Who can write to a share could otherwise plant one in a subfolder.
         """
-        place = os.path.realpath(path)
         for other in known.values():
             if other.id == record.id:
                 continue
@@ -167,6 +173,10 @@ class KnownVaults:
         if isinstance(doubt, FormerKeys):
             raise ReplacedKeys(path=path, known=doubt.known)
         return doubt
+
+    def is_met(self, record: VaultRecord) -> bool:
+        """Whether this machine has made, opened or sealed into the vault before."""
+        return self.state_dir is None or record.id in self._load()
 
     def is_untold(self, record: VaultRecord) -> bool:
         """Whether the vault's fingerprint was never shown on this machine."""
@@ -213,7 +223,7 @@ class KnownVaults:
         made: bool,
     ) -> dict[str, KnownVault] | None:
         """What to remember from now on, or None if it is no more than before."""
-        place = os.path.realpath(path)
+        place = self._place(record, path)
         after = dict(known)
         if made:  # the one that was here is not here any more
             for other in known.values():

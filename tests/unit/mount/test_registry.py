@@ -15,6 +15,7 @@ from serving import served, until
 
 from encvault.errors import MountFailed, StateUnavailable
 from encvault.fs.mounts import mount_at
+from encvault.fs.users import users_text
 from encvault.mount import registry as registries, table
 from encvault.mount.places import Mountpoint, remove_made
 from encvault.mount.registry import Entry, Registry
@@ -166,7 +167,7 @@ def test_odd_names_in_the_table(tmp_path: Path) -> None:
     with served(MemoryView(), odd):
         assert mount_at(str(odd)) is not None
         with (odd / "f").open("wb"):
-            assert f"({os.getpid()})" in table.users_text(str(odd))
+            assert f"({os.getpid()})" in users_text(str(odd))
     assert mount_at(str(odd)) is None
 
 
@@ -174,12 +175,12 @@ def test_many_users_of_a_mount_are_counted(tmp_path: Path) -> None:
     with served(MemoryView(), tmp_path / "mnt") as mount:
         sleepers = [subprocess.Popen(["sleep", "600"], cwd=mount.path) for _number in range(7)]
         try:
-            assert table.users_text(str(mount.path)).endswith(" and 2 more")
+            assert users_text(str(mount.path)).endswith(" and 2 more")
         finally:
             for sleeper in sleepers:
                 sleeper.kill()
                 sleeper.wait()
-    assert table.users_text("/nowhere") == "programs that cannot be seen from here"
+    assert users_text("/nowhere") == "programs that cannot be seen from here"
 
 
 def test_what_is_not_mounted_is_not_unmounted(tmp_path: Path) -> None:

@@ -116,6 +116,20 @@ def test_another_vault_in_its_place_is_refused_until_its_fingerprint_is_stated(
     assert KnownVaults(state).check(record, path) is None
 
 
+def test_a_drive_is_known_wherever_it_is_mounted(tmp_path: Path, state: str) -> None:
+    record, other = make(tmp_path / "v"), make(tmp_path / "other")
+    known = KnownVaults(state, is_drive=lambda path: path.startswith("/media/"))
+    assert not known.is_met(record)
+    known.remember(replace(record, generation=5), "/media/a", told=True)
+    known.remember(other, "/media/a", told=True, made=True)
+    assert known.is_met(record)
+    assert known.at("/media/a") == ""
+    for place in ("/media/a", "/media/b"):
+        assert known.check(other, place) is None
+        assert isinstance(known.check(replace(record, generation=4), place), RolledBack)
+    assert KnownVaults().is_met(record)  # who remembers nothing asks nothing
+
+
 def test_a_vault_that_is_made_here_takes_the_place_of_the_old_one(
     tmp_path: Path, state: str
 ) -> None:

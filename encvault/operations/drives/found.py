@@ -1,0 +1,193 @@
+"""Which drive is meant, and what can be told of it without a key."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from encvault.errors import DriveWentAway, NotAVault, SourceMissing, StorageError
+from encvault.i18n import _, system_reason
+from encvault.operations.looking import list_mounts
+from encvault.operations.places import storage
+from encvault.operations.prompter import Prompter, confirm
+from encvault.usb import guide
+from encvault.usb.drives import Drive, drives, find_drive
+from encvault.usb.litter import is_litter, is_trash
+from encvault.vault.inspect import inspect_status
+from encvault.vault.vault import Vault, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from encvault.mount.registry import Mounted
+
+# what the kernel's drivers and those of FUSE say of a device that is no more
+_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
+_ENCRYPTED = {"crypto_LUKS": "luks", "BitLocker": "bitlocker"}
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """The drive that is meant.
+
+    Attributes:
+        name: see `encvault.usb.drives.find_drive`; or a folder.
+        is_folder: whether it is a folder that need be no drive.
+    """
+
+    name: str
+    is_folder: bool = False
+
+
+@dataclass(slots=True)
+class DriveStatus:
+    """What is known of a drive without a key.
+
+    Attributes:
+        path: where its files are; "" while it is not mounted.
+        state: ``plain``, ``locked``, ``unlocked``, ``interrupted``, ``unmounted``, ``luks`` or
+            ``bitlocker``.
+        drive: see `Drive`; None for a folder that is none.
+        id: 26 characters, or "" if it was never locked.
+        is_read_only: whether nothing can be written to it.
+        size, free: bytes, or 0 where that is not known.
+        sealed, sealed_size: objects, and their bytes on the drive.
+        plain: paths of files in the clear, but for what other systems leave.
+        leftovers: what an interrupted run left.
+        trash: files in trash folders.
+        mountpoint: where it is mounted unlocked, or "".
+        generation: of its keys; 0 if it was never locked.
+    """
+
+    path: str
+    state: str
+    drive: Drive | None = None
+    id: str = ""
+    is_read_only: bool = False
+    size: int = 0
+    free: int = 0
+    sealed: int = 0
+    sealed_size: int = 0
+    plain: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    trash: int = 0
+    mountpoint: str = ""
+    generation: int = 0
+
+
+@contextlib.contextmanager
+def reached(path: str) -> Iterator[None]:
+    """Take what the system reports of a drive, at the last border, for what it means.
+
+    Raises:
+        DriveWentAway: it was pulled out.
+        StorageError: anything else.
+    """
+    try:
+        with storage(path):
+            yield
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _GONE:
+            raise DriveWentAway(path=path, reason=system_reason(cause)) from cause
+        raise
+
+
+def list_drives(state_dir: str) -> list[DriveStatus]:
+    """The removable drives that are plugged in."""
+    return [status_of(drive, state_dir) for drive in drives()]
+
+
+def drive_status(which: Which, state_dir: str) -> DriveStatus:
+    """What is known of a drive.
+
+    Raises:
+        EncvaultError: it is not found; see `find_drive`.
+    """
+    if which.is_folder:
+        return _status_at(_folder(which.name), None, state_dir)
+    return status_of(find_drive(which.name), state_dir)
+
+
+def status_of(drive: Drive, state_dir: str) -> DriveStatus:
+    """The same of a drive that was found."""
+    kind = _ENCRYPTED.get(drive.device.content.kind)
+    if drive.mount is None or kind is not None:
+        state = kind or "unmounted"
+        return DriveStatus("", state, drive, size=drive.device.size)
+    return _status_at(drive.mount.path, drive, state_dir)
+
+
+def _status_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
+    with reached(path):
+        return _seen_at(path, drive, state_dir)
+
+
+def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
+    room = os.statvfs(path)
+    found = DriveStatus(
+        path,
+        "plain",
+        drive,
+        is_read_only=bool(room.f_flag & os.ST_RDONLY),
+        size=room.f_blocks * room.f_frsize,
+        free=room.f_bavail * room.f_frsize,
+        trash=sum(1 for _file in trash_of(path)),
+    )
+    try:
+        with Vault.load(path) as vault:
+            seen = inspect_status(vault)
+            found.id, found.generation = vault.record.id, vault.record.generation
+    except NotAVault:
+        return found
+    found.sealed, found.sealed_size = seen.sealed, seen.sealed_size
+    found.plain = [file for file in (*seen.plain, *seen.unknown) if not _is_left(file)]
+    found.leftovers = seen.leftovers
+    if live := mounts_of(path, state_dir):
+        found.state, found.mountpoint = "unlocked", live[0].mountpoint
+    elif found.leftovers or (found.plain and found.sealed):
+        found.state = "interrupted"
+    else:
+        found.state = "unlocked" if found.plain else "locked"
+    return found
+
+
+def _is_left(path: str) -> bool:
+    """Whether `lock` leaves it in the clear."""
+    return path == guide.NAME or is_litter(path)
+
+
+def trash_of(path: str) -> Iterator[str]:
+    """Files in the trash folders at the top of a drive."""
+    with contextlib.suppress(OSError):
+        for name in sorted(filter(is_trash, os.listdir(path))):
+            for folder, _folders, files in os.walk(os.path.join(path, name)):
+                yield from (os.path.join(folder, file) for file in files)
+
+
+def _folder(path: str) -> str:
+    if not os.path.isdir(path):
+        raise SourceMissing(path=path)
+    return canonical(path)
+
+
+def place_of(which: Which, prompter: Prompter) -> str:
+    """Where the files of a drive are.
+
+    Raises:
+        EncvaultError: it is not found, or nobody consents to a folder that is no drive.
+    """
+    if not which.is_folder:
+        return find_drive(which.name).folder
+    path = _folder(which.name)
+    if path not in [one.mount.path for one in drives() if one.mount is not None]:
+        confirm(prompter, _("{path} is no removable drive: go on?").format(path=path))
+    return path
+
+
+def mounts_of(path: str, state_dir: str) -> list[Mounted]:
+    """Where a drive is mounted unlocked."""
+    return [one for one in list_mounts(state_dir, path) if one.is_alive]

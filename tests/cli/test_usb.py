@@ -1,0 +1,477 @@
+"""Locking and unlocking drives with real file systems."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from drivefs import KINDS, DriveImage
+from helpers import Ran
+from serving import is_mounted
+
+from encvault.mount import places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from helpers import Command
+
+STICK = (Path(__file__).parent.parent / "stick.umockdev").read_text()
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> str:
+    path = tmp_path / "password"
+    path.write_text("correct horse battery staple\n")
+    return str(path)
+
+
+@pytest.fixture(params=KINDS)
+def drive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DriveImage]:
+    with DriveImage(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[DriveImage]:
+    with DriveImage("exfat", tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _unlocked_drives(run: Command) -> Iterator[None]:
+    yield
+    run("unmount", "--all")
+
+
+def fill(drive: DriveImage) -> dict[str, str]:
+    """Put files on a drive; digests by path."""
+    # fusefat refuses some names, and to write beyond a file's end, as two workers do
+    letters, size = ("", 300_000) if drive.kind == "fat" else ("合同", 1_500_000)
+    for path, data in {
+        f"docs/{letters}offer.txt": b"secret offer",
+        "docs/large.bin": os.urandom(size),
+        "docs/empty": b"",
+        "a name with spaces.txt": b"x" * 70_000,
+        **{f"many/f{number}": b"%d" % number for number in range(40)},
+    }.items():
+        target = drive.path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    (drive.path / "System Volume Information").mkdir()
+    (drive.path / "System Volume Information" / "IndexerVolumeGuid").write_bytes(b"g")
+    return digests(drive.path)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Of what is in the clear in a folder."""
+    own = (".encvault", "System Volume Information", "HOW-TO-OPEN.txt")
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] not in own
+    }
+
+
+def status(run: Command, drive: DriveImage) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("usb", "status", "--path", drive.path, "--json").out)
+    return found
+
+
+def lock(run: Command, drive: DriveImage, password: str, *options: str) -> Ran:
+    where = ("--path", drive.path, "--yes", "--password-file", password)
+    return run("usb", "lock", *where, *options)
+
+
+def unlock(run: Command, drive: DriveImage, password: str, *options: object) -> Ran:
+    where = ("--path", drive.path, "--yes", "--password-file", password)
+    return run("usb", "unlock", *where, *options)
+
+
+# -- what every file system must do ---------------------------------------------------------
+
+
+def test_a_drive_is_locked_and_unlocked(
+    run: Command, drive: DriveImage, password: str, tmp_path: Path
+) -> None:
+    before = fill(drive)
+    assert status(run, drive)["state"] == "plain"
+    done = lock(run, drive, password)
+    assert (done.code, done.out) == (0, ""), done.err
+    assert "the drive is locked and everything is written" in done.err
+    found = status(run, drive)
+    assert (found["state"], found["plain"], found["leftovers"]) == ("locked", [], [])
+    assert sorted(set(os.listdir(drive.path)) - {"lost+found"}) == [
+        ".encvault",
+        "HOW-TO-OPEN.txt",
+        "System Volume Information",
+    ]
+    seen = b"".join(path.read_bytes() for path in drive.path.rglob("*") if path.is_file())
+    assert b"secret offer" not in seen
+    assert b"offer.txt" not in seen
+
+    assert lock(run, drive, password).code == 0  # nothing to do
+
+    done = unlock(run, drive, password)
+    assert done.code == 0
+    found = status(run, drive)
+    assert found["state"] == "unlocked"
+    opened = Path(found["mountpoint"])
+    assert digests(opened) == before
+    (opened / "new.txt").write_bytes(b"new")
+    (opened / "docs" / "empty").write_bytes(b"changed")
+    assert lock(run, drive, password).code == 0
+    assert not is_mounted(opened)
+
+    drive.unmount()
+    drive.mount()
+    copy = tmp_path / "copy"
+    assert unlock(run, drive, password, "--to", copy).code == 0
+    changed = hashlib.sha256(b"changed").hexdigest()
+    new = {"new.txt": hashlib.sha256(b"new").hexdigest(), "docs/empty": changed}
+    assert digests(copy) == before | new
+    assert status(run, drive)["state"] == "locked"
+
+    assert unlock(run, drive, password, "--in-place").code == 0
+    assert digests(drive.path) == before | new
+    found = status(run, drive)
+    assert (found["state"], found["sealed"]) == ("unlocked", 0)
+    assert not (drive.path / "HOW-TO-OPEN.txt").exists()
+    assert lock(run, drive, password).code == 0
+    assert status(run, drive)["state"] == "locked"
+
+
+def test_what_is_on_a_locked_drive_is_proved(
+    run: Command, drive: DriveImage, password: str
+) -> None:
+    fill(drive)
+    assert lock(run, drive, password).code == 0
+    where = ("usb", "verify", "--path", drive.path, "--yes", "--password-file", password)
+    assert run(*where).code == 0
+    sealed = max(
+        (drive.path / ".encvault" / "objects").rglob("*"), key=lambda one: one.stat().st_size
+    )
+    with sealed.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+    assert run(*where).code == 65
+
+
+# -- before anything is begun ---------------------------------------------------------------
+
+
+def test_what_is_no_drive_is_refused(run: Command, tmp_path: Path, stick: DriveImage) -> None:
+    done = run("usb", "lock", tmp_path)
+    assert done.code == 2
+    assert "no removable drive: nothing is mounted there" in done.err
+    done = run("usb", "lock", stick.path)
+    assert done.code == 2
+    assert "it cannot be pulled out of this machine" in done.err
+    assert run("usb", "lock", "NO-SUCH-LABEL").code == 75
+    assert run("usb", "lock", "/dev/nothing").code == 75
+    assert run("usb", "lock").code == 2
+    assert run("usb", "status", "--path", tmp_path / "missing").code == 66
+
+
+def test_a_folder_that_is_no_drive_needs_consent(
+    run: Command, tmp_path: Path, password: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "f").write_bytes(b"x")
+    done = run("usb", "lock", "--path", folder, "--password-file", password, "--no-input")
+    assert done.code == 2
+    assert (folder / "f").read_bytes() == b"x"
+    assert sorted(os.listdir(folder)) == ["f"]
+
+
+def test_a_drive_that_cannot_be_written_is_left(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    before = fill(stick)
+    assert lock(run, stick, password).code == 0
+    stick.unmount()
+    stick.mount("ro")
+    done = lock(run, stick, password)
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
+    done = unlock(run, stick, password, "--in-place")
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
+    assert unlock(run, stick, password, "--to", tmp_path / "copy").code == 0
+    assert digests(tmp_path / "copy") == before
+    assert unlock(run, stick, password).code == 0
+    assert digests(Path(status(run, stick)["mountpoint"])) == before
+
+
+def test_a_drive_without_room_is_left(run: Command, stick: DriveImage, password: str) -> None:
+    (stick.path / "large").write_bytes(bytes(45 << 20))
+    done = lock(run, stick, password)
+    assert done.code == 73
+    assert "bytes must be free to begin" in done.err
+    assert os.listdir(stick.path) == ["large"]
+
+
+def test_a_drive_in_use_is_left(run: Command, stick: DriveImage, password: str) -> None:
+    (stick.path / "f").write_bytes(b"x")
+    with subprocess.Popen(
+        ["tail", "-f", str(stick.path / "f")], stdout=subprocess.DEVNULL
+    ) as other:
+        done = lock(run, stick, password)
+        other.kill()
+    assert done.code == 75
+    assert f"tail ({other.pid})" in done.err
+    assert os.listdir(stick.path) == ["f"]
+    with subprocess.Popen(["sleep", "100"], cwd=stick.path) as other:
+        assert lock(run, stick, password).code == 0  # who only stands there writes nothing
+        other.kill()
+
+
+def test_what_would_be_done_is_shown_first(run: Command, stick: DriveImage, password: str) -> None:
+    before = fill(stick)
+    done = lock(run, stick, password, "--dry-run")
+    assert done.code == 0
+    assert "docs/large.bin" in done.out
+    assert digests(stick.path) == before
+    assert not (stick.path / ".encvault").exists()
+
+
+# -- what others left -----------------------------------------------------------------------
+
+
+def test_trash_is_told_and_removed_when_asked(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    for name in (".Trash-1000/files", "$RECYCLE.BIN/S-1-5", ".Trashes"):
+        (stick.path / name).mkdir(parents=True)
+        (stick.path / name / "old.xlsx").write_bytes(b"deleted")
+    (stick.path / "docs" / "RECYCLER").mkdir(parents=True)
+    (stick.path / "docs" / "RECYCLER" / "f").write_bytes(b"the user's own")
+    done = lock(run, stick, password)
+    assert done.code == 3
+    assert "3 files in the clear in its trash folders" in done.err
+    assert (status(run, stick)["state"], status(run, stick)["trash"]) == ("locked", 3)
+    assert not (stick.path / "docs").exists()
+    done = lock(run, stick, password, "--purge-trash")
+    assert done.code == 0
+    assert status(run, stick)["trash"] == 0
+    assert (stick.path / "$RECYCLE.BIN").is_dir()
+
+
+def test_what_a_system_leaves_later_makes_no_drive_unlocked(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    fill(stick)
+    (stick.path / ".DS_Store").write_bytes(b"names of everything")
+    assert lock(run, stick, password).code == 0
+    assert not (stick.path / ".DS_Store").exists()
+    (stick.path / ".DS_Store").write_bytes(b"new")
+    assert status(run, stick)["state"] == "locked"
+    (stick.path / "new.xlsx").write_bytes(b"new")
+    found = status(run, stick)
+    assert (found["state"], found["plain"]) == ("interrupted", ["new.xlsx"])
+    assert run("usb", "status", "--path", stick.path).code == 3
+
+
+def test_a_page_of_the_users_own_is_sealed_like_any_file(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    (stick.path / "HOW-TO-OPEN.txt").write_bytes(b"the user's own")
+    assert lock(run, stick, password).code == 0
+    page = (stick.path / "HOW-TO-OPEN.txt").read_bytes().decode("utf-8-sig")
+    assert status(run, stick)["id"] in page
+    assert "本盘已由 encvault" in page
+    assert unlock(run, stick, password, "--in-place").code == 0
+    assert (stick.path / "HOW-TO-OPEN.txt").read_bytes() == b"the user's own"
+    assert lock(run, stick, password, "--exclude", "HOW-TO-OPEN.txt").code == 0
+    assert (stick.path / "HOW-TO-OPEN.txt").read_bytes() == b"the user's own"
+
+
+# -- init, passwd ---------------------------------------------------------------------------
+
+
+def test_an_empty_drive_is_prepared(run: Command, stick: DriveImage, password: str) -> None:
+    where = ("usb", "init", "--path", stick.path, "--yes", "--password-file", password)
+    (stick.path / "f").write_bytes(b"x")
+    done = run(*where)
+    assert (done.code, "1 files that are not sealed" in done.err) == (73, True)
+    (stick.path / "f").unlink()
+    done = run(*where, "--json")
+    assert done.code == 0
+    found = status(run, stick)
+    assert (found["state"], found["id"]) == ("locked", json.loads(done.out)["id"])
+    assert run(*where).code == 2  # it is one
+    assert unlock(run, stick, password).code == 0
+    opened = Path(status(run, stick)["mountpoint"])
+    (opened / "offer.txt").write_bytes(b"never in the clear on the drive")
+    assert run("unmount", opened).code == 0
+    drive = stick.image.read_bytes()
+    assert b"never in the clear on the drive" not in drive
+
+
+def test_the_password_of_a_drive_is_changed(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    new = tmp_path / "new"
+    new.write_text("another long and good password\n")
+    where = ("usb", "passwd", "--path", stick.path, "--yes", "--password-file", password)
+    assert run(*where, "--new-password-file", new).code == 0
+    assert unlock(run, stick, password).code == 77
+    assert unlock(run, stick, str(new)).code == 0
+
+
+def test_where_a_drive_is_mounted(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fill(stick)
+    assert lock(run, stick, password).code == 0
+    assert unlock(run, stick, password, "--at", tmp_path / "here", "--to", "x").code == 2
+    here = tmp_path / "here"
+    done = unlock(run, stick, password, "--at", here, "--json")
+    assert json.loads(done.out) == {"path": str(here)}
+    assert digests(here) == before
+    assert json.loads(unlock(run, stick, password, "--json").out) == {"path": str(here)}
+    assert run("unmount", here).code == 0
+    runtime = tmp_path / "runtime"
+    (runtime / "encvault" / "drive").mkdir(parents=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    done = unlock(run, stick, password, "--read-only", "--json")
+    opened = Path(json.loads(done.out)["path"])
+    assert opened == runtime / "encvault" / "drive-2"
+    with pytest.raises(OSError, match="Read-only"):
+        (opened / "f").write_bytes(b"x")
+    assert run("unmount", opened).code == 0
+    places.remove_made(str(opened))
+
+
+# -- which drive is meant -------------------------------------------------------------------
+
+
+def with_stick(stick: DriveImage, *arguments: object) -> Ran:
+    """Run a command where the system has a USB stick; its partition is the loop device."""
+    minor = stick.loop.removeprefix("/dev/loop") or "99"
+    description = stick.top / "stick.umockdev"
+    description.write_text(STICK.replace("{minor}", minor))
+    command = ["umockdev-run", "-d", str(description), "--", sys.executable, "-m", "encvault"]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_stick_is_found_by_each_of_its_names(stick: DriveImage, password: str) -> None:
+    fill(stick)
+    [listed] = json.loads(with_stick(stick, "usb", "list", "--json").out)["drives"]
+    assert listed["path"] == str(stick.path)
+    assert listed["state"] == "plain"
+    assert listed["device"] == {
+        "node": "/dev/sdb1",
+        "filesystem": "exfat",
+        "uuid": "1234-ABCD",
+        "label": "SALES 2026",
+        "size": 30_029_824 * 512,
+        "vendor_id": "0781",
+        "product_id": "5581",
+        "serial": "4C530001230101119382",
+        "model": "Ultra",
+    }
+    locked = with_stick(stick, "usb", "lock", "sales 2026", "--password-file", password)
+    assert locked.code == 0, locked.err
+    shown = json.loads(with_stick(stick, "usb", "status", stick.path, "--json").out)
+    for name in ("1234-abcd", "/dev/sdb1", "SALES 2026", shown["id"]):
+        assert with_stick(stick, "usb", "status", name).code == 0, name
+    (stick.path / "folder").mkdir()
+    done = with_stick(stick, "usb", "status", stick.path / "folder")
+    assert (done.code, f"it is a folder on the drive {stick.path}" in done.err) == (2, True)
+    done = with_stick(stick, "usb", "status", "/dev/sda")
+    assert (done.code, "it cannot be pulled out" in done.err) == (2, True)
+    assert with_stick(stick, "usb", "list").out.startswith("/dev/sdb1  SALES 2026  exfat")
+
+
+def test_a_stick_is_let_go_when_it_is_locked(stick: DriveImage, password: str) -> None:
+    fill(stick)
+    done = with_stick(stick, "usb", "eject", "SALES 2026")
+    assert (done.code, is_mounted(stick.path)) == (3, True)
+    done = with_stick(stick, "usb", "lock", "SALES 2026", "--eject", "--password-file", password)
+    assert done.code == 0, done.err
+    assert f"{stick.path} is unmounted; pull the drive out" in done.err
+    assert not is_mounted(stick.path)
+    done = with_stick(stick, "usb", "status", "SALES 2026")
+    assert (done.code, "plugged in, and not mounted" in done.err) == (75, True)
+    assert with_stick(stick, "usb", "lock", "SALES 2026").code == 75
+
+
+def test_a_stick_that_somebody_stands_in_stays(stick: DriveImage, password: str) -> None:
+    fill(stick)
+    with subprocess.Popen(["sleep", "100"], cwd=stick.path) as other:
+        done = with_stick(stick, "usb", "eject", "SALES 2026", "--force")
+        other.kill()
+    assert (done.code, f"sleep ({other.pid})" in done.err) == (75, True)
+    assert is_mounted(stick.path)
+
+
+def test_two_drives_of_one_name_are_not_guessed(tmp_path: Path) -> None:
+    one = STICK.replace("{minor}", "98")
+    other = STICK.replace("{minor}", "99").replace("1-2", "1-3").replace("sdb", "sdc")
+    other = other.replace("8:16", "8:32").replace("MINOR=16", "MINOR=32")
+    description = tmp_path / "two.umockdev"
+    description.write_text(one + "\n" + other[: other.index("P: /devices/pci0000:00/0000:00:17")])
+    command = ["umockdev-run", "-d", str(description), "--", sys.executable, "-m", "encvault"]
+    done = subprocess.run(
+        [*command, "usb", "status", "SALES 2026"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "several drives are called so: /dev/sdb1, /dev/sdc1" in done.stderr
+
+
+def test_two_drives_take_turns_at_one_folder(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    first = fill(stick)
+    where = ("--password-file", password, stick.path)
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    stick.unmount()
+    stick.image.rename(tmp_path / "first")
+    with DriveImage("exfat", tmp_path / "other") as other:
+        (other.path / "f").write_bytes(b"of another drive")
+        other.unmount()
+        other.image.rename(stick.image)
+        stick.mount()
+        done = with_stick(stick, "usb", "lock", *where)
+        assert done.code == 0, done.err
+        stick.unmount()
+    (tmp_path / "first").rename(stick.image)
+    stick.mount()
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    done = with_stick(stick, "usb", "unlock", *where, "--to", tmp_path / "copy")
+    assert done.code == 0, done.err
+    assert digests(tmp_path / "copy") == first
+
+
+def test_a_drive_from_another_machine_is_asked_about_once(
+    stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fill(stick)
+    where = ("--password-file", password, stick.path)
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    (stick.path / "new").write_bytes(b"new")
+    done = with_stick(stick, "usb", "lock", *where)
+    assert done.code == 2
+    assert "the drive was prepared on another machine" in done.err
+    assert (stick.path / "new").exists()
+    assert with_stick(stick, "usb", "lock", *where, "--yes").code == 0
+    (stick.path / "more").write_bytes(b"new")
+    assert with_stick(stick, "usb", "lock", *where).code == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a third"))
+    assert with_stick(stick, "usb", "unlock", *where, "--to", tmp_path / "copy").code == 0
+    (stick.path / "again").write_bytes(b"new")
+    assert with_stick(stick, "usb", "lock", *where).code == 0  # whoever opens it knows it

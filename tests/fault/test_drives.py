@@ -1,0 +1,111 @@
+"""Drives that are pulled out: the driver of their file system is killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+from drivefs import DriveImage
+from helpers import RECIPIENT, keys
+
+from encvault import operations
+from encvault.errors import EncvaultError
+from encvault.operations import drives
+from encvault.operations.drives import Which
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TURNS = 30
+MAIN = os.getpid()
+# not FAT: fusefat, killed while it changes the table, leaves files that share clusters
+KINDS = ("exfat", "ntfs")
+FILES = {f"folder{number % 4}/f{number}": os.urandom(number * 2_000) for number in range(40)}
+ANSWERS = operations.Answers(
+    recipients_given=(RECIPIENT,), identities_given=tuple(keys().identities_given), consent=True
+)
+
+
+def lock(path: Path, state: Path) -> None:
+    request = drives.LockRequest(Which(str(path), is_folder=True), str(state))
+    report = drives.lock(request, ANSWERS)
+    assert not report.problems or os.getpid() != MAIN, list(map(repr, report.problems))
+    report.raise_for_problems()
+
+
+def unlock(path: Path, state: Path) -> None:
+    which = Which(str(path), is_folder=True)
+    request = drives.UnlockRequest(which, str(state), str(state), in_place=True)
+    report = drives.unlock(request, ANSWERS).report
+    assert report is not None
+    report.raise_for_problems()
+
+
+def pulled_out_during(work: Callable[[], None], drive: DriveImage, seconds: float) -> None:
+    """Do something in a child, and kill the driver meanwhile."""
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            work()
+        except EncvaultError as error:
+            code = error.exit_code
+        except BaseException:  # noqa: BLE001 - the parent sees the code
+            traceback.print_exc(file=sys.stderr)
+            code = 200
+        finally:
+            os._exit(code)
+    time.sleep(seconds)
+    drive.kill()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert 0 <= code < 200
+    drive.clear()
+    assert os.listdir(drive.path) == []  # nothing went to the folder beneath
+    drive.mount()
+
+
+def found_on(drive: DriveImage, state: Path, copy: Path) -> dict[str, set[bytes]]:
+    """What each file has, in the clear or sealed."""
+    found: dict[str, set[bytes]] = {}
+    if (drive.path / ".encvault").exists():
+        request = operations.OpenRequest((str(drive.path),), to=str(copy), state_dir=str(state))
+        report = operations.open_paths(request, keys())
+        assert not [one for one in report.problems if one.exit_code == 65]
+    for top in (drive.path, copy):
+        for path in top.rglob("f*"):
+            if path.is_file() and ".encvault" not in path.parts:
+                name = str(path.relative_to(top))
+                found.setdefault(name, set()).add(path.read_bytes())
+    return found
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_drive_that_is_pulled_out_loses_nothing(kind: str, tmp_path: Path) -> None:
+    chance = random.Random(f"{kind} {time.time_ns()}")
+    state = tmp_path / "state"
+    with DriveImage(kind, tmp_path) as drive:
+        for name, data in FILES.items():
+            (drive.path / name).parent.mkdir(exist_ok=True)
+            (drive.path / name).write_bytes(data)
+        for turn in range(TURNS):
+            work = chance.choice((lock, lock, unlock))
+            if not (drive.path / ".encvault").exists():
+                work = lock
+            seconds = chance.uniform(0, 0.8)
+            pulled_out_during(lambda: work(drive.path, state), drive, seconds)  # noqa: B023 - called at once
+            found = found_on(drive, state, tmp_path / f"copy{turn}")
+            lost = [name for name, data in FILES.items() if found.get(name) != {data}]
+            assert not lost, (turn, work.__name__, seconds, lost)
+        lock(drive.path, state)
+        status = drives.drive_status(Which(str(drive.path), is_folder=True), str(state))
+        assert (status.state, status.plain, status.leftovers) == ("locked", [], [])
+        unlock(drive.path, state)
+        for name, data in FILES.items():
+            assert (drive.path / name).read_bytes() == data
