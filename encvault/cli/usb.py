@@ -46,6 +46,7 @@ _STATES = {
     "unmounted": N_("not mounted"),
     "luks": N_("encrypted with LUKS"),
     "bitlocker": N_("encrypted with BitLocker"),
+    "unreadable": N_("cannot be read"),
 }
 _LISTED_PATHS = 10
 

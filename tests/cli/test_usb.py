@@ -15,6 +15,7 @@ from drivefs import KINDS, DriveImage
 from helpers import Ran
 from serving import is_mounted
 
+from encvault.fs import calls
 from encvault.mount import places
 
 if TYPE_CHECKING:
@@ -240,6 +241,38 @@ def test_what_would_be_done_is_shown_first(run: Command, stick: DriveImage, pass
     assert "docs/large.bin" in done.out
     assert digests(stick.path) == before
     assert not (stick.path / ".encvault").exists()
+
+
+def test_a_wrong_password_leaves_a_locked_drive_as_it_was(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    before = sorted(path for path in stick.path.rglob("*"))
+    wrong = tmp_path / "wrong"
+    wrong.write_text("not the password at all\n")
+    assert unlock(run, stick, str(wrong), "--in-place").code == 77
+    assert sorted(path for path in stick.path.rglob("*")) == before
+
+
+def test_nothing_is_written_below_a_drive_that_was_unmounted_meanwhile(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(stick)
+    gone: list[str] = []
+
+    def pull_out(name: str, _fd: int, target: str) -> None:
+        if name == "unlink" and not gone:
+            gone.append(target)
+            subprocess.run(["umount", "-l", str(stick.path)], check=True)
+
+    monkeypatch.setattr(calls, "probe", pull_out)
+    done = lock(run, stick, password, "--jobs", "1")
+    monkeypatch.setattr(calls, "probe", None)
+    assert gone
+    assert done.code == 74
+    assert "the drive went away: something else is in its place" in done.err
+    assert os.listdir(stick.path) == []
 
 
 # -- what others left -----------------------------------------------------------------------

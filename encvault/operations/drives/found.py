@@ -8,7 +8,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import DriveWentAway, NotAVault, SourceMissing, StorageError
+from encvault.errors import (
+    DriveWentAway,
+    EncvaultError,
+    NotAVault,
+    SourceMissing,
+    StorageError,
+)
 from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
 from encvault.operations.places import storage
@@ -48,8 +54,8 @@ class DriveStatus:
 
     Attributes:
         path: where its files are; "" while it is not mounted.
-        state: ``plain``, ``locked``, ``unlocked``, ``interrupted``, ``unmounted``, ``luks`` or
-            ``bitlocker``.
+        state: ``plain``, ``locked``, ``unlocked``, ``interrupted``, ``unmounted``, ``luks``,
+            ``bitlocker``, or in a list ``unreadable``.
         drive: see `Drive`; None for a folder that is none.
         id: 26 characters, or "" if it was never locked.
         is_read_only: whether nothing can be written to it.
@@ -97,8 +103,15 @@ def reached(path: str) -> Iterator[None]:
 
 
 def list_drives(state_dir: str) -> list[DriveStatus]:
-    """The removable drives that are plugged in."""
-    return [status_of(drive, state_dir) for drive in drives()]
+    """The removable drives that are plugged in; one that cannot be read hides no other."""
+    return [_listed(drive, state_dir) for drive in drives()]
+
+
+def _listed(drive: Drive, state_dir: str) -> DriveStatus:
+    try:
+        return status_of(drive, state_dir)
+    except EncvaultError:
+        return DriveStatus(drive.folder, "unreadable", drive, size=drive.device.size)
 
 
 def drive_status(which: Which, state_dir: str) -> DriveStatus:

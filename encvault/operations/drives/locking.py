@@ -12,6 +12,7 @@ from encvault.errors import (
     DriveNotEmpty,
     DriveReadOnly,
     DriveTooFull,
+    DriveWentAway,
     NotAVault,
     PlainTrash,
 )
@@ -104,8 +105,10 @@ def _init(
     count, _size, _largest = _survey(path, SealRequest(paths=(path,), leave=_left(path)))
     if count and not keep_existing:
         raise DriveNotEmpty(path=path, count=count)
-    record = init_vault(path, prompter, observer, suite=suite, hide_names=True)
-    _finish(path, record.id, observer or Observer())
+    with Tree(path) as tree:
+        record = init_vault(path, prompter, observer, suite=suite, hide_names=True)
+        check_is_there(path, tree)
+        _finish(tree, record.id, observer or Observer())
     return record
 
 
@@ -140,16 +143,18 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
         state_dir=request.state_dir,
     )
     _check_room(path, to_seal)
-    report = seal(to_seal, prompter, watcher)
-    if request.dry_run:
-        return report
-    if request.purge_trash:
-        _purge(path)
-    if trash := list(trash_of(path)):
-        report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
-    with Vault.load(path) as vault:
-        drive = vault.record.id
-    _finish(path, drive, watcher)
+    with Tree(path) as tree:  # which also keeps others from unmounting it
+        report = seal(to_seal, prompter, watcher)
+        if request.dry_run:
+            return report
+        check_is_there(path, tree)
+        if request.purge_trash:
+            _purge(tree)
+        if trash := list(trash_of(path)):
+            report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
+        with Vault.load(path) as vault:
+            drive = vault.record.id
+        _finish(tree, drive, watcher)
     with recording(prompter.access_log(), "usb.lock", path, watcher) as recorder:
         recorder.record(path=path, vault=drive, count=report.files, size=report.size)
         recorder.reported(report)
@@ -248,21 +253,29 @@ def _survey(path: str, request: SealRequest) -> tuple[int, int, int]:
     return count, size, largest
 
 
-def _purge(path: str) -> None:
+def check_is_there(path: str, tree: Tree) -> None:
+    """Refuse to go on by a path that leads elsewhere by now: to the host, below the mount point.
+
+    Raises:
+        DriveWentAway: the drive is not at its place any more.
+    """
+    if not os.path.samestat(os.stat(path), os.fstat(tree.fd)):
+        raise DriveWentAway(path=path, reason=_("something else is in its place"))
+
+
+def _purge(tree: Tree) -> None:
     """Remove what lies in trash folders; the folders stay, their systems want them."""
-    with Tree(path) as tree:
-        for name in filter(is_trash, os.listdir(tree.fd)):
-            with contextlib.suppress(OSError):  # a file, or not to be read; it is told as it stays
-                fd = tree.folder(name)
-                for inside in os.listdir(fd):
-                    durable.discard_tree(fd, inside)
-                    durable.discard(fd, inside)
+    for name in filter(is_trash, os.listdir(tree.fd)):
+        with contextlib.suppress(OSError):  # a file, or not to be read; it is told as it stays
+            fd = tree.folder(name)
+            for inside in os.listdir(fd):
+                durable.discard_tree(fd, inside)
+                durable.discard(fd, inside)
 
 
-def _finish(path: str, drive: str, observer: Observer) -> None:
+def _finish(tree: Tree, drive: str, observer: Observer) -> None:
     """Leave the page for who finds the drive, and have all of it on the drive."""
-    with Tree(path) as tree:
-        if not guide.write(tree, drive):
-            text = _("{path} is a file of yours; the page for who finds the drive is left out")
-            observer.note(text.format(path=tree.show(guide.NAME)))
-        calls.sync_filesystem(tree.fd)
+    if not guide.write(tree, drive):
+        text = _("{path} is a file of yours; the page for who finds the drive is left out")
+        observer.note(text.format(path=tree.show(guide.NAME)))
+    calls.sync_filesystem(tree.fd)

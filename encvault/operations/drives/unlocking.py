@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -91,21 +92,33 @@ def _unlock(request: UnlockRequest, path: str, prompter: Prompter, watcher: Obse
         place = _mount(request, path, prompter, watcher)
         result = Unlocked(place, None)
     else:
-        if request.in_place:
-            check_writable(path)
-            with Tree(path) as tree:
-                guide.remove(tree)
-        to_open = OpenRequest(
-            paths=(path,),
-            to=request.to,
-            force=request.force,
-            jobs=request.jobs,
-            state_dir=request.state_dir,
-        )
-        result = Unlocked(request.to or path, open_paths(to_open, prompter, watcher))
+        result = Unlocked(request.to or path, _open(request, path, drive, prompter, watcher))
     with recording(prompter.access_log(), "usb.unlock", path, watcher) as recorder:
         recorder.record(path=path, vault=drive, to=canonical(result.path))
     return result
+
+
+def _open(
+    request: UnlockRequest, path: str, drive: str, prompter: Prompter, watcher: Observer
+) -> Report:
+    to_open = OpenRequest(
+        paths=(path,),
+        to=request.to,
+        force=request.force,
+        jobs=request.jobs,
+        state_dir=request.state_dir,
+    )
+    if not request.in_place:
+        return open_paths(to_open, prompter, watcher)
+    check_writable(path)
+    with Tree(path) as tree:
+        guide.remove(tree)  # a file of the user's may have that name
+        try:
+            return open_paths(to_open, prompter, watcher)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is told
+                guide.write(tree, drive)
+            raise
 
 
 def _mount(request: UnlockRequest, path: str, prompter: Prompter, observer: Observer) -> str:
