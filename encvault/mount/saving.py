@@ -230,6 +230,7 @@ class Saver:
         wanted = list(dict.fromkeys(nodes))
         folders = [node for node in wanted if isinstance(node, FolderNode)]
         files = [node for node in wanted if isinstance(node, FileNode)]
+        begun = {node: node.version for node in files}  # what is written later is not waited for
         failure: Exception | None = None
         for _attempt in range(_ATTEMPTS):  # a name may change in between
             # before the lock is taken: a large file must not keep others from being saved
@@ -245,7 +246,7 @@ class Saver:
             files = [
                 node
                 for node in files
-                if node.is_dirty
+                if node.saved < begun[node]
                 and not node.gone
                 and node.failure is None
                 and (asked or node.is_settled)

@@ -1146,6 +1146,26 @@ def test_a_copy_that_cannot_take_its_place_is_told_to_whoever_waits(
     assert mounted.read("/f") == b"precious"
 
 
+def test_a_file_that_is_written_on_and_on_can_be_synced(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.write(handle, b"begun", 0)
+    more: list[int] = []
+
+    def write_on(name: str, _fd: int, _target: str) -> None:
+        if name in ("fsync", "sync_filesystem"):
+            more.append(mounted.view.write(handle, b"on", 5 + 2 * len(more)))
+
+    monkeypatch.setattr(calls, "probe", write_on)
+    mounted.view.fsync(handle)
+    monkeypatch.setattr(calls, "probe", None)
+    assert more
+    with Mounted(copied(mounted)) as other:
+        assert other.read("/f").startswith(b"begun")
+    mounted.view.release(handle)
+
+
 def test_a_name_that_the_disk_cannot_have_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
