@@ -174,7 +174,9 @@ def seal(world: World, choice: int) -> Step:
         (world.top / "docs" / name).write_bytes(content)
         world.files[name] = content
     return (
-        lambda: operations.seal(SealRequest((world.vault,), state_dir=_state(world)), boss()),
+        lambda: operations.seal(
+            SealRequest((world.vault,), jobs=1, state_dir=_state(world)), boss()
+        ),
         lambda: None,
     )
 
@@ -182,7 +184,9 @@ def seal(world: World, choice: int) -> Step:
 def open_(world: World, choice: int) -> Step:
     del choice
     return (
-        lambda: operations.open_paths(OpenRequest((world.vault,), state_dir=_state(world)), boss()),
+        lambda: operations.open_paths(
+            OpenRequest((world.vault,), jobs=1, state_dir=_state(world)), boss()
+        ),
         lambda: None,
     )
 
@@ -194,6 +198,7 @@ def _state(world: World) -> str:
 STEPS = {one.__name__: one for one in (add, remove, passwd, rekey, revoke, reseal, seal, open_)}
 
 
+# all steps with one process: a worker that is killed is an error with a name, and no crash
 def kill_self(_name: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
