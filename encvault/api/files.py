@@ -20,7 +20,7 @@ from encvault.api.keys import opening
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
 from encvault.operations import Answers
-from encvault.vault.known import KnownVaults
+from encvault.operations.prompter import known_vaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,7 +106,7 @@ def seal_folder(
     answers = Answers(
         recipients_given=as_recipients(recipients),
         consent=consent,
-        known=KnownVaults(request.state_dir, as_fingerprint(fingerprint)),
+        known=known_vaults(request.state_dir, as_fingerprint(fingerprint)),
         log=log,
     )
     return operations.seal(request, answers, observer)

@@ -38,13 +38,14 @@ from encvault.keyslots import (
     random_password,
 )
 from encvault.operations import read_identity, read_recipients
-from encvault.vault.known import KnownVaults
+from encvault.operations.prompter import known_vaults
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from encvault.accesslog.log import AccessLog
     from encvault.secret import Secret
+    from encvault.vault.known import KnownVaults
 
 _TRIES = 3
 
@@ -127,8 +128,7 @@ class CommandLinePrompter:
     def known_vaults(self) -> KnownVaults:
         """See `encvault.operations.Prompter`."""
         options = self._options
-        pins = lambda: self.defaults.pins  # noqa: E731 - read when it is needed
-        return KnownVaults(options.state_dir, options.fingerprint, pins, _is_drive)
+        return known_vaults(options.state_dir, options.fingerprint, lambda: self.defaults.pins)
 
     @functools.cached_property
     def _log(self) -> AccessLog:
@@ -435,9 +435,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user, and no environment
         return ""
-
-
-def _is_drive(path: str) -> bool:
-    from encvault.usb.drives import is_drive  # noqa: PLC0415 - only where a vault is met
-
-    return is_drive(path)

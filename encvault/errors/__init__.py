@@ -179,6 +179,7 @@ from encvault.errors.usb import (
     DriveUnlocked,
     DriveWentAway,
     EjectFailed,
+    LeftInTheClear,
     NoDrive,
     PlainTrash,
 )
@@ -245,6 +246,7 @@ __all__ = [
     "KeyslotError",
     "KnownVaultsDamaged",
     "LayoutMismatch",
+    "LeftInTheClear",
     "LinkNotShared",
     "LogBusy",
     "LogDamaged",

@@ -117,6 +117,15 @@ class DriveUnlocked(SkippedError):
     path: str
 
 
+class LeftInTheClear(SkippedError):
+    """Files on a drive stayed in the clear: kept, excluded, or not sealed for another reason."""
+
+    message = N_("{path}: {count} files are still in the clear")
+    advice = N_("see which with: encvault usb status {path}")
+    path: str
+    count: int
+
+
 class PlainTrash(SkippedError):
     """The trash of other systems keeps files in the clear on a drive that was locked."""
 

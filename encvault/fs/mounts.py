@@ -20,7 +20,6 @@ class Mount:
         source: what is mounted.
         number: major and minor of the device, which `os.stat` gives for what is on it.
         top: the folder of the file system that is shown; ``/`` unless it is a bind mount.
-        options: of the mount and of the file system.
     """
 
     path: str
@@ -28,12 +27,6 @@ class Mount:
     source: str
     number: tuple[int, int]
     top: str
-    options: frozenset[str]
-
-    @property
-    def is_read_only(self) -> bool:
-        """Whether nothing can be changed there."""
-        return "ro" in self.options
 
 
 def mounts() -> list[Mount]:
@@ -42,10 +35,9 @@ def mounts() -> list[Mount]:
     with contextlib.suppress(OSError), open(_TABLE, "rb") as file:
         for line in file:
             mine, _dash, rest = line.partition(b" - ")
-            _id, _parent, number, top, path, options = mine.split()[:6]
-            kind, source, super_options = rest.split(b" ")[:3]
+            _id, _parent, number, top, path = mine.split()[:5]
+            kind, source = rest.split(b" ")[:2]
             major, minor = number.split(b":")
-            words = options.split(b",") + super_options.strip().split(b",")
             found.append(
                 Mount(
                     _plain(path),
@@ -53,7 +45,6 @@ def mounts() -> list[Mount]:
                     _plain(source),
                     (int(major), int(minor)),
                     _plain(top),
-                    frozenset(map(_plain, words)),
                 )
             )
     return found

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 STRIPE_CHUNKS = 32
 _CHUNK = stream.CHUNK_SIZE
 _STRIPE = STRIPE_CHUNKS * _CHUNK
-_SEALED_STRIPE = STRIPE_CHUNKS * stream.SEALED_CHUNK_SIZE
 _tokens = itertools.count()
 _SPARE_SIZE = stream.output_size(_STRIPE)
 _spare: list[memoryview] = []  # a buffer between two uses; whoever finds none makes one

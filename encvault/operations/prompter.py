@@ -12,7 +12,7 @@ from encvault.errors import (
 from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from encvault.accesslog.log import AccessLog
     from encvault.keyslots import Identity, Recipient
@@ -124,6 +124,25 @@ class Answers:
         if not self.consent:
             raise ConfirmationNeeded(question=question)
         return True
+
+
+def known_vaults(
+    state_dir: str | None, stated: str = "", pins: Callable[[], Mapping[str, str]] = dict
+) -> KnownVaults:
+    """What this machine remembers of vaults, and of those on drives by the drive.
+
+    Args:
+        state_dir: see `KnownVaults`.
+        stated: likewise.
+        pins: likewise.
+    """
+    return KnownVaults(state_dir, stated, pins, _is_drive)
+
+
+def _is_drive(path: str) -> bool:
+    from encvault.usb.drives import is_drive  # noqa: PLC0415 - only where a vault is met
+
+    return is_drive(path)
 
 
 def confirm(prompter: Prompter, question: str) -> None:

@@ -22,9 +22,9 @@ What is on it can be read only with its password or another of its keys.
 Nobody can reset the password, and a program that says it can is lying.
 
     1. Install Python 3.11 or newer, then:   pip install encvault
-    2. Plug the drive in, then:              encvault usb unlock DRIVE
-       where DRIVE is its folder, such as    E:\\  or  /media/you/STICK
-       To copy everything to this machine:   encvault usb unlock DRIVE --to FOLDER
+    2. Plug the drive in, then:              encvault open --to FOLDER DRIVE
+       where DRIVE is its folder, such as    /media/you/STICK
+       On Linux, without copying anything:   encvault usb unlock DRIVE
 
 Found it? Please give it back to whoever lost it. Number of the drive: {drive}
 
@@ -32,9 +32,9 @@ Found it? Please give it back to whoever lost it. Number of the drive: {drive}
 没有人能重置密码；声称能够重置的程序都是骗人的。
 
     1. 安装 Python 3.11 或更新的版本，然后：  pip install encvault
-    2. 插入本盘，然后：                       encvault usb unlock 盘
-       “盘”是它的文件夹，例如                 E:\\  或  /media/you/STICK
-       把全部内容复制到本机：                 encvault usb unlock 盘 --to 文件夹
+    2. 插入本盘，然后：                       encvault open --to 文件夹 盘
+       “盘”是它的文件夹，例如                 /media/you/STICK
+       在 Linux 上不复制、直接使用：          encvault usb unlock 盘
 
 捡到本盘？请归还失主。本盘编号：{drive}
 """

@@ -15,6 +15,7 @@ from encvault.crypto.suite import Suite
 from encvault.envelope import (
     decode_base64,
     decode_json,
+    encode_base32,
     encode_base64,
     encode_json,
     is_id,
@@ -47,17 +48,10 @@ VaultLayout = Literal["visible", "hidden"]
 
 _SIGNED = b"encvault/vault@v1\n"
 
-_ID_SIZE = 26  # characters of an id
-_ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 section 6, in lower case
-_FIVE_BITS = _ALPHABET * 8
-_THREE_BITS = _ALPHABET[::4] * 32  # the two bits that are left over are zero
-
 
 def new_id() -> str:
     """A fresh id: 16 random bytes, 26 characters."""
-    drawn = os.urandom(_ID_SIZE)
-    # base32 of 128 random bits, five in each character and three in the last
-    return (drawn[:-1].translate(_FIVE_BITS) + drawn[-1:].translate(_THREE_BITS)).decode()
+    return encode_base32(os.urandom(16))
 
 
 # -- the vault record -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from encvault.errors import (
     DriveReadOnly,
     DriveTooFull,
     DriveWentAway,
+    LeftInTheClear,
     NotAVault,
     PlainTrash,
 )
@@ -127,10 +128,6 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
     check_writable(path)
     if not request.dry_run:
         _confirm_stranger(path, prompter)
-    for one in mounts_of(path, request.state_dir):
-        if not request.dry_run:
-            unmount_at(one.mountpoint, request.state_dir)
-    _check_unused(path)
     to_seal = SealRequest(
         paths=(path,),
         default_suite=request.default_suite,
@@ -143,20 +140,28 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
         state_dir=request.state_dir,
     )
     _check_room(path, to_seal)
+    if request.dry_run:
+        return seal(to_seal, prompter, watcher)
+    for one in mounts_of(path, request.state_dir):
+        unmount_at(one.mountpoint, request.state_dir)
+    _check_unused(path)
     with Tree(path) as tree:  # which also keeps others from unmounting it
         report = seal(to_seal, prompter, watcher)
-        if request.dry_run:
-            return report
         check_is_there(path, tree)
         if request.purge_trash:
             _purge(tree)
+        if count := _survey(path, SealRequest(paths=(path,), leave=_left(path)))[0]:
+            report.doubt([LeftInTheClear(path=path, count=count)], watcher)
         if trash := list(trash_of(path)):
             report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
         with Vault.load(path) as vault:
             drive = vault.record.id
         _finish(tree, drive, watcher)
     with recording(prompter.access_log(), "usb.lock", path, watcher) as recorder:
-        recorder.record(path=path, vault=drive, count=report.files, size=report.size)
+        outcome = "failed" if report.outcome() is not None else "ok"
+        recorder.record(
+            path=path, vault=drive, outcome=outcome, count=report.files, size=report.size
+        )
         recorder.reported(report)
     return report
 

@@ -142,7 +142,7 @@ def plugged(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> list[Mount]:
 
 
 def mount(path: str, number: tuple[int, int], source: str = "", top: str = "/") -> Mount:
-    return Mount(path, "exfat", source, number, top, frozenset({"rw"}))
+    return Mount(path, "exfat", source, number, top)
 
 
 def test_a_drive_answers_to_its_names(plugged: list[Mount], tmp_path: Path) -> None:
