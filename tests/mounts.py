@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from encvault.mount.nodes import Access
-    from encvault.mount.saving import SavedEvent
+    from encvault.mount.observer import SavedEvent
     from encvault.vault.manifest import VaultLayout
 
 CALLER = Caller(os.getuid(), os.getgid(), os.getpid())

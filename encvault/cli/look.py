@@ -21,6 +21,8 @@ from encvault.cli.options import (
 from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encvault.cli.secrets import CommandLinePrompter
     from encvault.vault.inspect import Listed, VaultStatus
 
@@ -68,6 +70,11 @@ def _show_status(status: VaultStatus) -> None:
         (_("vaults of their own"), status.nested),
         (_("cannot be read"), status.unreadable),
     ]
+    show_groups(groups)
+
+
+def show_groups(groups: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Show paths under titles, the first few of each."""
     for title, paths in groups:
         if not paths:
             continue

@@ -9,6 +9,7 @@ import click
 
 from encvault import operations
 from encvault.cli import ui
+from encvault.cli.look import show_groups
 from encvault.cli.mount import duration
 from encvault.cli.options import (
     jobs_option,
@@ -48,7 +49,6 @@ _STATES = {
     "bitlocker": N_("encrypted with BitLocker"),
     "unreadable": N_("cannot be read"),
 }
-_LISTED_PATHS = 10
 
 
 @click.group(
@@ -182,16 +182,12 @@ def _show(found: DriveStatus) -> None:
         ui.result(_("unlocked at {path}").format(path=found.mountpoint))
     if found.trash:
         ui.result(_("in trash folders: {count}").format(count=found.trash))
-    for title, paths in (
-        (_("in the clear"), found.plain),
-        (_("left by an interrupted run"), found.leftovers),
-    ):
-        if paths:
-            ui.result(_("{title}: {count}").format(title=title, count=len(paths)))
-            for path in paths[:_LISTED_PATHS]:
-                ui.result(f"  {path}")
-            if len(paths) > _LISTED_PATHS:
-                ui.result("  " + _("and {count} more").format(count=len(paths) - _LISTED_PATHS))
+    show_groups(
+        [
+            (_("in the clear"), found.plain),
+            (_("left by an interrupted run"), found.leftovers),
+        ]
+    )
 
 
 # -- lock and unlock ------------------------------------------------------------------------

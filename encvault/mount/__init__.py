@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from encvault.mount.saving import MountObserver
+    from encvault.mount.observer import MountObserver
     from encvault.mount.view import View
     from encvault.vault.vault import Vault
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from encvault.errors import EncvaultError, FuseUnavailable, MountFailed, OutOfSpace
 from encvault.i18n import _
 from encvault.mount.callbacks import Callbacks, encoded
+from encvault.mount.table import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ def serve(
         ready(_stopper(fuse))
 
     operations, kept = _operations(fuse, view, mounted, failed)
-    options = ["default_permissions", f"fsname=encvault:{_escaped(source)}", f"subtype={SUBTYPE}"]
+    options = ["default_permissions", f"fsname={SOURCE}{_escaped(source)}", f"subtype={SUBTYPE}"]
     if (fuse.fuse_version_major, fuse.fuse_version_minor) >= _THREADS_SINCE:
         # threads that stay: see `_guarded`
         options += [f"max_threads={_THREADS}", f"max_idle_threads={_THREADS}"]

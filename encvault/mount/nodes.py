@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from encvault.envelope import MAX_NAME_SIZE
 from encvault.fs.tree import join
 
 if TYPE_CHECKING:
@@ -337,3 +338,22 @@ def inode(text: str) -> int:
 def new_inode() -> int:
     """A number for what has no id yet."""
     return int.from_bytes(os.urandom(8)) >> 1 or 1
+
+
+def conflict_name(node: FileNode) -> str:
+    """A name that nothing has, beside a file's own, for one that somebody else has changed."""
+    stem, dot, ending = node.name.rpartition(".")
+    if not stem:
+        stem, dot, ending = node.name, "", ""
+    ending = dot + ending
+    now = time.strftime("%Y-%m-%d %H%M%S")
+    number = 1
+    while True:
+        mark = f" (conflict {now})" if number == 1 else f" (conflict {now} {number})"
+        name = stem + mark + ending
+        if len(os.fsencode(name)) > MAX_NAME_SIZE:
+            stem, ending = (stem[:-1], ending) if len(stem) > 1 else (stem, ending[:-1])
+        elif name in node.parent.children:
+            number += 1
+        else:
+            return name

@@ -22,7 +22,7 @@ from encvault.mount.content import BLOCK_SIZE, Content
 from encvault.mount.hidden import HiddenLayout
 from encvault.mount.layouts import Ground, Layout
 from encvault.mount.nodes import Access, FileNode
-from encvault.mount.saving import MountObserver, Saver
+from encvault.mount.saving import Saver
 from encvault.mount.sealing import Sealer
 from encvault.mount.visible import VisibleLayout
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from encvault.mount.nodes import Attributes, Caller, FolderNode, Meta
+    from encvault.mount.observer import MountObserver
     from encvault.secret import Buffer
     from encvault.vault.vault import Vault
 
@@ -48,7 +49,7 @@ class _Handle:
 
 
 class OpenFiles:
-    """See the module; `encvault.mount.view.View` adds everything that has a path.
+    """See the module; `encvault.mount.lookups.Lookups` adds what is found by a path.
 
     Args:
         vault: unlocked and held.

@@ -12,47 +12,27 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from encvault.envelope import MAX_NAME_SIZE
 from encvault.errors import EncvaultError, SavedAside
-from encvault.fs import calls
 from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
-from encvault.mount.nodes import Access, Caller, FileNode, FolderNode
+from encvault.mount.nodes import Access, FileNode, FolderNode, conflict_name
 from encvault.mount.strays import Strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.mount.content import Content
     from encvault.mount.layouts import Ground, Layout
     from encvault.mount.nodes import Node, Source
+    from encvault.mount.observer import MountObserver, SavedEvent
     from encvault.mount.sealing import Prepared, Sealer
 
 _ATTEMPTS = 5
-_FEW = 8  # files that are synced one by one
 _MOMENT = 0.05  # seconds
 _MAX_WAITING = 4096  # changed files; who closes one more helps to save them
-
-SavedEvent = tuple[str, Access, object, str]
-"""``write``, ``remove`` or ``rename``; of what; by whom, see `MountObserver.who`, or None; for
-``rename`` the new path, else ""."""
-
-
-class MountObserver(Protocol):
-    """Is told what a mount gives out and saves."""
-
-    def opened(self, access: Access, caller: Caller) -> None:
-        """Before a byte is given out; what it raises refuses it."""
-
-    def who(self, caller: Caller) -> object:
-        """Who somebody is, as long as he is there to be asked."""
-
-    def saving(self, events: Sequence[SavedEvent]) -> None:
-        """Before these take effect."""
 
 
 @dataclass(slots=True)
@@ -324,7 +304,7 @@ class Saver:
 
     def _commit_batch(self, batch: list[_Ready]) -> None:
         if batch:
-            self._sync_contents(batch)
+            self._sealer.sync([one.prepared for one in batch])
         self._tell([one for one in batch if isinstance(one.node, FileNode)])
         taken, failure = self._take_all(batch)
         if taken:
@@ -368,23 +348,6 @@ class Saver:
 
     def _sources_of(self, taken: list[_Ready]) -> list[Source]:
         return [one.node.source for one in taken if one.node.source is not None]
-
-    def _sync_contents(self, batch: list[_Ready]) -> None:
-        places = [place for one in batch for place in one.prepared.temporaries]
-        tree = self._ground.vault.tree
-        if len(places) > _FEW:
-            calls.sync_filesystem(tree.fd)
-            return
-        for folder, name in places:
-            with self._ground.tree_lock:
-                try:
-                    fd = calls.open_read(tree.folder(folder), name)
-                except FileNotFoundError:  # prepared anew meanwhile
-                    continue
-            try:
-                calls.fsync(fd)
-            finally:
-                os.close(fd)
 
     def _tell(self, batch: list[_Ready]) -> None:
         """The access log comes before what it tells of."""
@@ -477,7 +440,7 @@ class Saver:
     def displaced(self, node: FileNode) -> None:
         """Somebody else changed the file: both stay, this one under another name."""
         folder = node.parent
-        name = self._conflict_name(node)
+        name = conflict_name(node)
         if folder.children.get(node.name) is node:
             del folder.children[node.name]
         self._problem(SavedAside(path=self._ground.vault.tree.show(node.path), name=name))
@@ -487,24 +450,6 @@ class Saver:
         node.source, node.over = None, []
         self.changed(node)
         self.soon(node)
-
-    def _conflict_name(self, node: FileNode) -> str:
-        """A name that nothing has, beside a file's own."""
-        stem, dot, ending = node.name.rpartition(".")
-        if not stem:
-            stem, dot, ending = node.name, "", ""
-        ending = dot + ending
-        now = time.strftime("%Y-%m-%d %H%M%S")
-        number = 1
-        while True:
-            mark = f" (conflict {now})" if number == 1 else f" (conflict {now} {number})"
-            name = stem + mark + ending
-            if len(os.fsencode(name)) > MAX_NAME_SIZE:
-                stem, ending = (stem[:-1], ending) if len(stem) > 1 else (stem, ending[:-1])
-            elif name in node.parent.children:
-                number += 1
-            else:
-                return name
 
     # -- the background ---------------------------------------------------------------------
 

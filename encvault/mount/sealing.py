@@ -25,7 +25,7 @@ from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.sealed import PIECE_SIZE, Buffers, SealWriter, encode_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.envelope import RecordType
     from encvault.mount.content import Content
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _LARGE_SIZE = 999_999_999_999  # stands for a size that is not known yet: as many digits
 _MAX_SIZE = 1 << 51  # half of what a body may have (docs/format.md section 9)
 _MODES = 0o777
+_FEW = 8  # copies that are synced one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,27 @@ class Sealer:
         staging = self.staging_of(node, file)
         self._write(staging, file, record, b"", None)
         return Prepared(node.version, 0, home, (file,), (staging,), 0)
+
+    def sync(self, copies: Iterable[Prepared]) -> None:
+        """Make copies durable, wherever they are.
+
+        Raises:
+            OSError: they may not be.
+        """
+        places = [place for one in copies for place in one.temporaries]
+        if len(places) > _FEW:
+            calls.sync_filesystem(self.vault.tree.fd)
+            return
+        for folder, name in places:
+            with self.tree_lock:
+                try:
+                    fd = calls.open_read(self.vault.tree.folder(folder), name)
+                except FileNotFoundError:  # prepared anew meanwhile
+                    continue
+            try:
+                calls.fsync(fd)
+            finally:
+                os.close(fd)
 
     def taken(self, prepared: Prepared) -> None:
         """A copy has its place."""

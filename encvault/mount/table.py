@@ -1,4 +1,4 @@
-"""How a mount is taken away again."""
+"""What of ours the system has mounted, and how it is taken away again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ import os
 import subprocess
 
 from encvault.errors import FuseUnavailable, MountBusy, MountFailed
+from encvault.fs.mounts import mounts
 from encvault.fs.users import users_text
 from encvault.i18n import _, system_reason
 
 FILE_SYSTEM = "fuse.encvault"
+SOURCE = "encvault:"  # and the vault's folder: what mount tables show as the device
 _HELPER = "fusermount3"
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)
+
+
+def vault_at(path: str) -> str | None:
+    """The vault whose plain files are at an absolute path, if one is mounted there."""
+    for mount in mounts():
+        is_within = os.path.join(path, "").startswith(os.path.join(mount.path, ""))
+        if mount.kind == FILE_SYSTEM and is_within:
+            return mount.source.removeprefix(SOURCE)
+    return None
 
 
 def unmount(path: str) -> None:

@@ -18,7 +18,6 @@ from encvault.errors import (
     StateUnavailable,
 )
 from encvault.fs.durable import storage_error
-from encvault.fs.mounts import mounts
 from encvault.i18n import _
 from encvault.vault.ledger import Ledger
 from encvault.vault.report import Report
@@ -132,25 +131,14 @@ def refuse_fingerprint(prompter: Prompter) -> None:
         raise InvalidRequest(reason=_("--fingerprint is of a vault, and this is none"))
 
 
-def mounted_vault(path: str) -> str | None:
-    """The vault whose plain files are at a path, if one is mounted there."""
-    from encvault.mount.table import FILE_SYSTEM  # noqa: PLC0415 - only on the way to an error
-
-    real = canonical(path)
-    for mount in mounts():
-        if mount.kind == FILE_SYSTEM and os.path.join(real, "").startswith(
-            os.path.join(mount.path, "")
-        ):
-            return mount.source.removeprefix("encvault:")
-    return None
-
-
 def no_vault(path: str) -> EncvaultError:
     """What is wrong with a path that is no vault and in none."""
     if not os.path.lexists(path):
         return SourceMissing(path=path)
     if os.path.isdir(path):
-        vault = mounted_vault(path)
+        from encvault.mount.table import vault_at  # noqa: PLC0415 - only on the way to an error
+
+        vault = vault_at(canonical(path))
         return NotAVault(path=path) if vault is None else PlainSide(path=path, vault=vault)
     try:
         header_of(path)

@@ -1,0 +1,282 @@
+"""The visible layout's tree as the disk has it now: found and listed, and never changed.
+
+The disk has the names, and is asked each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from encvault.errors import EncvaultError
+from encvault.fs import durable
+from encvault.fs.tree import Stamp, join
+from encvault.mount.layouts import is_unsaved
+from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
+from encvault.mount.times import FolderTimes
+from encvault.vault import attributes
+from encvault.vault.layout import (
+    SUFFIX,
+    is_shortened,
+    is_vault_folder,
+    opened_place,
+    plain_name,
+    sealed_name,
+)
+from encvault.vault.manifest import FOLDER
+from encvault.vault.opening import open_sealed
+from encvault.vault.sealed import read_front
+
+if TYPE_CHECKING:
+    from encvault.mount.layouts import Ground
+    from encvault.mount.nodes import Node
+
+_PATIENCE = 1.0  # seconds for which a folder is not looked for again
+_MOMENT = 0.05  # seconds between two questions of the kernel's that are one of a program's
+_MAX_LINK_SIZE = 8_192  # bytes of a sealed symbolic link, with room for its record
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class OnDisk:
+    """See the module, and for each method `encvault.mount.layouts.Layout`.
+
+    Args:
+        ground: what it stands on.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._tree = ground.vault.tree
+        self._lock = ground.tree_lock
+        self.may_clean = ground.vault.was_interrupted
+        self._changed: set[str] = set()  # folders with names that are not durable yet
+        self._times = FolderTimes(self._tree)
+        self._free = ""  # the path that was just found to be nobody's,
+        self._free_at = 0.0  # and when, by the monotonic clock
+        status = os.fstat(self._tree.fd)
+        self.root = FolderNode("", None, inode("top"), self._meta_of(status))
+
+    # -- find -------------------------------------------------------------------------------
+
+    def find(self, folder: FolderNode, name: str) -> Node | None:
+        """See `Layout`."""
+        known = folder.children.get(name)
+        if known is not None and (is_unsaved(known) or known.is_dirty):
+            return known
+        if isinstance(known, FolderNode):
+            if self._is_there(known):
+                return known
+            known.moved()
+            del folder.children[name]
+            known = None
+        if known is None and self._is_free(join(folder.path, name)):
+            return None
+        return self._look(folder, name, known)
+
+    def _look(self, folder: FolderNode, name: str, known: FileNode | None) -> Node | None:
+        """What the disk has under a name; `known` if it is still that."""
+        above, sealed = folder.path, sealed_name(name)
+        with self._lock:
+            try:
+                status = self._tree.status_in(above, sealed)
+            except _ABSENT:
+                folder.children.pop(name, None)
+                return self._find_folder(folder, name)
+        if not stat.S_ISREG(status.st_mode):
+            found = self._find_folder(folder, name)
+            self._free = ""
+            return found
+        if (
+            known is not None
+            and known.source is not None
+            and (known.source.stamp == Stamp.of(status))
+        ):
+            return known
+        node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
+        self._read(node, above, sealed)
+        if known is not None and _is_same(known, node):
+            known.source = node.source  # copied, linked or touched; what is in it never changes
+            return known
+        # who has a changed file open keeps what he opened: it is another file from now on
+        node.elder = known or folder.elders.pop(name, None)
+        folder.children[name] = node
+        return node
+
+    def _is_free(self, path: str) -> bool:
+        """Whether the path was just asked for in vain, as it is before a file is made there."""
+        return path == self._free and time.monotonic() - self._free_at < _MOMENT
+
+    def _is_there(self, node: FolderNode) -> bool:
+        """Whether a folder is still on the disk; every file in it is asked for by way of it."""
+        now = time.monotonic()
+        if now - node.seen_at > _PATIENCE:
+            status = self._status_of_folder(node.path)
+            with self._lock:
+                self._tree.forget_other(node.path, status)
+            if status is None:
+                return False
+            node.seen_at = now
+        return True
+
+    def _walk_to(self, folder: FolderNode) -> None:
+        """Notice that a folder on the way was removed or replaced; saving makes it anew."""
+        way: list[FolderNode] = []
+        at: FolderNode | None = folder
+        while at is not None and at.parent is not None:
+            way.append(at)
+            at = at.parent
+        for one in reversed(way):
+            if not self._is_there(one):
+                return
+
+    def known(self, folder: FolderNode, name: str) -> Node | None:
+        """See `Layout`."""
+        known = folder.children.get(name)
+        if not isinstance(known, FileNode) or known.source is None or known.is_dirty:
+            return known
+        with self._lock:
+            try:
+                status = self._tree.status_in(folder.path, sealed_name(name))
+            except OSError:
+                return None
+        return known if known.source.stamp == Stamp.of(status) else None
+
+    def _find_folder(self, folder: FolderNode, name: str) -> FolderNode | None:
+        path = join(folder.path, name)
+        with self._lock:
+            try:
+                status = self._tree.status_in(folder.path, name)
+            except _ABSENT:
+                self._free = path  # and so is its sealed file, or nobody would ask
+                self._free_at = time.monotonic()
+                return None
+        if not stat.S_ISDIR(status.st_mode) or is_vault_folder(name) or durable.is_temporary(name):
+            return None
+        with self._lock:
+            if self._tree.exists(join(path, FOLDER)):
+                return None  # a vault of its own
+        number = inode(f"{status.st_dev}:{status.st_ino}")
+        node = FolderNode(name, folder, number, self._meta_of(status))
+        folder.children[name] = node
+        return node
+
+    def _status_of_folder(self, path: str) -> os.stat_result | None:
+        with self._lock:
+            try:
+                status = self._tree.status(path)
+            except _ABSENT:
+                return None
+        return status if stat.S_ISDIR(status.st_mode) else None
+
+    def _read(self, node: FileNode, folder: str, name: str) -> None:
+        """Take over what a sealed file says of itself."""
+        path = join(folder, name)
+        with self._lock:
+            fd = open_sealed(self._tree, path)
+            try:
+                front = read_front(fd, self._tree.show(path), self._ground.vault)
+                stamp = Stamp.of(os.fstat(fd))
+                opened_place(
+                    self._tree, path, front.header, front.record, self._ground.vault.layout
+                )
+            finally:
+                os.close(fd)
+        record, file = front.record, front.header.key_info.file
+        size = front.content_size if record.size is None else record.size
+        node.kind = "symlink" if record.type == "symlink" else "file"
+        node.ino = inode(file)
+        node.meta = Meta.of(record, self._ground.owner_of(record))
+        node.size = size
+        node.source = Source(folder, name, stamp, file, record.path, size)
+        self._ground.keep_front(file, front)
+
+    def names(self, folder: FolderNode) -> list[tuple[str, int]]:
+        """See `Layout`."""
+        found: dict[str, int] = {}
+        path = folder.path
+        left: list[str] = []
+        short = {sealed_name(name): name for name in folder.children if is_shortened(name)}
+        with self._lock, os.scandir(self._tree.folder(path)) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                    plain = short.get(name) or self._plain_name(path, name)
+                    if plain is not None:
+                        found[plain] = self._type_of(folder, plain, entry)
+                elif (
+                    entry.is_dir(follow_symlinks=False)
+                    and not is_vault_folder(name)
+                    and not durable.is_temporary(name)
+                    and not self._tree.exists(join(join(path, name), FOLDER))
+                ):
+                    found[name] = stat.S_IFDIR
+                elif durable.is_temporary(name):
+                    left.append(name)
+        if left and self.may_clean:
+            self._clean(path, left)
+        for name, node in folder.children.items():
+            if is_unsaved(node) and isinstance(node, FileNode):
+                found[name] = stat.S_IFLNK if node.kind == "symlink" else stat.S_IFREG
+        return list(found.items())
+
+    def _clean(self, folder: str, names: list[str]) -> None:
+        """Remove what a mount that was killed has left."""
+        with self._lock:
+            for name in names:
+                if name not in self._ground.own:
+                    durable.discard(self._tree.folder(folder), name)
+
+    def _type_of(self, folder: FolderNode, name: str, entry: os.DirEntry[str]) -> int:
+        known = folder.children.get(name)
+        if (
+            isinstance(known, FileNode)
+            and known.source is not None
+            and known.source.stamp.inode == entry.inode()
+        ):
+            return stat.S_IFLNK if known.kind == "symlink" else stat.S_IFREG
+        with contextlib.suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_size > _MAX_LINK_SIZE:
+                return stat.S_IFREG
+        return 0
+
+    def _plain_name(self, folder: str, name: str) -> str | None:
+        """The name that a sealed file is found by; None if its own does not tell it."""
+        plain = plain_name(name)
+        if plain and sealed_name(plain) == name and "~" not in plain:
+            return plain
+        path = join(folder, name)
+        try:
+            fd = open_sealed(self._tree, path)
+            try:
+                record = read_front(fd, self._tree.show(path), self._ground.vault).record
+            finally:
+                os.close(fd)
+        except (EncvaultError, OSError):
+            return plain or None
+        return record.name if sealed_name(record.name) == name else plain or None
+
+    def refresh(self, folder: FolderNode) -> None:
+        """See `Layout`."""
+        with self._lock:
+            path = folder.path
+            folder.meta = self._meta_of(os.fstat(self._tree.folder(path)))
+            folder.meta.mtime_ns = self._times.shown(path, folder.meta.mtime_ns)
+
+    def refresh_xattrs(self, folder: FolderNode) -> None:
+        """See `Layout`."""
+        with self._lock:
+            folder.meta.xattrs = dict(attributes.read_xattrs(self._tree.folder(folder.path)))
+
+    def _meta_of(self, status: os.stat_result) -> Meta:
+        owner = self._ground.owner or (status.st_uid, status.st_gid)
+        return Meta(stat.S_IMODE(status.st_mode), owner, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _is_same(known: FileNode, found: FileNode) -> bool:
+    """Whether they are one sealed file, which is never written again."""
+    if known.source is None or found.source is None:
+        return False
+    return (known.source.file, known.source.home) == (found.source.file, found.source.home)
