@@ -194,17 +194,13 @@ def _serve_at(
         )
         # who waits for the end of the entry may use the folder and the vault at once
         rest = stack.pop_all()
-        watch: Watch | None = None
 
         def note(text: str) -> None:
             recorder.observer.note(text)
             entry.note_failure(text)  # nobody reads what a process in the background prints
 
         def mounted(_stop: Callable[[], None]) -> None:
-            assert watch is not None  # noqa: S101 - it is made before
             place.cover()
-            watch.start()
-            entry.is_served = True
             ready()
 
         with (
@@ -212,19 +208,47 @@ def _serve_at(
             rest,
             view_of(vault, recorder, log, place.path, note, read_only=request.read_only) as view,
         ):
-            watch = Watch(view, entry)
             last_words.callback(lambda: entry.note_unsaved(view.unsaved()))
-            try:
-                fuse.serve(
-                    view,
-                    place.path,
-                    source=vault.path,
-                    allow_other=request.allow_other,
-                    ready=mounted,
-                    failed=lambda error: entry.note_failure(repr(error)),
-                )
-            finally:
-                watch.stop()
+            serve_watched(view, entry, place.path, mounted, note, allow_other=request.allow_other)
+
+
+def serve_watched(
+    view: FileSystem,
+    entry: Entry,
+    mountpoint: str,
+    mounted: Callable[[Callable[[], None]], None],
+    note: Callable[[str], None],
+    *,
+    allow_other: bool = False,
+) -> None:
+    """Serve a view until it is unmounted, with a watch that keeps its entry true.
+
+    Args:
+        view: what is shown.
+        entry: of the registry.
+        mountpoint: where.
+        mounted: is called once it is mounted, with what ends the serving.
+        note: is told of bugs, of which programs see an input/output error.
+        allow_other: whether other users may enter.
+    """
+    watch = Watch(view, entry)
+
+    def ready(stop: Callable[[], None]) -> None:
+        watch.start()
+        entry.is_served = True
+        mounted(stop)
+
+    try:
+        fuse.serve(
+            view,
+            mountpoint,
+            source=entry.mounted.vault,
+            allow_other=allow_other,
+            ready=ready,
+            failed=lambda error: note(repr(error)),
+        )
+    finally:
+        watch.stop()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,7 @@ from encvault.crypto import selftest
 from encvault.errors import EncvaultError, FileNotSaved, NotSaved
 from encvault.mount import fuse, private, process
 from encvault.mount.registry import Registry
-from encvault.mount.watch import Watch
-from encvault.operations.mounting import bury, ending, opened_whole, view_of
+from encvault.operations.mounting import bury, ending, opened_whole, serve_watched, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,25 +99,9 @@ def _serve_here(
     kept: FileSystem | None = None
     try:
         with view_of(vault, recorder, log, folder, note, read_only=request.read_only) as view:
-            kept, watch = view, Watch(view, entry)
+            kept = view
             last_words.callback(lambda: entry.note_unsaved(view.unsaved()))
-
-            def mounted(stop: Callable[[], None]) -> None:
-                watch.start()
-                entry.is_served = True
-                ready(stop)
-
-            try:
-                fuse.serve(
-                    view,
-                    folder,
-                    source=vault.path,
-                    allow_other=False,
-                    ready=mounted,
-                    failed=lambda error: note(repr(error)),
-                )
-            finally:
-                watch.stop()
+            serve_watched(view, entry, folder, ready, note)
     except EncvaultError as error:
         lost = kept.unsaved() if kept is not None else []
         if not lost:
