@@ -75,6 +75,8 @@ KINDS: Mapping[str, _Kind] = {
     "usb.unlock": _Kind(FILE_ACTIVITY, 11, FOLDER),
     "usb.add": _Kind(ENTITY_MANAGEMENT, 6, "drive"),  # Enroll
     "usb.remove": _Kind(ENTITY_MANAGEMENT, 7, "drive"),  # Unenroll
+    "usb.in": _Kind(ENTITY_MANAGEMENT, OTHER, "drive"),
+    "usb.out": _Kind(ENTITY_MANAGEMENT, OTHER, "drive"),
     "job.run": _Kind(SCHEDULED_JOB, 6),  # Start
     "scan": _Kind(SCAN_ACTIVITY, 2),  # Completed
     "config": _Kind(ENTITY_MANAGEMENT, 3, "settings"),

@@ -32,6 +32,8 @@ ACTIONS = {
     "usb.unlock": N_("drive unlocked"),
     "usb.add": N_("drive admitted"),
     "usb.remove": N_("drive no longer admitted"),
+    "usb.in": N_("drive came"),
+    "usb.out": N_("drive went"),
     "job.run": N_("job run"),
     "scan": N_("files scanned"),
     "config": N_("log settings changed"),

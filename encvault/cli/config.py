@@ -74,6 +74,7 @@ def _rows(found: Config) -> list[_Row]:
         "log.dir": found.log.dir,
         "log.paths": found.log.paths,
         "log.required": found.log.required,
+        "usb.register": found.register,
     }
     single |= {f'vaults."{path}".fingerprint': pin for path, pin in found.pins.items()}
     rows = [_Row(key, given.value, given.source) for key, given in single.items()]

@@ -82,6 +82,10 @@ class Defaults:
             )
         return [one.recipient() for one in added]
 
+    def register(self, state_dir: str) -> str:
+        """The file of the company's drives: as configured, or one in the local state folder."""
+        return self.config.register.value or os.path.join(state_dir, "drives.json")
+
     def access_log(self, state_dir: str | None) -> AccessLog:
         """The access log that is configured, or the user's own in the local state folder."""
         from encvault.accesslog.log import (  # noqa: PLC0415 - what only looks needs no log

@@ -78,6 +78,15 @@ def secret_options(
     return decorate
 
 
+def keyless_prompter(*, quiet: bool) -> CommandLinePrompter:
+    """For what needs no key and asks nothing: it knows the configuration and the log."""
+    return CommandLinePrompter(
+        SecretOptions(
+            state_dir=state_dir(), config_files=config_files(), no_input=True, quiet=quiet
+        )
+    )
+
+
 def _source(values: dict[str, Any], name: str) -> Source:
     file, fd, command = (values.pop(f"{name}_{kind}", None) for kind in ("file", "fd", "command"))
     return Source(f"--{name.replace('_', '-')}", file, fd, command)
@@ -272,6 +281,11 @@ def default_identity() -> str:
 def config_dir() -> str:
     """The user's configuration folder: ``$XDG_CONFIG_HOME/encvault``."""
     return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "encvault")
+
+
+def units_dir() -> str:
+    """Where systemd looks for the user's own units."""
+    return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "systemd", "user")
 
 
 def _base(variable: str, in_home: str) -> str:

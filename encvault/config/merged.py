@@ -71,6 +71,7 @@ class Config:
         suite: the cipher suite of what is new; None for the program's own choice.
         min_length, min_strength: see `PasswordPolicy`.
         log: see `LogChoice`.
+        register: the file of the company's drives, absolute; None for the program's own choice.
         pins: the fingerprint that a vault must have, by its absolute path.
     """
 
@@ -81,6 +82,7 @@ class Config:
     min_length: Given[int] = Given(1)
     min_strength: Given[int] = Given(0)
     log: LogChoice = LogChoice()
+    register: Given[str | None] = Given(None)
     pins: Mapping[str, Given[str]] = field(default_factory=dict)
 
     @property
@@ -99,7 +101,7 @@ def load(paths: Iterable[str]) -> Config:
 
     What asks for more safety adds up, and no later file takes it back: recipients, pins, and of the
     password rules the stricter. What is said of the access log is the first file's, for who is
-    recorded shall not choose how. The suite is the last file's.
+    recorded shall not choose how; so is the register of drives. The suite is the last file's.
 
     Args:
         paths: the company's file, then the user's. One that is missing says nothing.
@@ -131,6 +133,7 @@ def load(paths: Iterable[str]) -> Config:
             config.min_strength, ((path, one.password.min_strength) for path, one in found.items())
         ),
         log=_log(found),
+        register=_first(config.register, ((path, one.usb.register) for path, one in found.items())),
         pins=_pins(found),
     )
 
@@ -140,6 +143,10 @@ def _last(default: Given[Value], given: Iterable[tuple[str, Value]]) -> Given[Va
         if value is not None:
             default = Given(value, path)
     return default
+
+
+def _first(default: Given[Value], given: Iterable[tuple[str, Value]]) -> Given[Value]:
+    return next((Given(value, path) for path, value in given if value is not None), default)
 
 
 def _log(found: Mapping[str, Settings]) -> LogChoice:

@@ -63,6 +63,17 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UsbSettings:
+    """``[usb]``.
+
+    Attributes:
+        register: the file of the company's drives, absolute.
+    """
+
+    register: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VaultSettings:
     """``[vaults."PATH"]``.
 
@@ -81,7 +92,7 @@ class Settings:
         recipients: for whom everything new is sealed as well: lines, and absolute paths of files;
             None if the file does not say.
         suite: the cipher suite of what is new.
-        password, log: tables.
+        password, log, usb: tables.
         vaults: a table for each vault, by its absolute path.
     """
 
@@ -89,6 +100,7 @@ class Settings:
     suite: str | None = None
     password: PasswordSettings = field(default_factory=PasswordSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    usb: UsbSettings = field(default_factory=UsbSettings)
     vaults: Mapping[str, VaultSettings] = field(default_factory=dict)
 
 
@@ -129,6 +141,7 @@ def parse(data: bytes, path: str) -> Settings:
             reader.value(document, ("log", "paths"), _paths),
             reader.value(document, ("log", "required"), _truth),
         ),
+        usb=UsbSettings(reader.value(document, ("usb", "register"), _absolute)),
         vaults=reader.vaults(document),
     )
 

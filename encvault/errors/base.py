@@ -10,7 +10,7 @@ from typing import Any, ClassVar, dataclass_transform
 from encvault.i18n import N_, _
 
 # fields that hints have as words of a command line
-_WORDS = frozenset({"object", "path", "place", "vault"})
+_WORDS = frozenset({"drive", "object", "path", "place", "vault"})
 # what a shell makes something else of; letters of every script are not among it, as shlex has them
 _SPECIAL = re.compile(r"[\s!\"#$&'()*;<>?\[\\\]^`{|}~]")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from encvault.errors.base import EncvaultError
 from encvault.errors.storage import SkippedError
+from encvault.errors.usage import ConfigError
 from encvault.i18n import N_
 
 
@@ -133,3 +134,73 @@ class PlainTrash(SkippedError):
     advice = N_("remove them for good with: encvault usb lock {path} --purge-trash")
     path: str
     count: int
+
+
+class DriveNeverLocked(EncvaultError):
+    """A drive that is to be registered has no id yet: it gets one when it is locked or prepared."""
+
+    exit_code = 2
+    message = N_("{path}: was never locked, so it has no id")
+    advice = N_(
+        "lock it with: encvault usb lock {path}; an empty one with: encvault usb init {path}"
+    )
+    path: str
+
+
+class NotRegistered(EncvaultError):
+    """The register has no drive that is called so."""
+
+    exit_code = 66
+    message = N_("{drive}: no such drive is registered")
+    advice = N_("see which are with: encvault usb allow")
+    drive: str
+
+
+class RegisterDamaged(ConfigError):
+    """The register of drives, or its key, is not what was written."""
+
+    message = N_("{path}: not a register of drives, or changed since it was written")
+    advice = N_("put back a copy of it; without one remove it and allow the drives again")
+    path: str
+
+
+class RegisterKeyMissing(ConfigError):
+    """The register can be read here and not changed: its secret key is elsewhere."""
+
+    message = N_("{path}: the secret key of the register {register} is not there")
+    advice = N_("change the register on the machine where it was made, and copy it from there")
+    path: str
+    register: str
+
+
+class UdevAbsent(EncvaultError):
+    """Nobody tells of drives that come and go."""
+
+    exit_code = 69
+    message = N_("watching drives needs udev, and it does not run here")
+    advice = N_("see what is missing with: encvault doctor; usb list works without it")
+
+
+class DriveUnregistered(SkippedError):
+    """A drive came that is not one of the company's, or perhaps not the one that it says."""
+
+    message = N_("{drive}: not a registered drive: {standing}")
+    advice = N_("if it is one of yours: encvault usb allow {drive}")
+    drive: str
+    standing: str
+
+
+class DrivePulledUnlocked(SkippedError):
+    """A drive was pulled out while its files were in the clear, or mounted unlocked."""
+
+    message = N_("{drive}: pulled out while it was unlocked")
+    advice = N_("plug it in again and lock it; what was being written may be lost")
+    drive: str
+
+
+class HookFailed(SkippedError):
+    """A command that was to run when a drive came or went did not."""
+
+    message = N_("{command}: {reason}")
+    command: str
+    reason: str

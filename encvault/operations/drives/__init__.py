@@ -5,6 +5,7 @@ is added here is to find the drive, to see beforehand whether it can be done, an
 that it can be pulled out.
 """
 
+from encvault.operations.drives.allowing import AllowRequest, allow, forget, registered_drives
 from encvault.operations.drives.found import (
     DriveStatus,
     Which,
@@ -14,18 +15,37 @@ from encvault.operations.drives.found import (
 )
 from encvault.operations.drives.locking import LockRequest, init, lock
 from encvault.operations.drives.unlocking import Unlocked, UnlockRequest, eject, unlock
+from encvault.operations.drives.watching import DriveEvent, watch
+from encvault.usb.register import Registration
+from encvault.usb.rules import EXPORTS
+from encvault.usb.service import (
+    install as install_service,
+    uninstall as uninstall_service,
+    unit as service_text,
+)
 
 __all__ = [
+    "EXPORTS",
+    "AllowRequest",
+    "DriveEvent",
     "DriveStatus",
     "LockRequest",
+    "Registration",
     "UnlockRequest",
     "Unlocked",
     "Which",
+    "allow",
     "drive_status",
     "eject",
+    "forget",
     "init",
+    "install_service",
     "list_drives",
     "lock",
     "place_of",
+    "registered_drives",
+    "service_text",
+    "uninstall_service",
     "unlock",
+    "watch",
 ]

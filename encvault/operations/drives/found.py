@@ -6,15 +6,18 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
     DriveWentAway,
     EncvaultError,
     NotAVault,
+    RegisterDamaged,
     SourceMissing,
     StorageError,
 )
+from encvault.fs.tree import Tree
 from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
 from encvault.operations.places import storage
@@ -22,6 +25,7 @@ from encvault.operations.prompter import Prompter, confirm
 from encvault.usb import guide
 from encvault.usb.drives import Drive, drives, find_drive
 from encvault.usb.litter import is_litter, is_trash
+from encvault.usb.register import Register, Standing, read_note
 from encvault.vault.inspect import inspect_status
 from encvault.vault.vault import Vault, canonical
 
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 # what the kernel's drivers and those of FUSE say of a device that is no more
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
-_ENCRYPTED = {"crypto_LUKS": "luks", "BitLocker": "bitlocker"}
+ENCRYPTED = {"crypto_LUKS": "luks", "BitLocker": "bitlocker"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class DriveStatus:
         trash: files in trash folders.
         mountpoint: where it is mounted unlocked, or "".
         generation: of its keys; 0 if it was never locked.
+        standing: whether it is one of the company's; None where that was not asked for.
     """
 
     path: str
@@ -82,6 +87,7 @@ class DriveStatus:
     trash: int = 0
     mountpoint: str = ""
     generation: int = 0
+    standing: Standing | None = None
 
 
 @contextlib.contextmanager
@@ -102,9 +108,20 @@ def reached(path: str) -> Iterator[None]:
         raise
 
 
-def list_drives(state_dir: str) -> list[DriveStatus]:
-    """The removable drives that are plugged in; one that cannot be read hides no other."""
-    return [_listed(drive, state_dir) for drive in drives()]
+def list_drives(state_dir: str, register_path: str) -> list[DriveStatus]:
+    """The removable drives that are plugged in; one that cannot be read hides no other.
+
+    Args:
+        state_dir: local state folder.
+        register_path: of the company's drives.
+
+    Raises:
+        ConfigUnreadable, UntrustedConfig: the register is not to be read.
+    """
+    found = [_listed(drive, state_dir) for drive in drives()]
+    for one in found:
+        one.standing = standing_of(one.drive, register_path)
+    return found
 
 
 def _listed(drive: Drive, state_dir: str) -> DriveStatus:
@@ -114,20 +131,41 @@ def _listed(drive: Drive, state_dir: str) -> DriveStatus:
         return DriveStatus(drive.folder, "unreadable", drive, size=drive.device.size)
 
 
-def drive_status(which: Which, state_dir: str) -> DriveStatus:
-    """What is known of a drive.
+def drive_status(which: Which, state_dir: str, register_path: str) -> DriveStatus:
+    """What is known of a drive; see `list_drives`.
 
     Raises:
         EncvaultError: it is not found; see `find_drive`.
     """
     if which.is_folder:
         return _status_at(_folder(which.name), None, state_dir)
-    return status_of(find_drive(which.name), state_dir)
+    found = status_of(find_drive(which.name), state_dir)
+    found.standing = standing_of(found.drive, register_path)
+    return found
+
+
+def standing_of(drive: Drive | None, register_path: str) -> Standing:
+    """Whether a drive is one of the company's, as far as that can be seen.
+
+    Raises:
+        ConfigUnreadable, UntrustedConfig: the register is not to be read.
+    """
+    if drive is None or drive.mount is None or not drive.id:
+        return Standing("unregistered")
+    try:
+        register = Register.load(register_path)
+        with Tree(drive.mount.path) as tree:
+            note = read_note(tree)
+        return register.standing(drive.id, drive.device, note, datetime.now(UTC).date())
+    except RegisterDamaged as error:
+        return Standing("doubtful", None, str(error))
+    except OSError as error:
+        return Standing("doubtful", None, system_reason(error))
 
 
 def status_of(drive: Drive, state_dir: str) -> DriveStatus:
-    """The same of a drive that was found."""
-    kind = _ENCRYPTED.get(drive.device.content.kind)
+    """What is known of a drive that was found."""
+    kind = ENCRYPTED.get(drive.device.content.kind)
     if drive.mount is None or kind is not None:
         state = kind or "unmounted"
         return DriveStatus("", state, drive, size=drive.device.size)
@@ -157,7 +195,7 @@ def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     except NotAVault:
         return found
     found.sealed, found.sealed_size = seen.sealed, seen.sealed_size
-    found.plain = [file for file in (*seen.plain, *seen.unknown) if not _is_left(file)]
+    found.plain = [file for file in (*seen.plain, *seen.unknown) if not is_left(file)]
     found.leftovers = seen.leftovers
     if live := mounts_of(path, state_dir):
         found.state, found.mountpoint = "unlocked", live[0].mountpoint
@@ -168,7 +206,7 @@ def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     return found
 
 
-def _is_left(path: str) -> bool:
+def is_left(path: str) -> bool:
     """Whether `lock` leaves it in the clear."""
     return path == guide.NAME or is_litter(path)
 

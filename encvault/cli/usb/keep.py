@@ -1,0 +1,90 @@
+"""``encvault usb passwd``, ``verify``, ``repair`` and ``eject``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from encvault import operations
+from encvault.cli import ui
+from encvault.cli.options import (
+    jobs_option,
+    json_option,
+    quiet_option,
+    secret_options,
+    state_dir,
+    yes_option,
+)
+from encvault.cli.usb.group import drive_options, usb_command
+from encvault.i18n import _
+from encvault.operations import drives
+from encvault.operations.drives import Which
+
+if TYPE_CHECKING:
+    from encvault.cli.secrets import CommandLinePrompter
+
+
+@usb_command.command(
+    "passwd",
+    help=_("Change the password of a drive; its files stay as they are."),
+)
+@drive_options
+@yes_option
+@json_option
+@secret_options(recipients=False, identities=True, new_password=True)
+def passwd_command(*, which: Which, as_json: bool, prompter: CommandLinePrompter) -> int:
+    """See the command's help."""
+    path = drives.place_of(which, prompter)
+    slot = operations.change_password(path, prompter, observer=ui.Screen(""))
+    if as_json:
+        ui.show_json({"slot": slot})
+    else:
+        ui.message(_("the drive has a new password; the old one opens nothing any more"))
+    return 0
+
+
+@usb_command.command(
+    "verify",
+    help=_(
+        "Read and authenticate everything on a drive.\n\n"
+        "The exit code is 65 if anything is damaged."
+    ),
+    short_help=_("Read and authenticate everything on a drive."),
+)
+@drive_options
+@jobs_option
+@yes_option
+@quiet_option
+@json_option
+@secret_options(recipients=False, identities=True)
+def verify_command(
+    *, which: Which, jobs: int, quiet: bool, as_json: bool, prompter: CommandLinePrompter
+) -> int:
+    """See the command's help."""
+    path = drives.place_of(which, prompter)
+    with ui.Screen(_("verifying"), quiet=quiet) as screen:
+        report = operations.verify(path, prompter, jobs=jobs, observer=screen)
+    summary = _("{files} authentic, {size}").format(
+        files=ui.count_text(report.files), size=ui.size_text(report.size)
+    )
+    return ui.finish(report, summary, as_json=as_json, quiet=quiet)
+
+
+@usb_command.command(
+    "eject",
+    help=_(
+        "Write everything, unmount a drive, and switch it off where that can be done.\n\n"
+        "A drive with files in the clear stays, with exit code 3, unless --force is given."
+    ),
+    short_help=_("Let a drive go."),
+)
+@click.argument("drive")
+@click.option("--force", is_flag=True, help=_("Let it go with files in the clear."))
+@quiet_option
+def eject_command(drive: str, *, force: bool, quiet: bool) -> int:
+    """See the command's help."""
+    path = drives.eject(Which(drive), state_dir(), ui.Screen("", quiet=quiet), force=force)
+    if not quiet:
+        ui.message(_("{path} is unmounted; pull the drive out").format(path=path))
+    return 0

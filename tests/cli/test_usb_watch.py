@@ -1,0 +1,465 @@
+"""Drives that come and go, and the company's register, on a machine with a mocked udev."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from drivefs import DriveImage
+from helpers import Ran
+from serving import until
+from testbed import Testbed
+
+from encvault.cli import ui
+from encvault.cli.usb import watch
+from encvault.errors import HookFailed
+from encvault.operations.drives import DriveEvent
+from encvault.usb.devices import Device, FileSystem
+from encvault.usb.drives import Drive
+from encvault.usb.register import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from helpers import Command
+
+PATIENCE = 30.0  # seconds
+
+
+class Watching:
+    """``usb watch --json``, running; killed at the end of the test if it was not ended."""
+
+    all: ClassVar[list[Watching]] = []
+
+    def __init__(self, bed: Testbed, *options: object) -> None:
+        self.process = bed.encvault("usb", "watch", "--json", *options)
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.all.append(self)
+        assert self.process.stderr is not None
+        while "drives are watched from now on" not in self.process.stderr.readline():
+            assert self.process.poll() is None
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def event(self) -> dict[str, Any]:
+        """The next one."""
+        found: dict[str, Any] = json.loads(self._lines.get(timeout=PATIENCE))
+        return found
+
+    def says_nothing(self, seconds: float) -> bool:
+        try:
+            self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        return False
+
+    def end(self) -> str:
+        """End it as a service is ended; what it told people."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE) == 143
+        return self.close()
+
+    def close(self) -> str:
+        self.all.remove(self)
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        told = self.process.stderr.read()
+        self.process.stderr.close()
+        return told
+
+
+@pytest.fixture
+def key(run: Command, tmp_path: Path) -> str:
+    """An identity file; a password would cost a second each time."""
+    path = tmp_path / "key"
+    recipient = run("key", "new", "--no-password", "-o", path).out
+    (tmp_path / "key.pub").write_text(recipient)
+    return str(path)
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[DriveImage]:
+    with DriveImage("exfat", tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def bed(stick: DriveImage) -> Iterator[Testbed]:
+    with Testbed(stick.loop.removeprefix("/dev/loop")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _unlocked_drives(run: Command) -> Iterator[None]:
+    yield
+    for watching in list(Watching.all):
+        watching.close()
+    run("unmount", "--all")
+
+
+def on(bed: Testbed, *arguments: object) -> Ran:
+    """Run a command to its end where the stick may be plugged in."""
+    process = bed.encvault(*arguments)
+    out, err = process.communicate(timeout=PATIENCE)
+    return Ran(process.returncode, out, err)
+
+
+def prepared(bed: Testbed, key: str) -> str:
+    """Lock the stick; its id."""
+    bed.tell("plug")
+    done = on(bed, "usb", "lock", "SALES 2026", "-r", f"{key}.pub")
+    assert done.code == 0, done.err
+    found: str = json.loads(on(bed, "usb", "status", "SALES 2026", "--json").out)["id"]
+    return found
+
+
+def recorded(run: Command, *ops: str) -> list[dict[str, Any]]:
+    lines = run("log", "show", "--json").out.splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["op"] in ops]
+
+
+def stick_device(**facts: Any) -> Device:
+    """A partition of a stick."""
+    plain = Device(
+        name="sdb1",
+        node="/dev/sdb1",
+        number=(8, 17),
+        disk="sdb",
+        size=1,
+        is_removable=True,
+        is_read_only=False,
+        vendor_id="0781",
+        product_id="5581",
+        serial="4C53",
+        model="",
+        content=FileSystem(),
+    )
+    return replace(plain, **facts)
+
+
+# -- come and go ----------------------------------------------------------------------------
+
+
+def test_a_drive_that_comes_and_goes_is_told_and_recorded(
+    run: Command, bed: Testbed, stick: DriveImage, key: str
+) -> None:
+    drive = prepared(bed, key)
+    bed.tell("pull")
+    watching = Watching(bed)
+    bed.tell("plug")
+    came = watching.event()
+    assert (came["event"], came["drive"], came["state"]) == ("in", drive, "locked")
+    assert (came["node"], came["path"], came["serial"]) == (
+        "/dev/sdb1",
+        str(stick.path),
+        "4C530001230101119382",
+    )
+    assert (came["standing"], came["warning"]["error"]) == ("unregistered", "DriveUnregistered")
+    bed.tell("pull")
+    went = watching.event()
+    assert (went["event"], went["drive"], went["warning"]) == ("out", drive, None)
+    watching.end()
+    entries = recorded(run, "usb.in", "usb.out")
+    assert [(one["op"], one["vault"]) for one in entries] == [("usb.in", drive), ("usb.out", drive)]
+    assert entries[0]["detail"] == "in locked unregistered 0781:5581:4C530001230101119382"
+    assert "OK-UNANCHORED" in run("log", "verify").out
+
+
+def test_a_removal_that_names_nothing_is_heard(bed: Testbed, key: str) -> None:
+    drive = prepared(bed, key)
+    watching = Watching(bed)
+    assert watching.event()["event"] == "present"
+    bed.tell("pull-nameless")
+    went = watching.event()
+    assert (went["event"], went["drive"], went["serial"]) == ("out", drive, "4C530001230101119382")
+    watching.end()
+
+
+def test_a_drive_that_is_plugged_in_again_at_once_went_and_came(bed: Testbed, key: str) -> None:
+    prepared(bed, key)
+    watching = Watching(bed)
+    assert watching.event()["event"] == "present"
+    bed.tell("swap")
+    assert [watching.event()["event"] for _each in range(2)] == ["out", "in"]
+    watching.end()
+
+
+def test_a_drive_comes_amid_hundreds_of_events(bed: Testbed, key: str) -> None:
+    prepared(bed, key)
+    bed.tell("pull")
+    watching = Watching(bed)
+    bed.tell("burst")
+    assert watching.event()["event"] == "in"
+    assert watching.says_nothing(3)
+    bed.tell("pull")
+    assert watching.event()["event"] == "out"
+    watching.end()
+
+
+def test_a_drive_that_is_mounted_later_is_told_again(
+    bed: Testbed, stick: DriveImage, key: str
+) -> None:
+    drive = prepared(bed, key)
+    stick.unmount()
+    minor = bed.minor
+    bed.tell("pull")
+    watching = Watching(bed)
+    bed.tell("plug")
+    came = watching.event()
+    assert (came["event"], came["state"], came["drive"]) == ("in", "unmounted", None)
+    assert came["warning"] is None
+    stick.mount()
+    assert stick.loop == f"/dev/loop{minor}"
+    seen = watching.event()
+    assert (seen["event"], seen["state"], seen["drive"]) == ("in", "locked", drive)
+    watching.end()
+
+
+@pytest.mark.parametrize("how", [(), ("--in-place",)], ids=["mounted", "in place"])
+def test_a_drive_that_is_pulled_out_unlocked_is_an_alert(
+    bed: Testbed, stick: DriveImage, key: str, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    (stick.path / "offer.txt").write_bytes(b"x")
+    drive = prepared(bed, key)
+    told = tmp_path / "told"
+    hook = tmp_path / "hook"
+    hook.write_text(f'#!/bin/sh\necho "$ENCVAULT_EVENT $ENCVAULT_DRIVE $1" >> "{told}"\n')
+    hook.chmod(0o755)
+    watching = Watching(bed, "--on-alert", f"'{hook}' 'one word'")
+    assert watching.event()["state"] == "locked"
+    done = on(bed, "usb", "unlock", "SALES 2026", "-i", key, *how)
+    assert done.code == 0, done.err
+    assert watching.says_nothing(3)
+    bed.tell("pull")
+    went = watching.event()
+    assert (went["state"], went["warning"]["error"]) == ("unlocked", "DrivePulledUnlocked")
+    until(lambda: "out" in told.read_text(), "the command")
+    watching.end()
+    lines = told.read_text().splitlines()
+    assert lines == [f"present {drive} one word", f"out {drive} one word"]  # it is unregistered
+
+
+def test_a_command_that_fails_ends_nothing(bed: Testbed, key: str) -> None:
+    prepared(bed, key)
+    for command, told in (
+        ("/nonexistent/command", "/nonexistent/command: No such file or directory"),
+        ("false", "false: it ended with code 1"),
+    ):
+        bed.tell("pull")
+        watching = Watching(bed, "--on-alert", command)
+        bed.tell("plug")
+        assert watching.event()["event"] == "in"
+        bed.tell("pull")
+        assert watching.event()["event"] == "out"  # so the command was run
+        assert told in watching.end()
+
+
+def test_people_read_what_happened(bed: Testbed, key: str) -> None:
+    drive = prepared(bed, key)
+    process = bed.encvault("usb", "watch")
+    assert process.stdout is not None
+    assert f"/dev/sdb1  is there  SALES 2026  {drive}  locked  not reg" in process.stdout.readline()
+    assert process.stderr is not None
+    assert "SALES 2026: not a registered drive: not registered" in process.stderr.readline()
+    assert "encvault usb allow 'SALES 2026'" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+
+
+def test_without_udev_nothing_is_watched(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encvault.usb.udev._CONTROL", "/nonexistent/control")
+    done = run("usb", "watch")
+    assert (done.code, "watching drives needs udev" in done.err) == (69, True)
+
+
+# -- the register ---------------------------------------------------------------------------
+
+
+def test_the_companys_drives_are_known(
+    run: Command, bed: Testbed, stick: DriveImage, key: str
+) -> None:
+    assert on(bed, "usb", "allow", "SALES 2026").code == 75
+    bed.tell("plug")
+    done = on(bed, "usb", "allow", "SALES 2026")
+    assert (done.code, "was never locked" in done.err) == (2, True)
+    bed.tell("pull")
+    drive = prepared(bed, key)
+    done = on(bed, "usb", "allow", "SALES 2026", "--owner", "李伟", "--expires", "2099-12-31")
+    assert (done.code, "李伟" in done.err, "no drive is kept out" in done.err) == (0, True, True)
+    [listed] = json.loads(on(bed, "usb", "list", "--json").out)["drives"]
+    assert (listed["standing"], listed["owner"], listed["state"]) == (
+        "registered",
+        "李伟",
+        "locked",
+    )
+    shown = on(bed, "usb", "list").out
+    assert "registered  李伟" in shown
+    assert "not registered" not in shown
+
+    watching = Watching(bed)
+    there = watching.event()
+    assert (there["standing"], there["owner"], there["warning"]) == ("registered", "李伟", None)
+    watching.end()
+
+    [entry] = json.loads(run("usb", "allow", "--json").out)["drives"]
+    assert (entry["id"], entry["owner"], entry["expires_at"]) == (drive, "李伟", "2099-12-31")
+    rules = run("usb", "allow", "--export", "usbguard").out.splitlines()
+    assert len(rules) == 5
+    assert rules[2] == (
+        'allow id 0781:5581 serial "4C530001230101119382" with-interface equals { 08:06:50 }'
+    )
+    assert (
+        'ENV{ID_SERIAL_SHORT}=="4C530001230101119382"'
+        in run("usb", "allow", "--export", "udev").out
+    )
+
+    (stick.path / "new.txt").write_bytes(b"x")
+    assert on(bed, "usb", "lock", "SALES 2026", "-r", f"{key}.pub").code == 0
+    assert (stick.path / ".encvault" / "drive.id").exists()  # it stays when the drive is locked
+    assert on(bed, "usb", "verify", drive, "-i", key).code == 0
+
+    assert on(bed, "usb", "forget", "sales 2026").code == 0
+    assert not (stick.path / ".encvault" / "drive.id").exists()
+    assert run("usb", "allow").out == ""
+    done = run("usb", "forget", drive)
+    assert (done.code, "no such drive is registered" in done.err) == (66, True)
+    entries = recorded(run, "usb.add", "usb.remove")
+    assert [(one["op"], one["vault"], one["outcome"]) for one in entries] == [
+        ("usb.add", drive, "ok"),
+        ("usb.remove", drive, "ok"),
+    ]
+
+
+def test_a_note_that_was_copied_to_another_drive_is_doubted(
+    bed: Testbed, stick: DriveImage, key: str, tmp_path: Path
+) -> None:
+    prepared(bed, key)
+    assert on(bed, "usb", "allow", "SALES 2026").code == 0
+    note = stick.path / ".encvault" / "drive.id"
+    genuine = note.read_bytes()
+
+    def standing() -> Any:
+        [listed] = json.loads(on(bed, "usb", "list", "--json").out)["drives"]
+        return listed["standing"]
+
+    assert standing() == "registered"
+    note.write_bytes(genuine.replace(b'"owner":""', b'"owner":"x"'))
+    assert standing() == "doubtful"
+    note.write_bytes(b"\0" * 100_000)
+    assert standing() == "doubtful"
+    note.unlink()
+    assert standing() == "doubtful"
+    note.write_bytes(genuine)
+    assert standing() == "registered"
+    register = Path(os.environ["XDG_STATE_HOME"], "encvault", "drives.json")
+    register.rename(tmp_path / "elsewhere")
+    assert standing() == "unregistered"
+    register.write_bytes(b"{}")
+    assert standing() == "doubtful"
+    assert on(bed, "usb", "forget", "SALES 2026").code == 78
+
+
+def test_a_register_is_changed_only_where_its_key_is(
+    run: Command, bed: Testbed, key: str, tmp_path: Path
+) -> None:
+    drive = prepared(bed, key)
+    assert on(bed, "usb", "allow", "SALES 2026").code == 0
+    home = Path(os.environ["XDG_STATE_HOME"], "encvault")
+    assert (home / "drives.json.key").stat().st_mode & 0o777 == 0o600
+    shared = tmp_path / "company.json"
+    shared.write_bytes((home / "drives.json").read_bytes())
+    config = Path(os.environ["XDG_CONFIG_HOME"], "encvault", "config.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[usb]\nregister = "{shared}"\n')
+    assert json.loads(run("usb", "allow", "--json").out)["drives"][0]["id"] == drive
+    for done in (on(bed, "usb", "allow", "SALES 2026"), run("usb", "forget", drive)):
+        assert (done.code, "the secret key of the register" in done.err) == (78, True)
+    (tmp_path / "company.json.key").write_text("nonsense\n")
+    assert "not a register of drives" in run("usb", "forget", drive).err
+    (tmp_path / "company.json.key").write_bytes(b"A" * 43 + b"=\n")
+    assert "the secret key of the register" in run("usb", "forget", drive).err
+    shared.write_bytes(shared.read_bytes().replace(drive.encode(), b"a" * 26, 1))
+    assert run("usb", "allow").code == 78
+    assert run("config", "show").out.count(f"usb.register           {shared}") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--owner", "x"),
+        ("SALES 2026", "--export", "udev"),
+        ("SALES 2026", "--expires", "tomorrow"),
+        ("SALES 2026", "--expires", "2001-01-01"),
+        ("SALES 2026", "--owner", "two\nlines"),
+        ("SALES 2026", "--label", "x" * 201),
+    ],
+)
+def test_what_cannot_be_registered(bed: Testbed, key: str, arguments: tuple[str, ...]) -> None:
+    bed.tell("plug")
+    assert on(bed, "usb", "allow", *arguments).code == 2
+
+
+# -- the service ----------------------------------------------------------------------------
+
+
+def test_a_service_is_shown_written_and_removed(run: Command, tmp_path: Path) -> None:
+    units = Path(os.environ["XDG_CONFIG_HOME"], "systemd", "user")
+    shown = run("usb", "watch", "--print", "--on-alert", 'sh -c "echo 100% $HOME"')
+    assert shown.code == 0
+    assert "100%% $$HOME" in shown.out
+    assert not units.exists()
+    unit = tmp_path / "encvault-usb-watch.service"
+    unit.write_text(shown.out)
+    checked = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    done = run("usb", "watch", "--install", "--on-alert", 'sh -c "echo 100% $HOME"')
+    assert done.code == 0
+    written = units / "encvault-usb-watch.service"
+    assert written.read_text() == shown.out
+    assert f"{written} is written, and not begun" in done.err  # no systemd of the user here
+    assert run("usb", "watch", "--uninstall").code == 0
+    assert not written.exists()
+    assert "there is no service" in run("usb", "watch", "--uninstall").err
+    assert run("usb", "watch", "--print", "--on-insert", "'x").code == 2
+    assert run("usb", "watch", "--print", "--on-insert", "").code == 2
+
+
+def test_a_command_must_not_break_the_service(run: Command) -> None:
+    done = run("usb", "watch", "--print", "--on-insert", "'two\nlines'")
+    assert (done.code, "a line feed" in done.err) == (2, True)
+
+
+def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_HOOK_PATIENCE_S", 0.2)
+    drive = Drive(stick_device(), None, "")
+    event = DriveEvent("in", datetime.now(UTC), drive, "unmounted", Standing("unregistered"))
+    screen = ui.Screen("")
+    watch._run_hook(["sleep", "1000"], event, screen)
+    [problem] = screen.problems
+    assert isinstance(problem, HookFailed)
+    assert "not done in 0 seconds" in str(problem)
