@@ -378,6 +378,7 @@ class Lock:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                os.fsync(self._fd)  # or after a power failure nothing would say that it was killed
 
     @property
     def is_shared(self) -> bool:

@@ -123,6 +123,10 @@ class Recorder(Observer):
         self.path = path
         self._base, self._common, self._recorded = "", {}, None
 
+    def about(self, vault: str) -> None:
+        """What follows is about the vault, or drive, with this id, opened or not; "" for none."""
+        self._common = {"vault": vault} if vault else {}
+
     @contextlib.contextmanager
     def inside(
         self, vault: Vault, base: str | None = None, to: str | None = None

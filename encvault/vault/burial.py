@@ -1,4 +1,4 @@
-"""Remove the objects of opened files of the hidden layout, so that a kill leaves no half of one.
+"""Remove objects of the hidden layout, so that a kill leaves no half of one, and what it left.
 
 A file in parts is several objects, and without one of them the others are damage. So its first
 object, which lists the others, is renamed to a tombstone before they go, and goes itself last: by
@@ -51,6 +51,12 @@ def finish_burials(vault: Vault) -> None:
                 with contextlib.suppress(EncvaultError, OSError):
                     parts = _parts_of(vault, join(folder.path, entry.name))
                     _finish(vault.tree, folder.path, entry.name, parts)
+
+
+def clean_objects(tree: Tree) -> None:
+    """Remove the temporary files that killed runs left among the objects. Only for who holds it."""
+    for folder in tree.walk(OBJECTS_FOLDER):
+        durable.clean(tree, folder.path)
 
 
 def remove_empty_folders(tree: Tree) -> None:

@@ -27,8 +27,8 @@ from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
+from encvault.vault.burial import clean_objects
 from encvault.vault.ledger import FileRow, FolderRow
-from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.plan import Planner, SealOptions
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -368,7 +368,7 @@ class _SealRun:
             self.planner.problem(error)
         self._touched |= {folder for folder, _name in self.planner.leftovers}
         if self.vault.was_interrupted and self.vault.hidden:
-            self._clean_objects()
+            clean_objects(self.target)
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:
@@ -388,11 +388,6 @@ class _SealRun:
         visited = {folder.path for folder in self.planner.folders}
         rows = [path for path in self.ledger.folders_with_rows() if path not in visited]
         self.ledger.forget_folders(filter(self.source.has_no_folder, rows))
-
-    def _clean_objects(self) -> None:
-        """Temporary files that a killed run left among the objects."""
-        for folder in self.target.walk(OBJECTS_FOLDER):
-            durable.clean(self.target, folder.path)
 
     def _remove_emptied_folders(self) -> None:
         removed = []

@@ -166,6 +166,30 @@ def test_what_is_on_a_locked_drive_is_proved(
     assert run(*where).code == 65
 
 
+def test_what_was_left_is_put_in_order(run: Command, drive: DriveImage, password: str) -> None:
+    fill(drive)
+    where = ("--path", drive.path, "--yes", "--password-file", password)
+    done = run("usb", "repair", *where)
+    assert (done.code, "was never locked" in done.err) == (2, True)
+    assert lock(run, drive, password).code == 0
+    own = drive.path / ".encvault"
+    (own / "vault.a.json").write_bytes(b"torn")
+    for folder in (own, own / "keys", *(own / "objects").iterdir()):
+        (folder / ".encvault-aaaaaaaaaaaaaaaaaaaaaaaaaa.tmp").write_bytes(b"half")
+    (drive.path / "HOW-TO-OPEN.txt").unlink()
+    (drive.path / "new.txt").write_bytes(b"new")
+    assert status(run, drive)["state"] == "interrupted"
+    done = run("usb", "repair", *where)
+    assert done.code == 0, done.err
+    assert "files authentic" in done.err
+    found = status(run, drive)
+    assert (found["state"], found["plain"], found["leftovers"]) == ("locked", [], [])
+    assert (own / "vault.a.json").read_bytes() == (own / "vault.b.json").read_bytes()
+    (drive.path / "HOW-TO-OPEN.txt").unlink()
+    assert run("usb", "repair", *where, "-q").code == 0
+    assert (drive.path / "HOW-TO-OPEN.txt").exists()
+
+
 # -- before anything is begun ---------------------------------------------------------------
 
 
@@ -253,6 +277,11 @@ def test_a_wrong_password_leaves_a_locked_drive_as_it_was(
     wrong.write_text("not the password at all\n")
     assert unlock(run, stick, str(wrong), "--in-place").code == 77
     assert sorted(path for path in stick.path.rglob("*")) == before
+    entries = map(json.loads, run("log", "show", "--json").out.splitlines())
+    refused = [entry for entry in entries if entry["op"] == "usb.unlock"]
+    assert [(entry["outcome"], entry["vault"]) for entry in refused] == [
+        ("refused", status(run, stick)["id"])
+    ]
 
 
 def test_nothing_is_written_below_a_drive_that_was_unmounted_meanwhile(

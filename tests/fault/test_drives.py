@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -14,7 +15,7 @@ from drivefs import DriveImage
 from helpers import RECIPIENT, keys
 
 from encvault import operations
-from encvault.errors import EncvaultError
+from encvault.errors import DriveNeverLocked, EncvaultError
 from encvault.operations import drives
 from encvault.operations.drives import Which
 
@@ -47,6 +48,20 @@ def unlock(path: Path, state: Path) -> None:
     report.raise_for_problems()
 
 
+def repair(path: Path, state: Path) -> None:
+    """What a user does then; a drive that was pulled out before it had a vault has nothing."""
+    request = drives.LockRequest(Which(str(path), is_folder=True), str(state))
+    with contextlib.suppress(DriveNeverLocked):
+        report = drives.repair(request, ANSWERS)
+        report.raise_for_problems()
+        assert status(path, state).state in ("locked", "unlocked")
+
+
+def status(path: Path, state: Path) -> drives.DriveStatus:
+    which = Which(str(path), is_folder=True)
+    return drives.drive_status(which, str(state), str(state / "drives.json"))
+
+
 def pulled_out_during(work: Callable[[], None], drive: DriveImage, seconds: float) -> None:
     """Do something in a child, and kill the driver meanwhile."""
     child = os.fork()
@@ -73,7 +88,7 @@ def pulled_out_during(work: Callable[[], None], drive: DriveImage, seconds: floa
 def found_on(drive: DriveImage, state: Path, copy: Path) -> dict[str, set[bytes]]:
     """What each file has, in the clear or sealed."""
     found: dict[str, set[bytes]] = {}
-    if (drive.path / ".encvault").exists():
+    if status(drive.path, state).state != "plain":
         request = operations.OpenRequest((str(drive.path),), to=str(copy), state_dir=str(state))
         report = operations.open_paths(request, keys())
         assert not [one for one in report.problems if one.exit_code == 65]
@@ -96,16 +111,19 @@ def test_a_drive_that_is_pulled_out_loses_nothing(kind: str, tmp_path: Path) -> 
             (drive.path / name).write_bytes(data)
         for turn in range(TURNS):
             work = chance.choice((lock, lock, unlock))
-            if not (drive.path / ".encvault").exists():
+            if status(drive.path, state).state == "plain":
                 work = lock
+            elif work is lock:
+                unlock(drive.path, state)
             seconds = chance.uniform(0, 0.8)
             pulled_out_during(lambda: work(drive.path, state), drive, seconds)  # noqa: B023 - called at once
+            repair(drive.path, state)
             found = found_on(drive, state, tmp_path / f"copy{turn}")
             lost = [name for name, data in FILES.items() if found.get(name) != {data}]
             assert not lost, (turn, work.__name__, seconds, lost)
         lock(drive.path, state)
-        status = drives.drive_status(Which(str(drive.path), is_folder=True), str(state))
-        assert (status.state, status.plain, status.leftovers) == ("locked", [], [])
+        at_last = status(drive.path, state)
+        assert (at_last.state, at_last.plain, at_last.leftovers) == ("locked", [], [])
         unlock(drive.path, state)
         for name, data in FILES.items():
             assert (drive.path / name).read_bytes() == data

@@ -23,6 +23,7 @@ from encvault.operations.drives import Which
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
+    from encvault.vault.report import Report
 
 
 @usb_command.command(
@@ -65,10 +66,39 @@ def verify_command(
     path = drives.place_of(which, prompter)
     with ui.Screen(_("verifying"), quiet=quiet) as screen:
         report = operations.verify(path, prompter, jobs=jobs, observer=screen)
-    summary = _("{files} authentic, {size}").format(
+    return ui.finish(report, _authentic(report), as_json=as_json, quiet=quiet)
+
+
+@usb_command.command(
+    "repair",
+    help=_(
+        "Put in order what an interruption left on a drive.\n\n"
+        "Its records are mended, a lock that was not finished is finished, and everything is read "
+        "and authenticated. An unlock with --in-place that was interrupted is taken back. Nothing "
+        "is removed that is not there a second time. The exit code is 65 if anything is damaged."
+    ),
+    short_help=_("Put in order what an interruption left."),
+)
+@drive_options
+@jobs_option
+@yes_option
+@quiet_option
+@json_option
+@secret_options(recipients=False, identities=True)
+def repair_command(
+    *, which: Which, jobs: int, quiet: bool, as_json: bool, prompter: CommandLinePrompter
+) -> int:
+    """See the command's help."""
+    request = drives.LockRequest(which, state_dir(), jobs=jobs)
+    with ui.Screen(_("repairing"), quiet=quiet) as screen:
+        report = drives.repair(request, prompter, screen)
+    return ui.finish(report, _authentic(report), as_json=as_json, quiet=quiet)
+
+
+def _authentic(report: Report) -> str:
+    return _("{files} authentic, {size}").format(
         files=ui.count_text(report.files), size=ui.size_text(report.size)
     )
-    return ui.finish(report, summary, as_json=as_json, quiet=quiet)
 
 
 @usb_command.command(

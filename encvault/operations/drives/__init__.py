@@ -14,6 +14,7 @@ from encvault.operations.drives.found import (
     place_of,
 )
 from encvault.operations.drives.locking import LockRequest, init, lock
+from encvault.operations.drives.repairing import repair
 from encvault.operations.drives.unlocking import Unlocked, UnlockRequest, eject, unlock
 from encvault.operations.drives.watching import DriveEvent, watch
 from encvault.usb.register import Registration
@@ -44,6 +45,7 @@ __all__ = [
     "lock",
     "place_of",
     "registered_drives",
+    "repair",
     "service_text",
     "uninstall_service",
     "unlock",

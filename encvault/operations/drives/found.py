@@ -177,6 +177,11 @@ def _status_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
         return _seen_at(path, drive, state_dir)
 
 
+def state_at(path: str, state_dir: str) -> str:
+    """The state of a drive at a folder; see `DriveStatus`."""
+    return _seen_at(path, None, state_dir).state
+
+
 def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     room = os.statvfs(path)
     found = DriveStatus(

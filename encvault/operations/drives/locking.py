@@ -108,8 +108,7 @@ def _init(
         raise DriveNotEmpty(path=path, count=count)
     with Tree(path) as tree:
         record = init_vault(path, prompter, observer, suite=suite, hide_names=True)
-        check_is_there(path, tree)
-        _finish(tree, record.id, observer or Observer())
+        check_there_and_write_page(path, tree, observer or Observer())
     return record
 
 
@@ -121,7 +120,30 @@ def lock(request: LockRequest, prompter: Prompter, observer: Observer | None = N
     """
     path = place_of(request.which, prompter)
     with reached(path):
-        return _lock(request, path, prompter, observer or Observer())
+        return lock_at(request, path, prompter, observer or Observer())
+
+
+def lock_at(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+    """The same at a folder that is known to be meant; see `lock`."""
+    with recording(prompter.access_log(), "usb.lock", path, watcher) as recorder:
+        if request.dry_run:
+            recorder.log = None
+        recorder.about(_id_at(path))
+        report = _lock(request, path, prompter, watcher)
+        if not request.dry_run:
+            recorder.about(_id_at(path))
+            outcome = "failed" if report.outcome() is not None else "ok"
+            recorder.record(path=path, outcome=outcome, count=report.files, size=report.size)
+        return recorder.reported(report)
+
+
+def _id_at(path: str) -> str:
+    """The id of the drive at a folder, or ""."""
+    try:
+        with Vault.load(path) as vault:
+            return vault.record.id
+    except NotAVault:
+        return ""
 
 
 def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
@@ -154,15 +176,7 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
             report.doubt([LeftInTheClear(path=path, count=count)], watcher)
         if trash := list(trash_of(path)):
             report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
-        with Vault.load(path) as vault:
-            drive = vault.record.id
-        _finish(tree, drive, watcher)
-    with recording(prompter.access_log(), "usb.lock", path, watcher) as recorder:
-        outcome = "failed" if report.outcome() is not None else "ok"
-        recorder.record(
-            path=path, vault=drive, outcome=outcome, count=report.files, size=report.size
-        )
-        recorder.reported(report)
+        check_there_and_write_page(path, tree, watcher)
     return report
 
 
@@ -278,9 +292,14 @@ def _purge(tree: Tree) -> None:
                 durable.discard(fd, inside)
 
 
-def _finish(tree: Tree, drive: str, observer: Observer) -> None:
-    """Leave the page for who finds the drive, and have all of it on the drive."""
-    if not guide.write(tree, drive):
+def check_there_and_write_page(path: str, tree: Tree, observer: Observer) -> None:
+    """Leave the page for who finds the drive, and have all of it on the drive.
+
+    Raises:
+        DriveWentAway: the drive is not at its place any more.
+    """
+    check_is_there(path, tree)
+    if not guide.write(tree, _id_at(path)):
         text = _("{path} is a file of yours; the page for who finds the drive is left out")
         observer.note(text.format(path=tree.show(guide.NAME)))
     calls.sync_filesystem(tree.fd)

@@ -88,13 +88,13 @@ def unlock(
 def _unlock(request: UnlockRequest, path: str, prompter: Prompter, watcher: Observer) -> Unlocked:
     with Vault.load(path) as vault:
         drive = vault.record.id
-    if request.to is None and not request.in_place:
-        place = _mount(request, path, prompter, watcher)
-        result = Unlocked(place, None)
-    else:
-        result = Unlocked(request.to or path, _open(request, path, drive, prompter, watcher))
     with recording(prompter.access_log(), "usb.unlock", path, watcher) as recorder:
-        recorder.record(path=path, vault=drive, to=canonical(result.path))
+        recorder.about(drive)  # also a wrong password
+        if request.to is None and not request.in_place:
+            result = Unlocked(_mount(request, path, prompter, watcher), None)
+        else:
+            result = Unlocked(request.to or path, _open(request, path, drive, prompter, watcher))
+        recorder.record(path=path, to=canonical(result.path))
     return result
 
 

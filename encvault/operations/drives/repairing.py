@@ -1,0 +1,64 @@
+"""Put in order what an interruption left on a drive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from encvault.errors import DriveNeverLocked, NotAVault
+from encvault.fs.tree import Tree
+from encvault.operations.drives.found import place_of, reached, state_at
+from encvault.operations.drives.locking import (
+    LockRequest,
+    check_there_and_write_page,
+    check_writable,
+    lock_at,
+)
+from encvault.operations.looking import verify
+from encvault.vault.burial import clean_objects
+from encvault.vault.manifest import OBJECTS_FOLDER
+from encvault.vault.report import Observer, Report
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from encvault.operations.prompter import Prompter
+
+
+def repair(request: LockRequest, prompter: Prompter, observer: Observer | None = None) -> Report:
+    """Mend the records of a drive, finish a lock that was interrupted, and prove everything.
+
+    Sealing needs no key, and the way to locked is the one on which nothing gets into the clear; so
+    an unlock that was interrupted is taken back. What is damaged stays as it is.
+
+    Args:
+        request: of the lock that is finished.
+        prompter: is asked for keys to prove with, after everything else.
+        observer: is told each problem as it is found.
+
+    Returns:
+        What is authentic, and the problems of all of it.
+
+    Raises:
+        DriveNeverLocked: there is nothing to repair.
+        EncvaultError: nothing was begun; see `encvault.errors.usb`.
+    """
+    path = place_of(request.which, prompter)
+    watcher = observer or Observer()
+    with reached(path):
+        check_writable(path)
+        try:
+            with Vault.load(path) as vault:
+                vault.hold()  # which mends a record that was torn
+                if vault.hidden and vault.tree.exists(OBJECTS_FOLDER):
+                    clean_objects(vault.tree)
+        except NotAVault:
+            raise DriveNeverLocked(path=path) from None
+        problems = []
+        state = state_at(path, request.state_dir)
+        if state == "interrupted":
+            problems = lock_at(request, path, prompter, watcher).problems
+        elif state == "locked":
+            with Tree(path) as tree:
+                check_there_and_write_page(path, tree, watcher)
+        report = verify(path, prompter, jobs=request.jobs, observer=watcher)
+        report.problems[:0] = problems
+        return report
