@@ -7,13 +7,13 @@ out by `encvault.fs.rules`; here nothing is read or written.
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from encvault.fs.durable import stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -76,9 +76,7 @@ class Rules:
         escaped = self._escaped(name)
         if self._fits(escaped):
             return escaped
-        digest = hashlib.sha256(os.fsencode(name)).digest()
-        text = base64.b32encode(digest).decode().lower()[:_DIGEST_LENGTH]
-        return self._with_tail(escaped, f"~{text}")
+        return self._with_tail(escaped, f"~{stable_id(name)[:_DIGEST_LENGTH]}")
 
     def numbered(self, name: str, number: int) -> str:
         """A legal name with a number before its extension."""
