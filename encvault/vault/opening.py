@@ -6,7 +6,6 @@ temporary file removed, and the final names are given by `encvault.vault.open` a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from encvault.errors import (
     Conflict,
     EncvaultError,
     MalformedRecord,
-    MissingPart,
     Truncated,
     VerificationFailed,
 )
@@ -26,7 +24,8 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import object_folder, object_path, opened_place
+from encvault.vault.layout import object_path, opened_place
+from encvault.vault.parts import all_parts, open_part, part_size
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
@@ -216,7 +215,7 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
             return []
         if record.parts or (record.type == "file" and is_ticked(record.size or 0)):
-            if not reader.holds(_part_size(record, 0)):
+            if not reader.holds(part_size(record, 0)):
                 _refuse(pieces)
             outcome.size = record.size or 0
             return _write_large(context, task, reader, record, outcome)
@@ -238,72 +237,6 @@ def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
     for _piece in pieces:
         pass
     raise AssertionError("opening: a body of the wrong size was read without an error")
-
-
-def all_parts(
-    tree: Tree, keyring: Keyring, file: str, record: Record, first: Iterator[memoryview]
-) -> Iterator[memoryview]:
-    """The content of a file and of its further parts, checked to be whole."""
-    yield from first
-    for index, file_id in enumerate(record.parts, start=1):
-        yield from read_part(tree, keyring, record, file, index, file_id)
-
-
-def read_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
-) -> Iterator[memoryview]:
-    """The content of one further part of a large file.
-
-    Raises:
-        MissingPart: see `open_part`.
-    """
-    with open_part(tree, keyring, record, first, index, file_id) as (_reader, _part, pieces):
-        yield from pieces
-
-
-@contextlib.contextmanager
-def open_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
-) -> Iterator[tuple[SealedReader, Record, Iterator[memoryview]]]:
-    """One further part of a large file, and its record and content.
-
-    Args:
-        tree: the vault's.
-        keyring: its keys.
-        record: of the file.
-        first: file id of the first object.
-        index: position of this part, from 1.
-        file_id: of this part.
-
-    Raises:
-        MissingPart: it is not there, or is another file's, another position's, or not as large
-            as this position asks for.
-    """
-    path = object_path(file_id)
-    missing = MissingPart(path=tree.show(object_path(first)), part=file_id)
-    try:
-        fd = calls.open_read(tree.folder(object_folder(file_id)), file_id)
-    except FileNotFoundError:
-        raise missing from None
-    try:
-        reader = SealedReader(fd, tree.show(path), Buffers())
-        part, pieces = reader.open(keyring)
-        if part.part_of != (first, index) or reader.header.key_info.file != file_id:
-            raise missing
-        if part.size != _part_size(record, index):
-            raise missing
-        yield reader, part, pieces
-    finally:
-        os.close(fd)
-
-
-def _part_size(record: Record, index: int) -> int:
-    """Bytes of content that one object of a file holds."""
-    if record.size is None:
-        raise AssertionError("opening: a file in parts has a size")
-    if not record.parts:
-        return record.size
-    return min(record.part_size, record.size - index * record.part_size)
 
 
 def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:
@@ -403,7 +336,7 @@ def _write_large(
                 part,
                 pieces,
             ):
-                if not reader.holds(_part_size(record, index)):
+                if not reader.holds(part_size(record, index)):
                     _refuse(pieces)
                 bodies.append(_open_body(context, reader, record, part, fd, index))
         if record.sparse:
@@ -423,7 +356,7 @@ def _open_body(
         head=own.encode(),
         plain=plain,
         plain_offset=index * record.part_size,
-        size=_part_size(record, index),
+        size=part_size(record, index),
         threads=context.threads,
         tick=lambda size: context.tick(size // context.share),
     )
