@@ -24,7 +24,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import object_path, opened_place
+from encvault.vault.layout import object_path, opened_place, plain_name
 from encvault.vault.parts import all_parts, open_part, part_size
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 from encvault.vault.stripes import CutShort, Striped, write_sparse
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from encvault.envelope import Record
+    from encvault.fs.rules import TargetNames
     from encvault.fs.tree import Stamp, Tree
     from encvault.vault.vault import Vault
 
@@ -47,6 +48,9 @@ class OpenTask:
         target_dir: folder in the target tree.
         target_name: final name, or None if it follows from the record.
         temporary_id: for the temporary name.
+        place: the folder, if its file system took every name.
+        renamed: what it is called there instead of `target_name`, or of the name that the sealed
+            file's own suggests, if that cannot be used.
         work: bytes that it counts for a progress bar.
     """
 
@@ -56,6 +60,8 @@ class OpenTask:
     target_dir: str
     target_name: str | None
     temporary_id: str
+    place: str = ""
+    renamed: str | None = None
     work: int = 0
 
     @property
@@ -76,6 +82,7 @@ class OpenOutcome:
     Attributes:
         error: why it was not opened, or None.
         name: its final name in the target folder.
+        wanted: what it would be called if the target's file system took every name.
         file: its file id.
         ids: of all its objects.
         size: bytes of content.
@@ -89,6 +96,7 @@ class OpenOutcome:
 
     error: EncvaultError | None = None
     name: str = ""
+    wanted: str = ""
     file: str = ""
     ids: tuple[str, ...] = ()
     size: int = 0
@@ -107,6 +115,7 @@ class OpenContext:
         tree: the vault's, or the folder of a file on its own.
         keyring: its keys.
         target: where to; in place the same tree.
+        names: what the target makes of names, or None if they are the user's own choice.
         force: replace a different file at the final name.
         check: whether to sync, read back and compare before the batch is returned: always,
             unless the sealed file stays where it is.
@@ -117,6 +126,7 @@ class OpenContext:
     tree: Tree
     keyring: Keyring
     target: Tree
+    names: TargetNames | None = None
     force: bool = False
     check: bool = True
     threads: int = 1
@@ -203,7 +213,8 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         own, outcome.moved = opened_place(context.tree, task.path, reader.header, record, layout)
         if outcome.moved or (own != record.name and record.type != "archive"):
             outcome.sealed_as = record.name
-        outcome.name = task.target_name or own
+        outcome.wanted = task.target_name or own
+        outcome.name = _fitting_name(context, task, outcome.wanted)
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
         content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
@@ -223,6 +234,13 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
     finally:
         os.close(fd)
     return []
+
+
+def _fitting_name(context: OpenContext, task: OpenTask, wanted: str) -> str:
+    """What the file is called where it cannot have every name."""
+    if task.renamed is not None and wanted in (task.target_name, plain_name(task.name)):
+        return task.renamed
+    return wanted if context.names is None else context.names.fit(wanted)
 
 
 def _content_size(folder: int, name: str, record: Record) -> int:
