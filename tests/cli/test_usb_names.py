@@ -178,6 +178,21 @@ def test_a_drive_is_unlocked_in_place_with_names_that_it_takes(
         assert tree(tmp_path / "copy") == before
 
 
+def test_a_link_and_the_log(run: Command, tmp_path: Path, password: str) -> None:
+    vault = tmp_path / "vault"
+    (vault / "d:").mkdir(parents=True)
+    (vault / "d:" / "l?").symlink_to("nowhere")
+    assert run("init", "--hide-names", vault, "--password-file", password).code == 0
+    assert run("seal", vault).code == 0
+    with DriveImage("ntfs-windows", tmp_path / "image") as drive:
+        done = run("open", vault, "--to", drive.path, "--password-file", password, "--json")
+        assert problems(done) == {"d:": "d%3A", "l?": "l%3F"}
+        assert os.readlink(drive.path / "d%3A" / "l%3F") == "nowhere"
+    entries = [json.loads(line) for line in run("log", "show", "--json").out.splitlines()]
+    [opened] = [entry for entry in entries if entry["op"] == "open" and entry.get("file")]
+    assert opened["path"].endswith("d:/l?")  # what was opened, not what it is called there
+
+
 def test_force_replaces_no_file_that_only_looks_alike(
     run: Command, tmp_path: Path, password: str
 ) -> None:
