@@ -167,6 +167,15 @@ class NameTaken(SkippedError):
     other: str
 
 
+class NameEscaped(SkippedError):
+    """A file or folder was saved, but the drive it went to cannot hold its name."""
+
+    message = N_("{path}: this name cannot be used here; it was saved as {saved_as}")
+    advice = N_("open it on a drive with another file system to have the names as they were")
+    path: str
+    saved_as: str
+
+
 class NestedVault(SkippedError):
     """A vault inside the folder."""
 
@@ -207,6 +216,13 @@ class Incomplete(SkippedError):
     """The sum of a run that left files out; each was named before."""
 
     message = N_("files left as they were: {count}")
+    count: int
+
+
+class NamesEscaped(SkippedError):
+    """The sum of a run that left nothing out, but saved some under other names."""
+
+    message = N_("files and folders saved under another name: {count}")
     count: int
 
 

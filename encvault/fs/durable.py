@@ -53,7 +53,7 @@ def temporary_name(file_id: str) -> str:
 
 
 def stable_id(name: str) -> str:
-    """An id for a temporary name that is the same at every run."""
+    """An id that is the same at every run, for a temporary name or to tell names apart."""
     digest = hashlib.sha256(os.fsencode(name)).digest()[:16]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
@@ -154,7 +154,7 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes:
 
 
 def clean(tree: Tree, folder: str) -> None:
-    """Remove the temporary files in one folder. Only for who holds a lock on it."""
+    """Remove temporary files and folders in one folder. Only for who holds a lock on it."""
     try:
         fd = tree.folder(folder)
         names = os.listdir(fd)
@@ -162,6 +162,7 @@ def clean(tree: Tree, folder: str) -> None:
         return
     for name in filter(is_temporary, names):
         discard(fd, name)
+        discard_tree(fd, name)
 
 
 def discard_leftovers(tree: Tree, places: Iterable[tuple[str, str]]) -> Iterator[EncvaultError]:

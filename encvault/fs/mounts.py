@@ -55,6 +55,12 @@ def mount_at(path: str) -> Mount | None:
     return next((one for one in reversed(mounts()) if one.path == path), None)
 
 
+def kind_of(device: int) -> str:
+    """The file system's name of what has this number, as `os.stat` gives it, or ""."""
+    number = (os.major(device), os.minor(device))
+    return next((one.kind for one in reversed(mounts()) if one.number == number), "")
+
+
 def _plain(escaped: bytes) -> str:
     """A word of the table, in which spaces and line feeds are octal."""
     plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes((int(match[1], 8),)), escaped)

@@ -14,8 +14,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from encvault.envelope import MAX_NAME_SIZE
 from encvault.fs import calls, durable
+from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import split
 from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
@@ -225,7 +225,7 @@ def check_length(name: str) -> None:
     Raises:
         OSError: it is too long.
     """
-    if len(name) > _SURELY_SHORT and len(os.fsencode(name)) > MAX_NAME_SIZE:
+    if len(name) > _SURELY_SHORT and len(os.fsencode(name)) > COMMON_SIZE:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 

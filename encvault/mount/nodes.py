@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from encvault.envelope import MAX_NAME_SIZE
+from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ def conflict_name(node: FileNode) -> str:
     while True:
         mark = f" (conflict {now})" if number == 1 else f" (conflict {now} {number})"
         name = stem + mark + ending
-        if len(os.fsencode(name)) > MAX_NAME_SIZE:
+        if len(os.fsencode(name)) > COMMON_SIZE:
             stem, ending = (stem[:-1], ending) if len(stem) > 1 else (stem, ending[:-1])
         elif name in node.parent.children:
             number += 1

@@ -15,13 +15,14 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from encvault.envelope import Record, check_path
-from encvault.errors import DestinationExists, MalformedRecord, SpecialFile, UnsafePath
+from encvault.errors import DestinationExists, MalformedRecord, NameEscaped, SpecialFile, UnsafePath
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import is_vault_folder
+from encvault.vault.naming import Naming
 from encvault.vault.pax import XATTR, decode_time, forget_members
 from encvault.vault.report import Event, Observer, Report
 
@@ -81,6 +82,7 @@ def extract_archive(
                     calls.unlink(target.fd, name)
                 calls.rename_new(inside.fd, name, name, target.fd)
             unpacker.restore_folders(target)
+            report.doubt(unpacker.renamed(target), watcher)
             target.sync_names({split(path)[0] for path in (*unpacker.folders, *names)})
             report.note_lost(unpacker.lost, watcher)
     except OSError as error:
@@ -129,7 +131,7 @@ class _Unpacker:
     """Unpacks the members into a folder.
 
     Attributes:
-        folders: record of each folder that the archive names, by path.
+        folders: record of each folder that the archive names, by path where it is unpacked to.
         lost: attributes that could not be restored, a name each time.
     """
 
@@ -138,6 +140,7 @@ class _Unpacker:
         self._shown = shown
         self._report = report
         self._observer = observer
+        self._naming = Naming(inside, "")
         self.folders: dict[str, Record] = {}
         self.lost: list[str] = []
 
@@ -180,12 +183,18 @@ class _Unpacker:
         for path, record in sorted(self.folders.items(), reverse=True):
             self.lost += attributes.restore(tree.folder(path), record, own=False)
 
+    def renamed(self, tree: Tree) -> Iterator[NameEscaped]:
+        """What could not keep its name, as it is in its place."""
+        for path, name in self._naming.renamed():
+            yield NameEscaped(path=tree.show(path), saved_as=name)
+
     def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.rstrip("/")
         check_path(path, self._shown)
         if any(map(is_vault_folder, path.split("/"))):
             raise UnsafePath(path=self._shown, name=path)
         record = _record_of(member, path)
+        path = self._naming.settle(path)
         folder, name = split(path)
         if member.isdir():
             self._folder(path, path)

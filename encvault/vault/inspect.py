@@ -33,7 +33,8 @@ from encvault.vault.layout import (
     sealed_path,
 )
 from encvault.vault.manifest import FOLDER, MAX_RECORD_SIZE, RECORD_FILES, VaultRecord
-from encvault.vault.opening import open_sealed, read_part
+from encvault.vault.opening import open_sealed
+from encvault.vault.parts import read_part
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, read_header, read_record

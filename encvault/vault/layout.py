@@ -7,9 +7,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from encvault.envelope import MAX_NAME_SIZE, VaultKeyInfo, check_path, encode_base32, is_id
+from encvault.envelope import VaultKeyInfo, check_path, encode_base32, is_id
 from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
+from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join, split
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 from encvault.vault.sealed import read_header
@@ -39,7 +40,7 @@ def is_shortened(name: str) -> bool:
     """Whether the visible layout's name for a sealed `name` does not have all of it."""
     if len(name) <= _SURELY_SHORT:
         return False
-    return len(os.fsencode(name)) + len(SUFFIX) > MAX_NAME_SIZE
+    return len(os.fsencode(name)) + len(SUFFIX) > COMMON_SIZE
 
 
 def sealed_path(path: str) -> str:

@@ -14,36 +14,30 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
     Conflict,
-    DamagedFiles,
     EncvaultError,
-    NestedVault,
+    NameEscaped,
     OtherVersions,
     SourceChanged,
-    Unreadable,
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
-from encvault.i18n import ngettext, system_reason
+from encvault.i18n import ngettext
 from encvault.vault import attributes
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
-from encvault.vault.catalog import LOST_AND_FOUND, Catalog, Found, read_catalog
+from encvault.vault.catalog import Catalog, Found, read_catalog
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
     object_folder,
     object_path,
     peek,
-    plain_name,
-    sealed_path,
 )
 from encvault.vault.ledger import FileRow
-from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.opening import (
     OpenContext,
     OpenOutcome,
@@ -53,39 +47,17 @@ from encvault.vault.opening import (
     is_ticked,
     open_batch,
 )
+from encvault.vault.opentasks import OpenPlan
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.fs.tree import Folder, Tree
+    from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
+    from encvault.vault.opentasks import OpenOptions
     from encvault.vault.vault import Vault
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOptions(Selection):
-    """How to open a vault.
-
-    Attributes:
-        keep: leave the sealed files (in place only; elsewhere they always stay).
-        force: replace files that differ.
-        base: folder within the vault whose content the target shall hold; "" for the top.
-        jobs: worker processes, 0 for one per processor.
-    """
-
-    keep: bool = False
-    force: bool = False
-    base: str = ""
-    jobs: int = 0
-
-    def below_base(self, path: str) -> str:
-        """Where a path of the vault goes in the target."""
-        if not self.base:
-            return path
-        return "" if path == self.base else path.removeprefix(self.base + "/")
 
 
 def open_tree(
@@ -130,15 +102,12 @@ class _OpenRun:
         self.in_place = target is vault.tree
         self.drops_sealed = self.in_place and not options.keep
         self.catalog: Catalog | None = None
-        self.leftovers: list[tuple[str, str]] = []
-        self._folders: list[Folder] = []
-        # a long name is shortened, so that the plain path does not show in the sealed one
-        self._chosen = {sealed_path(path) for path in options.only}
         self._moved = 0
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
         self._alone = not self.in_place and durable.claim(target)
         self._lost: Counter[str] = Counter()
+        self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
         self._in_flight: dict[int, list[OpenTask]] = {}
 
     def run(self) -> Report:
@@ -149,12 +118,15 @@ class _OpenRun:
             for error in self.catalog.problems:
                 self._problem(error)
             self._tell_other_versions(self.catalog)
+        plan = OpenPlan(self.vault, self.target, self.options, self.catalog, self._problem)
+        self._plan = plan
         if self.observer.wants_total:
-            self._count()
+            self._count(plan)
         context = OpenContext(
             tree=self.tree,
             keyring=self.vault,
             target=self.target,
+            names=plan.naming.names,
             force=self.options.force,
             check=self.drops_sealed,
             threads=self.options.jobs or default_jobs(),
@@ -166,7 +138,7 @@ class _OpenRun:
 
         jobs = self.options.jobs or default_jobs()
         pool = Pool(work, jobs, self._tick, (self.tree, self.target))
-        done = pool.map(self._tracked(self._tasks(quiet=False)))
+        done = pool.map(self._tracked(plan.tasks(quiet=False)))
         try:
             for tasks, outcomes in done:
                 self._commit(tasks, outcomes)
@@ -178,17 +150,6 @@ class _OpenRun:
                     discard_task(self.target, task)
         self._finish()
         return self.report
-
-    def _may_have_a_folder(self, path: str) -> bool:
-        """Whether a file's folder is perhaps among the objects that could not be read.
-
-        Opened now it would be taken out of a folder that may be readable again tomorrow.
-        Elsewhere, and if it is damage that hides the folder, the file is given all the same.
-        """
-        if self.catalog is None or not path.startswith(LOST_AND_FOUND + "/"):
-            return False
-        codes = {problem.exit_code for problem in self.catalog.problems}
-        return bool(codes) if self.drops_sealed else bool(codes - {DamagedFiles.exit_code})
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -212,11 +173,9 @@ class _OpenRun:
     def _tick(self, size: int) -> None:
         self.observer.progress(0, size)
 
-    # -- tasks ------------------------------------------------------------------------------
-
-    def _count(self) -> None:
+    def _count(self, plan: OpenPlan) -> None:
         files = size = 0
-        for task in self._tasks(quiet=True):
+        for task in plan.tasks(quiet=True):
             files += 1
             size += task.work
         self.observer.total(files, size)
@@ -225,76 +184,6 @@ class _OpenRun:
         for batch in batches(tasks, lambda task: task.stamp.size):
             self._in_flight[id(batch)] = batch
             yield batch
-
-    def _tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
-        if self.catalog is not None:
-            yield from self._hidden_tasks(self.catalog)
-        else:
-            yield from self._visible_tasks(quiet=quiet)
-
-    def _hidden_tasks(self, catalog: Catalog) -> Iterator[OpenTask]:
-        for path, found in sorted(catalog.files.items()):
-            if self.options.covers(path):
-                folder, name = split(path)
-                if self._may_have_a_folder(path):
-                    continue
-                yield OpenTask(
-                    dir=object_folder(found.file),
-                    name=found.file,
-                    stamp=found.stamp,
-                    target_dir=self.options.below_base(folder),
-                    target_name=name,
-                    temporary_id=new_id(),
-                    work=found.record.size or 0,
-                )
-
-    def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
-        for folder in self.tree.walk(enter=self._enters):
-            path = folder.path
-            if folder.error is not None:
-                if not quiet:
-                    reason = system_reason(folder.error)
-                    self._problem(Unreadable(path=self.tree.show(path), reason=reason))
-                continue
-            if path and any(entry.name == FOLDER for entry in folder.entries):
-                folder.entries.clear()  # a vault of its own
-                if not quiet:
-                    self._problem(NestedVault(path=self.tree.show(path)))
-                continue
-            if not quiet:
-                self._remember_folder(folder)
-            for entry in folder.entries:
-                if entry.kind != "file" or not entry.name.endswith(SUFFIX):
-                    continue
-                plain = join(path, plain_name(entry.name))
-                sealed = join(path, entry.name)
-                if not any(map(self.options.covers, (plain, sealed))) and (
-                    sealed not in self._chosen
-                ):
-                    continue
-                yield OpenTask(
-                    dir=path,
-                    name=entry.name,
-                    stamp=Stamp.of(entry.status),
-                    target_dir=self.options.below_base(path),
-                    target_name=None,
-                    temporary_id=new_id(),
-                    work=entry.status.st_size,
-                )
-
-    def _enters(self, path: str) -> bool:
-        name = split(path)[1]
-        left = self.in_place and durable.is_temporary(name)
-        return name != FOLDER and not left and self.options.leads_to(path)
-
-    def _remember_folder(self, folder: Folder) -> None:
-        self._folders.append(type(folder)(folder.path, folder.status, []))
-        if self.in_place:
-            self.leftovers += [
-                (folder.path, entry.name)
-                for entry in folder.entries
-                if durable.is_temporary(entry.name)
-            ]
 
     # -- one batch --------------------------------------------------------------------------
 
@@ -310,7 +199,7 @@ class _OpenRun:
             [
                 Event(
                     "open",
-                    join(task.target_dir, outcome.name),
+                    join(task.place, outcome.wanted),
                     outcome.file,
                     outcome.size,
                     outcome.sealed_as,
@@ -348,7 +237,10 @@ class _OpenRun:
         shown = self.target.show(join(folder, outcome.name))
         try:
             fd = self.target.folder(folder)
-            if self.options.force and not self._is_sealed_here(folder, outcome.name):
+            if self.options.force and not (
+                self._is_sealed_here(folder, outcome.name)
+                or self._is_anothers(folder, outcome.name)
+            ):
                 calls.replace(fd, temporary, outcome.name)
             else:
                 calls.rename_new(fd, temporary, outcome.name)
@@ -369,6 +261,18 @@ class _OpenRun:
         except OSError:
             return True
 
+    def _is_anothers(self, folder: str, name: str) -> bool:
+        """Whether a name is that of another file as well, where case makes no difference.
+
+        Its sealed copy may be gone, if a run was killed between the two.
+        """
+        if not self._plan.naming.names.rules.folds:
+            return False
+        fd = self.target.folder(folder)
+        if folder not in self._spellings:
+            self._spellings[folder] = set(os.listdir(fd))
+        return name not in self._spellings[folder] and calls.exists(fd, name)
+
     def _remember(self, done: list[tuple[OpenTask, OpenOutcome]]) -> None:
         if self.ledger is None:
             return
@@ -383,6 +287,9 @@ class _OpenRun:
         self.ledger.remember(rows, {})
 
     def _release(self, task: OpenTask, outcome: OpenOutcome) -> None:
+        if outcome.name != outcome.wanted:
+            shown = self.target.show(join(task.place, outcome.wanted))
+            self._problem(NameEscaped(path=shown, saved_as=outcome.name))
         if self.drops_sealed and not self._drop(task, outcome):
             return
         self.report.files += 1
@@ -413,13 +320,13 @@ class _OpenRun:
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        for error in durable.discard_leftovers(self.tree, self.leftovers):
+        for error in durable.discard_leftovers(self.tree, self._plan.leftovers):
             self._problem(error)
-        self._touched |= {folder for folder, _name in self.leftovers}
+        self._touched |= {folder for folder, _name in self._plan.leftovers}
         if not self.in_place and self._alone:
-            self._clean(self._target_dirs)
+            self._clean({"", *self._target_dirs})
         elif self.drops_sealed and self.catalog is not None:
-            self._clean({"", *self.catalog.folders, *self._target_dirs})
+            self._clean({"", *map(self._plan.place, self.catalog.folders), *self._target_dirs})
         if self.catalog is not None:
             self._restore_hidden_folders(self.catalog)
         else:
@@ -439,7 +346,7 @@ class _OpenRun:
         """Whether a superseded object holds what the newer one of its path was opened to."""
         if found.record.type == "dir":
             return True
-        folder, name = split(found.path)
+        folder, name = split(self._plan.place(found.path))
         try:
             return holds_content_of(self.vault, found.file, self.target.folder(folder), name)
         except (EncvaultError, OSError):
@@ -451,17 +358,17 @@ class _OpenRun:
             durable.clean(self.target, folder)
 
     def _restore_visible_folders(self) -> None:
-        for folder in reversed(self._folders):
+        for folder in reversed(self._plan.folders):
             if not self.in_place and (not folder.path or not self.options.covers(folder.path)):
                 continue
             try:
-                fd = self.target.make_folders(self.options.below_base(folder.path))
+                fd = self.target.make_folders(place := self._plan.place(folder.path))
                 if not self.in_place:
                     os.fchmod(fd, folder.status.st_mode & 0o7777)
                 times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
                 if os.fstat(fd).st_mtime_ns != times[0]:
                     os.utime(fd, ns=times)
-                    self._touched.add(self.options.below_base(folder.path))
+                    self._touched.add(place)
             except OSError as error:
                 self._problem(storage_error(error, self.target.show(folder.path)))
 
@@ -473,21 +380,22 @@ class _OpenRun:
         # not keep out what belongs in it
         for path in reversed(chosen):
             try:
-                self.target.make_folders(self.options.below_base(path))
+                self.target.make_folders(self._plan.place(path))
             except OSError as error:
                 self._problem(storage_error(error, self.target.show(path)))
         for path in chosen:
             with contextlib.suppress(OSError):
-                fd = self.target.folder(self.options.below_base(path))
+                fd = self.target.folder(place := self._plan.place(path))
                 attributes.restore(fd, catalog.folders[path].record)
-                self._touched.add(self.options.below_base(path))
+                self._touched.add(place)
                 self.report.folders += 1
         if self.drops_sealed and not self.options.only and self._is_complete():
             self.target.sync_names(self._touched)
             self._remove_objects(catalog)
 
     def _is_complete(self) -> bool:
-        return all(isinstance(problem, OtherVersions) for problem in self.report.problems)
+        opened = (OtherVersions, NameEscaped)
+        return all(isinstance(problem, opened) for problem in self.report.problems)
 
     def _remove_objects(self, catalog: Catalog) -> None:
         """Everything is open: what no file needs and the empty folders can go."""

@@ -6,7 +6,6 @@ temporary file removed, and the final names are given by `encvault.vault.open` a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from encvault.errors import (
     Conflict,
     EncvaultError,
     MalformedRecord,
-    MissingPart,
     Truncated,
     VerificationFailed,
 )
@@ -26,7 +24,8 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.vault import attributes
-from encvault.vault.layout import object_folder, object_path, opened_place
+from encvault.vault.layout import object_path, opened_place, plain_name
+from encvault.vault.parts import all_parts, open_part, part_size
 from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from encvault.envelope import Record
+    from encvault.fs.rules import TargetNames
     from encvault.fs.tree import Stamp, Tree
     from encvault.vault.vault import Vault
 
@@ -48,6 +48,9 @@ class OpenTask:
         target_dir: folder in the target tree.
         target_name: final name, or None if it follows from the record.
         temporary_id: for the temporary name.
+        place: the folder, if its file system took every name.
+        renamed: what it is called there instead of `target_name`, or of the name that the sealed
+            file's own suggests, if that cannot be used.
         work: bytes that it counts for a progress bar.
     """
 
@@ -57,6 +60,8 @@ class OpenTask:
     target_dir: str
     target_name: str | None
     temporary_id: str
+    place: str = ""
+    renamed: str | None = None
     work: int = 0
 
     @property
@@ -77,6 +82,7 @@ class OpenOutcome:
     Attributes:
         error: why it was not opened, or None.
         name: its final name in the target folder.
+        wanted: what it would be called if the target's file system took every name.
         file: its file id.
         ids: of all its objects.
         size: bytes of content.
@@ -90,6 +96,7 @@ class OpenOutcome:
 
     error: EncvaultError | None = None
     name: str = ""
+    wanted: str = ""
     file: str = ""
     ids: tuple[str, ...] = ()
     size: int = 0
@@ -108,6 +115,7 @@ class OpenContext:
         tree: the vault's, or the folder of a file on its own.
         keyring: its keys.
         target: where to; in place the same tree.
+        names: what the target makes of names, or None if they are the user's own choice.
         force: replace a different file at the final name.
         check: whether to sync, read back and compare before the batch is returned: always,
             unless the sealed file stays where it is.
@@ -118,6 +126,7 @@ class OpenContext:
     tree: Tree
     keyring: Keyring
     target: Tree
+    names: TargetNames | None = None
     force: bool = False
     check: bool = True
     threads: int = 1
@@ -204,7 +213,8 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         own, outcome.moved = opened_place(context.tree, task.path, reader.header, record, layout)
         if outcome.moved or (own != record.name and record.type != "archive"):
             outcome.sealed_as = record.name
-        outcome.name = task.target_name or own
+        outcome.wanted = task.target_name or own
+        outcome.name = _fitting_name(context, task, outcome.wanted)
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
         content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
@@ -216,7 +226,7 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
             return []
         if record.parts or (record.type == "file" and is_ticked(record.size or 0)):
-            if not reader.holds(_part_size(record, 0)):
+            if not reader.holds(part_size(record, 0)):
                 _refuse(pieces)
             outcome.size = record.size or 0
             return _write_large(context, task, reader, record, outcome)
@@ -224,6 +234,13 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
     finally:
         os.close(fd)
     return []
+
+
+def _fitting_name(context: OpenContext, task: OpenTask, wanted: str) -> str:
+    """What the file is called where it cannot have every name."""
+    if task.renamed is not None and wanted in (task.target_name, plain_name(task.name)):
+        return task.renamed
+    return wanted if context.names is None else context.names.fit(wanted)
 
 
 def _content_size(folder: int, name: str, record: Record) -> int:
@@ -238,72 +255,6 @@ def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
     for _piece in pieces:
         pass
     raise AssertionError("opening: a body of the wrong size was read without an error")
-
-
-def all_parts(
-    tree: Tree, keyring: Keyring, file: str, record: Record, first: Iterator[memoryview]
-) -> Iterator[memoryview]:
-    """The content of a file and of its further parts, checked to be whole."""
-    yield from first
-    for index, file_id in enumerate(record.parts, start=1):
-        yield from read_part(tree, keyring, record, file, index, file_id)
-
-
-def read_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
-) -> Iterator[memoryview]:
-    """The content of one further part of a large file.
-
-    Raises:
-        MissingPart: see `open_part`.
-    """
-    with open_part(tree, keyring, record, first, index, file_id) as (_reader, _part, pieces):
-        yield from pieces
-
-
-@contextlib.contextmanager
-def open_part(
-    tree: Tree, keyring: Keyring, record: Record, first: str, index: int, file_id: str
-) -> Iterator[tuple[SealedReader, Record, Iterator[memoryview]]]:
-    """One further part of a large file, and its record and content.
-
-    Args:
-        tree: the vault's.
-        keyring: its keys.
-        record: of the file.
-        first: file id of the first object.
-        index: position of this part, from 1.
-        file_id: of this part.
-
-    Raises:
-        MissingPart: it is not there, or is another file's, another position's, or not as large
-            as this position asks for.
-    """
-    path = object_path(file_id)
-    missing = MissingPart(path=tree.show(object_path(first)), part=file_id)
-    try:
-        fd = calls.open_read(tree.folder(object_folder(file_id)), file_id)
-    except FileNotFoundError:
-        raise missing from None
-    try:
-        reader = SealedReader(fd, tree.show(path), Buffers())
-        part, pieces = reader.open(keyring)
-        if part.part_of != (first, index) or reader.header.key_info.file != file_id:
-            raise missing
-        if part.size != _part_size(record, index):
-            raise missing
-        yield reader, part, pieces
-    finally:
-        os.close(fd)
-
-
-def _part_size(record: Record, index: int) -> int:
-    """Bytes of content that one object of a file holds."""
-    if record.size is None:
-        raise AssertionError("opening: a file in parts has a size")
-    if not record.parts:
-        return record.size
-    return min(record.part_size, record.size - index * record.part_size)
 
 
 def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:
@@ -403,7 +354,7 @@ def _write_large(
                 part,
                 pieces,
             ):
-                if not reader.holds(_part_size(record, index)):
+                if not reader.holds(part_size(record, index)):
                     _refuse(pieces)
                 bodies.append(_open_body(context, reader, record, part, fd, index))
         if record.sparse:
@@ -423,7 +374,7 @@ def _open_body(
         head=own.encode(),
         plain=plain,
         plain_offset=index * record.part_size,
-        size=_part_size(record, index),
+        size=part_size(record, index),
         threads=context.threads,
         tick=lambda size: context.tick(size // context.share),
     )

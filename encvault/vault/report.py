@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import DamagedFiles, EncvaultError, Incomplete
+from encvault.errors import DamagedFiles, EncvaultError, Incomplete, NameEscaped, NamesEscaped
 from encvault.i18n import _, ngettext
 
 if TYPE_CHECKING:
@@ -141,4 +141,7 @@ class Report:
             for problem in self.problems:
                 if problem.exit_code == code:
                     return problem
-        return Incomplete(count=len(codes))
+        saved = sum(isinstance(problem, NameEscaped) for problem in self.problems)
+        if saved == len(codes):
+            return NamesEscaped(count=saved)
+        return Incomplete(count=len(codes) - saved)

@@ -19,11 +19,13 @@ from encvault.errors import (
     ForeignFile,
     KeyRequired,
     MalformedHeader,
+    NameEscaped,
     SourceChanged,
     SpecialFile,
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
+from encvault.fs.rules import TargetNames
 from encvault.fs.tree import Stamp, Tree, file_kind
 from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
@@ -227,6 +229,7 @@ def open_file(
             tree=source,
             keyring=_Remembering(SlotKeyring(identities)),
             target=target,
+            names=None if output else TargetNames(target),
             force=force,
             check=drops,
             threads=default_jobs(),
@@ -255,6 +258,9 @@ def open_file(
             _drop(source, name, lambda status: Stamp.of(status) == stamp, path)
         watcher.progress(1, 0)
         report = Report(files=1, size=outcome.size)
+        if outcome.name != outcome.wanted:
+            wanted = os.path.join(output_folder, outcome.wanted)
+            report.doubt([NameEscaped(path=wanted, saved_as=outcome.name)], watcher)
         report.note_lost(outcome.lost, watcher)
     return report
 

@@ -537,7 +537,7 @@ OF_TYPE: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
 
 
 def check_name(name: bytes) -> None:
-    if name in {b"", b".", b".."} or b"\0" in name or b"/" in name or len(name) > 255:
+    if name in {b"", b".", b".."} or b"\0" in name or b"/" in name or len(name) > 1023:
         raise UnsafePath(name)
 
 

@@ -601,7 +601,7 @@ UNSAFE = {
     "slash": "/",
     "slash-at-end": "a/",
     "zero-byte": "a\0b",
-    "name-of-256-bytes": "é" * 128,
+    "name-of-1024-bytes": "é" * 512,
     "dot-dot-within": "a/../b",
     "dot-within": "a/./b",
     "empty-within": "a//b",

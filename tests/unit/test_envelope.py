@@ -184,7 +184,7 @@ def test_records_that_must_be_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/etc/passwd", "a/", "a//b", "..", "a/../b", ".", "a/.", "a\0b", "x" * 256]
+    "path", ["", "/", "/etc/passwd", "a/", "a//b", "..", "a/../b", ".", "a/.", "a\0b", "x" * 1024]
 )
 def test_paths_that_would_leave_the_target(path: str) -> None:
     with pytest.raises(UnsafePath):

@@ -468,7 +468,7 @@ def assert_untouched(arena: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../victim", "/victim", "a/../../victim", "..", "a/..", "./a", "a//b", ".", "", "x" * 256],
+    ["../victim", "/victim", "a/../../victim", "..", "a/..", "./a", "a//b", ".", "", "x" * 1024],
 )
 def test_names_that_would_leave_the_target(arena: Path, name: str) -> None:
     data = tar(member("first", content=b"x"), member(name, content=b"evil"))

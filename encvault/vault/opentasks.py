@@ -1,0 +1,221 @@
+"""What there is to open in a vault, and where each file goes: the mirror of `plan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from encvault.errors import DamagedFiles, NameEscaped, NestedVault, Unreadable
+from encvault.fs import durable
+from encvault.fs.tree import Stamp, join, split
+from encvault.i18n import system_reason
+from encvault.vault.catalog import LOST_AND_FOUND
+from encvault.vault.layout import SUFFIX, object_folder, plain_name, sealed_path
+from encvault.vault.manifest import FOLDER, new_id
+from encvault.vault.naming import Naming
+from encvault.vault.opening import OpenTask
+from encvault.vault.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from encvault.errors import EncvaultError
+    from encvault.fs.tree import Folder, Tree
+    from encvault.vault.catalog import Catalog
+    from encvault.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions(Selection):
+    """How to open a vault.
+
+    Attributes:
+        keep: leave the sealed files (in place only; elsewhere they always stay).
+        force: replace files that differ.
+        base: folder within the vault whose content the target shall hold; "" for the top.
+        jobs: worker processes, 0 for one per processor.
+    """
+
+    keep: bool = False
+    force: bool = False
+    base: str = ""
+    jobs: int = 0
+
+    def below_base(self, path: str) -> str:
+        """Where a path of the vault goes in the target."""
+        if not self.base:
+            return path
+        return "" if path == self.base else path.removeprefix(self.base + "/")
+
+
+class OpenPlan:
+    """The tasks of one run.
+
+    Attributes:
+        naming: where a path goes in the target.
+        folders: of a visible vault, without what is in them, each before those inside it.
+        leftovers: folder and name of what killed runs left in the vault.
+
+    Args:
+        vault: to open.
+        target: where to; the vault's own tree to open in place.
+        options: what and how.
+        catalog: of a vault with hidden names.
+        problem: is told what is left.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        target: Tree,
+        options: OpenOptions,
+        catalog: Catalog | None,
+        problem: Callable[[EncvaultError], None],
+    ) -> None:
+        self._tree = vault.tree
+        self._target = target
+        self._options = options
+        self._catalog = catalog
+        self._problem = problem
+        self._in_place = target is vault.tree
+        self._drops_sealed = self._in_place and not options.keep
+        self.naming = Naming(target, FOLDER if self._in_place else "")
+        self.folders: list[Folder] = []
+        self.leftovers: list[tuple[str, str]] = []
+        # a long name is shortened, so that the plain path does not show in the sealed one
+        self._chosen = {sealed_path(path) for path in options.only}
+        if catalog is not None:
+            self._name_all(catalog)
+
+    def place(self, path: str) -> str:
+        """Where a path of the vault goes in the target."""
+        if self._in_place and self._catalog is None:
+            return path  # the folders are there
+        return self.naming.of(self._options.below_base(path))
+
+    def tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
+        """All there is to open.
+
+        Args:
+            quiet: whether they are only counted, and nothing is told or remembered.
+        """
+        if self._catalog is not None:
+            yield from self._hidden_tasks(self._catalog)
+        else:
+            yield from self._visible_tasks(quiet=quiet)
+
+    def _name_all(self, catalog: Catalog) -> None:
+        base = self._options.base
+        self.naming.plan_tree(
+            self._options.below_base(path)
+            for path in (*catalog.files, *catalog.folders)
+            if not base or path.startswith(base + "/")
+        )
+        for path, name in self.naming.renamed():
+            if (whole := join(base, path)) not in catalog.files:
+                self._tell_renamed(whole, name)
+
+    def _tell_renamed(self, path: str, name: str) -> None:
+        """Report a folder, given by its path in the vault."""
+        if self._options.leads_to(path):
+            shown = self._target.show(self._options.below_base(path))
+            self._problem(NameEscaped(path=shown, saved_as=name))
+
+    def _hidden_tasks(self, catalog: Catalog) -> Iterator[OpenTask]:
+        for path, found in sorted(catalog.files.items()):
+            if self._options.covers(path):
+                folder, name = split(path)
+                if self._may_have_a_folder(path):
+                    continue
+                yield OpenTask(
+                    dir=object_folder(found.file),
+                    name=found.file,
+                    stamp=found.stamp,
+                    target_dir=self.place(folder),
+                    target_name=name,
+                    temporary_id=new_id(),
+                    place=self._options.below_base(folder),
+                    renamed=self.naming.name_of(self._options.below_base(path)),
+                    work=found.record.size or 0,
+                )
+
+    def _may_have_a_folder(self, path: str) -> bool:
+        """Whether a file's folder is perhaps among the objects that could not be read.
+
+        Opened now it would be taken out of a folder that may be readable again tomorrow.
+        Elsewhere, and if it is damage that hides the folder, the file is given all the same.
+        """
+        if self._catalog is None or not path.startswith(LOST_AND_FOUND + "/"):
+            return False
+        codes = {problem.exit_code for problem in self._catalog.problems}
+        return bool(codes) if self._drops_sealed else bool(codes - {DamagedFiles.exit_code})
+
+    def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:
+        for folder in self._tree.walk(enter=self._enters):
+            path = folder.path
+            if folder.error is not None:
+                if not quiet:
+                    reason = system_reason(folder.error)
+                    self._problem(Unreadable(path=self._tree.show(path), reason=reason))
+                continue
+            if path and any(entry.name == FOLDER for entry in folder.entries):
+                folder.entries.clear()  # a vault of its own
+                if not quiet:
+                    self._problem(NestedVault(path=self._tree.show(path)))
+                continue
+            if not quiet:
+                self._remember_folder(folder)
+            renamed = self._name_some(folder, quiet=quiet)
+            for entry in folder.entries:
+                if entry.kind != "file" or not entry.name.endswith(SUFFIX):
+                    continue
+                plain = join(path, plain_name(entry.name))
+                sealed = join(path, entry.name)
+                if not any(map(self._options.covers, (plain, sealed))) and (
+                    sealed not in self._chosen
+                ):
+                    continue
+                yield OpenTask(
+                    dir=path,
+                    name=entry.name,
+                    stamp=Stamp.of(entry.status),
+                    target_dir=self.place(path),
+                    target_name=None,
+                    temporary_id=new_id(),
+                    place=self._options.below_base(path),
+                    renamed=renamed.get(plain_name(entry.name)),
+                    work=entry.status.st_size,
+                )
+
+    def _name_some(self, folder: Folder, *, quiet: bool) -> dict[str, str]:
+        """Settle the names in one folder of a visible vault; see `Naming.plan`."""
+        path, base = folder.path, self._options.base
+        if base and not f"{path}/".startswith(base + "/"):
+            return {}
+        names = {
+            plain_name(entry.name)
+            for entry in folder.entries
+            if entry.kind == "file" and entry.name.endswith(SUFFIX)
+        }
+        inner = set()
+        if not self._in_place:
+            inner = {entry.name for entry in folder.entries if entry.kind == "dir"} - {FOLDER}
+        renamed = self.naming.plan(self._options.below_base(path), names | inner)
+        if not quiet:
+            for name in sorted(inner & renamed.keys()):
+                self._tell_renamed(join(path, name), renamed[name])
+        return renamed
+
+    def _enters(self, path: str) -> bool:
+        name = split(path)[1]
+        left = self._in_place and durable.is_temporary(name)
+        return name != FOLDER and not left and self._options.leads_to(path)
+
+    def _remember_folder(self, folder: Folder) -> None:
+        self.folders.append(type(folder)(folder.path, folder.status, []))
+        if self._in_place:
+            self.leftovers += [
+                (folder.path, entry.name)
+                for entry in folder.entries
+                if durable.is_temporary(entry.name)
+            ]
