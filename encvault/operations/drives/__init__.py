@@ -17,8 +17,8 @@ from encvault.operations.drives.locking import LockRequest, init, lock
 from encvault.operations.drives.repairing import repair
 from encvault.operations.drives.unlocking import Unlocked, UnlockRequest, eject, unlock
 from encvault.operations.drives.watching import DriveEvent, watch
+from encvault.usb.export import EXPORTS
 from encvault.usb.register import Registration
-from encvault.usb.rules import EXPORTS
 from encvault.usb.service import (
     install as install_service,
     uninstall as uninstall_service,

@@ -12,9 +12,9 @@ import pytest
 from encvault.errors import MalformedNote, RegisterDamaged, UntrustedConfig
 from encvault.tlog.notes import Note, sign_note
 from encvault.usb.devices import Device, FileSystem
+from encvault.usb.export import udev_rules, usbguard_rules
 from encvault.usb.register import Register, Registration
 from encvault.usb.registrar import registrar
-from encvault.usb.rules import udev_rules, usbguard_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
