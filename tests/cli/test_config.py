@@ -415,6 +415,7 @@ def test_show_tells_each_value_and_its_file(
         "log.dir": (None, None),
         "log.paths": ("full", None),
         "log.required": (True, None),
+        "usb.register": (None, None),
         'vaults."/srv/x".fingerprint': (pin, str(mine)),
     }
     label = fingerprint(run, officer)

@@ -104,7 +104,7 @@ def test_the_suites_are_those_of_the_program() -> None:
         ("[password]\n# rule\nmin_lenght = 3", 3, "password.min_lenght", "password.min_length?"),
         ("[password]\ncolour = 3", 2, "password.colour", "here are: min_length, min_strength"),
         ("password.colour = 3", 1, "password.colour", "here are: min_length, min_strength"),
-        ("x = 1", 1, "x", "here are: recipients, suite, password, log, vaults"),
+        ("x = 1", 1, "x", "here are: recipients, suite, password, log, usb, vaults"),
         ('[vaults."/srv/x"]\n\npin = "a"', 3, 'vaults."/srv/x".pin', "here are: fingerprint"),
         ("recipients = [\n  'a',\n  'b',\n]\n[audit]\nx = 1", 5, "audit", "here are: recipients"),
         ("recipients = [\n  'a',\n]\r\naudit = '''\n[log]\n'''", 4, "audit", "here are"),
@@ -140,6 +140,7 @@ def test_an_unknown_key_is_named_with_its_line(
         ("[log]\ndir = '/log/{name}'", 2, "log.dir", "no braces but those of {user}"),
         ("[log]\nrequired = 1", 2, "log.required", "must be true or false"),
         ("[log]\npaths = 'none'", 2, "log.paths", "must be one of full, name, hmac"),
+        ("[usb]\nregister = 'drives.json'", 2, "usb.register", "must be an absolute path"),
         ("[log]\ndir = 7", 2, "log.dir", "must be an absolute path"),
         ("[vaults.sales]", 1, "vaults.sales", "must be an absolute path"),
         ("vaults = 3", 1, "vaults", "must be a table"),
@@ -373,7 +374,7 @@ def test_the_refusal_says_how_to_mend_it(public_path: Path) -> None:
 @pytest.mark.parametrize("page", ["docs/config.md", "docs/config.zh-CN.md"])
 def test_the_guide_names_every_key_and_its_example_is_valid(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert len(config.setting_names()) == 8
+    assert len(config.setting_names()) == 9
     for name in config.setting_names():
         assert f"`{name}`" in text
     example = text.partition("```toml\n")[2].partition("```")[0]
@@ -383,7 +384,16 @@ def test_the_guide_names_every_key_and_its_example_is_valid(page: str) -> None:
     assert found.password.min_length
     assert found.password.min_strength
     assert found.log.dir
+    assert found.usb.register
     assert found.vaults
+
+
+def test_the_register_of_the_company_counts(tmp_path: Path) -> None:
+    etc, mine = written(
+        tmp_path, etc="[usb]\nregister = '/company'\n", home="[usb]\nregister = '/mine'\n"
+    )
+    assert config.load([etc, mine]).register == config.Given("/company", etc)
+    assert config.load([mine]).register == config.Given("/mine", mine)
 
 
 def test_the_log_of_sound_files_holds_though_another_is_broken(tmp_path: Path) -> None:
