@@ -12,15 +12,18 @@ from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join, split
-from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
+from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from encvault.envelope import Header, Layout, Record
     from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_TOGETHER = 256  # objects: few enough for FAT, which searches a folder from its beginning
 _SURELY_SHORT = 62  # characters, none of which has more than four bytes
 _SHORT_PREFIX_SIZE = 200  # bytes of a long name that stay readable
 _SHORT_DIGEST_LENGTH = 20
@@ -117,6 +120,18 @@ def opened_place(
 def object_folder(file_id: str) -> str:
     """The folder, within the vault, of a hidden layout's object."""
     return f"{OBJECTS_FOLDER}/{file_id[:2]}"
+
+
+def nearby_ids() -> Iterator[str]:
+    """Fresh ids for objects that are sealed one after the other, many in one folder of objects.
+
+    With each in a folder of its own, most of the time would go into opening and syncing folders,
+    and on exFAT each of those takes a cluster of up to 128 KiB.
+    """
+    while True:
+        beginning = new_id()[:2]
+        for _object in range(_TOGETHER):
+            yield beginning + new_id()[2:]
 
 
 def object_path(file_id: str) -> str:

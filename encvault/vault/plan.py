@@ -31,6 +31,7 @@ from encvault.vault.layout import (
     belongs_to,
     existing_objects,
     header_at,
+    nearby_ids,
     object_folder,
     peek,
     sealed_name,
@@ -114,6 +115,7 @@ class Planner:
         self.folders: list[Folder] = []  # visited; without their entries
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
+        self._ids = nearby_ids()
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._vault = vault
@@ -212,7 +214,7 @@ class Planner:
             if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns) and len(known) == 1:
                 return None
         folder_id = row.folder if row is not None else new_id()
-        file_id = new_id()
+        file_id = next(self._ids)
         self.folder_rows[path] = FolderRow(folder_id, (file_id, *known), mode, status.st_mtime_ns)
         above, name = split(path)
         return SealTask(
@@ -326,7 +328,7 @@ class Planner:
                 self._count_unchanged(entry)
                 return None
             parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1
-            ids = tuple(new_id() for _ in range(parts))
+            ids = tuple(next(self._ids) for _ in range(parts))
             places = tuple((object_folder(file_id), file_id) for file_id in ids)
             replaces = tuple((object_folder(file_id), file_id) for file_id in older)
         else:
