@@ -18,15 +18,17 @@ from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.sealing import Home
 from encvault.vault.burial import bury, finish_burials
 from encvault.vault.catalog import objects, read_catalog, read_object
+from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.layout import is_object, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from encvault.mount.layouts import Ground
     from encvault.mount.nodes import Node
     from encvault.mount.sealing import Prepared, Staging
+    from encvault.secret import Secret
     from encvault.vault.catalog import Catalog, Found
 
 _PATIENCE = 1.0  # seconds for which the disk is not looked at again
@@ -72,9 +74,18 @@ class HiddenLayout:
             for folder_ in self._tree.walk(OBJECTS_FOLDER):
                 durable.clean(self._tree, folder_.path)
         self._stamps = self._object_folders()
-        self._build(read_catalog(ground.vault))
+        index = read_index(ground.vault)
+        self._unindexed: dict[str, bytes] = {}
+        catalog = read_catalog(ground.vault, known=index)
+        self._note_unindexed(catalog, index)
+        self._build(catalog)
 
     # -- the tree ---------------------------------------------------------------------------
+
+    def _note_unindexed(self, catalog: Catalog, index: Container[str]) -> None:
+        for one in (*catalog.files.values(), *catalog.folders.values()):
+            if one.file not in index:
+                self._unindexed[one.file] = one.record.encode()
 
     def _build(self, catalog: Catalog) -> None:
         for error in catalog.problems:
@@ -311,8 +322,10 @@ class HiddenLayout:
     def _drop(self, sources: list[Source]) -> None:
         for source in sources:
             self._known.pop(source.file, None)
+            self._unindexed.pop(source.file, None)
             for _folder, name in source.further:
                 self._known.pop(name, None)
+                self._unindexed.pop(name, None)
             with self._lock, contextlib.suppress(FileNotFoundError):
                 if source.further:
                     bury(self._tree, (source.file, *(name for _folder, name in source.further)))
@@ -389,9 +402,19 @@ class HiddenLayout:
         for file in prepared.ids[1:]:
             self._known[file] = None
         self._known[prepared.ids[0]] = node
+        self._unindexed.update(zip(prepared.ids, prepared.records, strict=True))
         self._note_stamps(folder for folder, _name in places)
         (folder, name), *further = places
         return Source(folder, name, stamp, name, home, prepared.size, tuple(further))
+
+    def leave(self, data_key: Callable[[], tuple[str, Secret]]) -> None:
+        """See `Layout`."""
+        writer = IndexWriter(self._vault, data_key)
+        for file, record in self._unindexed.items():
+            writer.add(file, record)
+        writer.flush()
+        writer.merge(self._known)
+        self._unindexed.clear()
 
     def settle(self) -> None:
         """See `Layout`. The folders of objects have no times that anybody sees."""

@@ -14,9 +14,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from encvault.errors import MalformedRecord
 from encvault.fs import calls, durable
 from encvault.fs.names import COMMON_SIZE
-from encvault.fs.tree import split
+from encvault.fs.tree import join, split
+from encvault.i18n import _
 from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
 from encvault.vault import attributes
@@ -24,7 +26,7 @@ from encvault.vault.layout import is_vault_folder
 from encvault.vault.opening import open_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from encvault.envelope import Record
     from encvault.mount.bases import Base
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from encvault.mount.content import Content
     from encvault.mount.nodes import FolderNode, Meta, Node, Source
     from encvault.mount.sealing import Home, Prepared, Staging
+    from encvault.secret import Secret
     from encvault.vault.sealed import Front
     from encvault.vault.vault import Vault
 
@@ -103,6 +106,13 @@ class Layout(Protocol):
             Displaced: somebody else has changed what is there.
         """
 
+    def leave(self, data_key: Callable[[], tuple[str, Secret]]) -> None:
+        """Everything is saved; keep what makes the next mount fast.
+
+        Args:
+            data_key: gives the id of a data key of this mount, and the key.
+        """
+
     def settle(self) -> None:
         """Files were made for, or put into, some folders: let those look as they did."""
 
@@ -162,16 +172,14 @@ class Ground:
         if content.size <= _SMALL:
             self.cache.put(file, memoryview(content.read(0, content.size)))
 
-    def open(self, places: list[str], file: str) -> Base:
+    def open(self, source: Source) -> Base:
         """A sealed file to read from.
 
-        Args:
-            places: of its objects within the vault, the first one first.
-            file: its id.
-
         Raises:
-            OSError, EncvaultError: it cannot be read, or is not a whole authentic file.
+            OSError, EncvaultError: it cannot be read, or is not a whole authentic file, or not the
+                one that the index says.
         """
+        file, places = source.file, source.places
         if (content := self.cache.get(file)) is not None:
             return Held(content)
         fds: list[int] = []
@@ -186,6 +194,10 @@ class Ground:
         front = self._fronts.get(file)
         shown = [tree.show(place) for place in places]
         opened = open_sealed_base(fds, shown, self.vault, self.cache, front)
+        record = opened.front.record
+        if self.vault.hidden and source.home != join(record.parent or "", record.path):
+            opened.close()
+            raise MalformedRecord(path=shown[0], reason=_("another than the index says"))
         self.keep_front(file, opened.front)
         return opened
 

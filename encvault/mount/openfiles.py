@@ -29,7 +29,7 @@ from encvault.mount.visible import VisibleLayout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from encvault.mount.nodes import Attributes, Caller, FolderNode, Meta
+    from encvault.mount.nodes import Attributes, Caller, FolderNode, Meta, Source
     from encvault.mount.observer import MountObserver
     from encvault.secret import Buffer
     from encvault.vault.vault import Vault
@@ -141,9 +141,8 @@ class OpenFiles:
 
     # -- content ----------------------------------------------------------------------------
 
-    def _content(self, node: FileNode, places: list[str] | None) -> Content:
-        file = node.source.file if node.source is not None else ""
-        base = Nothing() if places is None else self._ground.open(places, file)
+    def _content(self, node: FileNode, source: Source | None) -> Content:
+        base = Nothing() if source is None else self._ground.open(source)
         return Content(
             base,
             self._budget,
@@ -157,7 +156,7 @@ class OpenFiles:
             source = node.source
             if source is None:
                 raise AssertionError("view: a file that is nowhere")
-            node.content = self._content(node, source.places)
+            node.content = self._content(node, source)
             node.size = node.content.size
         return node.content
 
@@ -314,6 +313,8 @@ class OpenFiles:
             opened.node.writers = 0  # what it has now is all that there will be
         try:
             self._saver.close()
+            if not self.is_read_only:
+                self._layout.leave(self._sealer.data_key)
         finally:
             for opened in list(self._handles.values()):
                 self._close(opened.node, writes=False)

@@ -430,7 +430,7 @@ class Saver:
         try:
             self._ground.keep_content(source.file, content)
             if node.handles and content.has_changes:
-                content.settle(self._ground.open(source.places, source.file))
+                content.settle(self._ground.open(source))
         except (EncvaultError, OSError) as error:
             self._problem(error)  # the changes stay in memory; they are in the vault
         if not node.handles:

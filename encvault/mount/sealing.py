@@ -77,6 +77,7 @@ class Prepared:
         ids: of its objects, the first one first.
         staging: the folder that each is in now; a node, where that may get another name.
         size: bytes of content.
+        records: what its objects say of themselves, encoded.
     """
 
     version: int
@@ -85,6 +86,7 @@ class Prepared:
     ids: tuple[str, ...]
     staging: tuple[Staging, ...]
     size: int
+    records: tuple[bytes, ...]
 
     @property
     def temporaries(self) -> list[tuple[str, str]]:
@@ -145,7 +147,7 @@ class Sealer:
         if size >= stream.CHUNK_SIZE:
             return None
         file = new_id()
-        key = self._data_key()[1]
+        key = self.data_key()[1]
         limit = PART_SIZE if self.vault.hidden else _MAX_SIZE
         header = self._header(file, size)
         fd = self._create(FOLDER, file)
@@ -162,7 +164,9 @@ class Sealer:
             if len(record) == growing.metadata_size:
                 growing.finish(record)
                 self._keep_access(growing.fd, node.meta)
-                return self._prepared(node, home, (growing.file,), (FOLDER,), growing.size)
+                return self._prepared(
+                    node, home, (growing.file,), (FOLDER,), growing.size, (record,)
+                )
         return self._rewrite(node, content, home)
 
     def prepare_folder(self, node: FolderNode, home: Home) -> Prepared:
@@ -175,7 +179,7 @@ class Sealer:
         record = self._record(node, home, 0, ()).encode()
         staging = self.staging_of(node, file)
         self._write(staging, file, record, b"", None)
-        return Prepared(node.version, 0, home, (file,), (staging,), 0)
+        return Prepared(node.version, 0, home, (file,), (staging,), 0, (record,))
 
     def sync(self, copies: Iterable[Prepared]) -> None:
         """Make copies durable, wherever they are.
@@ -212,6 +216,7 @@ class Sealer:
         if self.vault.hidden and content.size > PART_SIZE:
             ids += [new_id() for _part in range(-(-content.size // PART_SIZE) - 1)]
         record = self._record(node, home, content.size, tuple(ids[1:])).encode()
+        records = [record]
         places = tuple(self.staging_of(node, file) for file in ids)
         try:
             if content.size <= PIECE_SIZE:
@@ -225,6 +230,7 @@ class Sealer:
                     size = content.size - start if len(ids) == 1 else PART_SIZE
                     size = min(size, content.size - start)
                     own = record if index == 0 else _part_record(ids[0], index, size)
+                    records[index:] = [own]
                     fd = self._create(places[index], file)
                     try:
                         rest = self._write_pieces(fd, file, own, size, rest, pieces)
@@ -235,7 +241,7 @@ class Sealer:
             for staging, file in zip(places, ids, strict=True):
                 self._discard(staging, file)
             raise
-        return self._prepared(node, home, tuple(ids), places, content.size)
+        return self._prepared(node, home, tuple(ids), places, content.size, tuple(records))
 
     def _write_pieces(
         self,
@@ -248,7 +254,7 @@ class Sealer:
     ) -> Buffer:
         """Seal so many bytes of the pieces to one object; what is left of the last of them."""
         header = self._header(file, len(record)).encode()
-        suite, key = self.vault.record.suite, self._data_key()[1]
+        suite, key = self.vault.record.suite, self.data_key()[1]
         writer = SealWriter(fd, suite, key, header, record, Buffers())
         while size:
             piece = rest or next(pieces)
@@ -261,7 +267,7 @@ class Sealer:
     def _write(
         self, staging: Staging, file: str, record: bytes, data: bytes, meta: Meta | None
     ) -> None:
-        suite, key = self.vault.record.suite, self._data_key()[1]
+        suite, key = self.vault.record.suite, self.data_key()[1]
         header = self._header(file, len(record)).encode()
         sealed = encode_sealed(suite, key, header, record, data)
         fd = self._create(staging, file)
@@ -282,12 +288,14 @@ class Sealer:
         ids: tuple[str, ...],
         staging: tuple[Staging, ...],
         size: int,
+        records: tuple[bytes, ...],
     ) -> Prepared:
-        return Prepared(node.version, node.data_version, home, ids, staging, size)
+        return Prepared(node.version, node.data_version, home, ids, staging, size, records)
 
     # -- parts ------------------------------------------------------------------------------
 
-    def _data_key(self) -> tuple[str, Secret]:
+    def data_key(self) -> tuple[str, Secret]:
+        """The id of the data key, and the key; made when it is asked for first."""
         with self._key_lock:
             if self._key is None:
                 with self.tree_lock:
@@ -295,7 +303,7 @@ class Sealer:
             return self._key
 
     def _header(self, file: str, metadata_size: int) -> Header:
-        info = VaultKeyInfo(file, self._data_key()[0], self.vault.record.id)
+        info = VaultKeyInfo(file, self.data_key()[0], self.vault.record.id)
         return Header(self.vault.record.suite, metadata_size, info)
 
     def _record(self, node: Node, home: Home, size: int, parts: tuple[str, ...]) -> Record:

@@ -27,10 +27,11 @@ from encvault.vault.opening import open_sealed
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from encvault.mount.nodes import Node
     from encvault.mount.sealing import Prepared, Staging
+    from encvault.secret import Secret
 
 # what every file system takes: FAT refuses the rest, and eCryptfs more than 143 bytes
 _ORDINARY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\"*:<>?\\|]{1,40}")
@@ -296,6 +297,9 @@ class VisibleLayout(OnDisk):
             return Stamp.of(self._tree.status_in(folder, name))
         except FileNotFoundError:
             return None
+
+    def leave(self, data_key: Callable[[], tuple[str, Secret]]) -> None:
+        """See `Layout`. Names are on the disk."""
 
     def settle(self) -> None:
         """See `Layout`. A file that is saved does not change its folder; to make it did."""

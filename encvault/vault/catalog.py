@@ -22,7 +22,7 @@ from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.sealed import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from encvault.envelope import Record
     from encvault.fs.tree import Entry
@@ -67,18 +67,33 @@ class Catalog:
     problems: list[EncvaultError] = field(default_factory=list)
 
 
-def read_catalog(vault: Vault, jobs: int = 0) -> Catalog:
-    """Read every object's record. The vault must be unlocked."""
+def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None = None) -> Catalog:
+    """Read every object's record. The vault must be unlocked.
+
+    Args:
+        vault: with hidden names.
+        jobs: worker processes, 0 for one per processor.
+        known: records, by the ids of their objects, that need not be read; see
+            `encvault.vault.index`.
+    """
     catalog = Catalog()
     found: list[Found] = []
+    records = known or {}
+
+    def unknown() -> Iterator[tuple[str, Stamp]]:
+        for entry in objects(vault, unlisted.append):
+            stamp = Stamp.of(entry.status)
+            if (record := records.get(entry.name)) is not None:
+                found.append(Found(entry.name, stamp, record))
+            else:
+                yield entry.name, stamp
 
     def work(batch: list[tuple[str, Stamp]], _tick: Tick) -> list[Found | EncvaultError]:
         return [read_object(vault, file_id, stamp) for file_id, stamp in batch]
 
     pool = Pool(work, jobs or default_jobs())
     unlisted: list[EncvaultError] = []
-    waiting = ((entry.name, Stamp.of(entry.status)) for entry in objects(vault, unlisted.append))
-    for _batch, answers in pool.map(batches(waiting, lambda _object: 0)):  # records are small
+    for _batch, answers in pool.map(batches(unknown(), lambda _object: 0)):  # records are small
         for answer in answers:
             if isinstance(answer, Found):
                 found.append(answer)

@@ -30,6 +30,7 @@ from encvault.i18n import ngettext
 from encvault.vault import attributes
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
 from encvault.vault.catalog import Catalog, Found, read_catalog
+from encvault.vault.index import discard_index
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
@@ -407,3 +408,4 @@ class _OpenRun:
                 for file_id in (*found.record.parts, found.file):
                     self._unlink(object_folder(file_id), file_id)
         remove_empty_folders(self.tree)
+        discard_index(self.tree)

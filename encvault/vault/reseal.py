@@ -19,6 +19,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
+from encvault.vault.index import discard_index
 from encvault.vault.layout import SUFFIX, is_object, plain_name
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import open_sealed
@@ -115,6 +116,7 @@ def reseal_vault(vault: Vault, *, jobs: int = 0, observer: Observer | None = Non
         watcher.total(len(tasks), sum(task.stamp.size for task in tasks))
     if not tasks:
         return report
+    discard_index(vault.tree)  # a former secret opens it
     times = _folder_times(vault, tasks)
     key_id, key = vault.new_data_key()
 

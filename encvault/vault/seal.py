@@ -28,11 +28,13 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
 from encvault.vault.burial import clean_objects
+from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner, SealOptions
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
+    Records,
     SealContext,
     SealTask,
     discard_task,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from encvault.fs.tree import Tree
+    from encvault.secret import Secret
     from encvault.vault.ledger import Ledger
     from encvault.vault.vault import Vault
 
@@ -121,6 +124,12 @@ class _SealRun:
         self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
         self._unfinished: set[str] = set()  # folders of which an older object could not be removed
         self._touched: set[str] = set()  # folders in the target with names to be made durable
+        self._indexer = IndexWriter(vault, self._data_key)
+
+    def _data_key(self) -> tuple[str, Secret]:
+        if self._context is None:
+            raise AssertionError("seal: nothing was sealed, and is to be indexed")
+        return self._context.key_id, self._context.key
 
     def run(self) -> Report:
         if self.observer.wants_total:
@@ -131,6 +140,7 @@ class _SealRun:
                 self._seal(self.planner.folder_tasks(), keys, jobs=1)
             jobs = self.options.jobs or default_jobs()
             self._seal(self.planner.tasks(), keys, jobs=jobs)
+            self._indexer.flush()
         self._finish()
         return self.report
 
@@ -156,15 +166,15 @@ class _SealRun:
             )
         context = self._context
 
-        def work(tasks: list[SealTask], tick: Tick) -> list[EncvaultError | None]:
+        def work(tasks: list[SealTask], tick: Tick) -> list[EncvaultError | Records]:
             context.tick = tick
             return seal_batch(context, tasks)
 
         pool = Pool(work, jobs, self._tick, (self.source, self.target))
         done = pool.map(self._tracked(itertools.chain([first], lists)))
         try:
-            for batch, errors in done:
-                self._commit(batch, errors)
+            for batch, answers in done:
+                self._commit(batch, answers)
                 del self._in_flight[id(batch)]
         finally:
             done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
@@ -183,8 +193,8 @@ class _SealRun:
 
     # -- one batch --------------------------------------------------------------------------
 
-    def _commit(self, tasks: list[SealTask], errors: list[EncvaultError | None]) -> None:
-        good = self._good(tasks, errors)
+    def _commit(self, tasks: list[SealTask], answers: list[EncvaultError | Records]) -> None:
+        good = self._good(tasks, answers)
         if not good:
             return
         self._remember(good, named=False)
@@ -203,6 +213,7 @@ class _SealRun:
         if not named:
             return
         self.target.sync_names({folder for task in named for folder, _name in task.places})
+        self._index(tasks, answers, named)
         if not self.drops_source:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
@@ -212,12 +223,27 @@ class _SealRun:
             if len(self._released) >= _FORGET_FILES:
                 self._forget_released()
 
-    def _good(self, tasks: list[SealTask], errors: list[EncvaultError | None]) -> list[SealTask]:
+    def _index(
+        self,
+        tasks: list[SealTask],
+        answers: list[EncvaultError | Records],
+        named: list[SealTask],
+    ) -> None:
+        """Keep what objects that have their names say of themselves."""
+        files = {task.ids[0] for task in named}
+        for task, records in zip(tasks, answers, strict=True):
+            if not isinstance(records, EncvaultError) and task.ids[0] in files:
+                for file_id, record in zip(task.ids, records, strict=False):
+                    self._indexer.add(file_id, record)
+
+    def _good(
+        self, tasks: list[SealTask], answers: list[EncvaultError | Records]
+    ) -> list[SealTask]:
         """The tasks whose sealed copies may get their names."""
         good = []
-        for task, error in zip(tasks, errors, strict=True):
-            if error is not None:
-                self._fail(task, error)
+        for task, answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, EncvaultError):
+                self._fail(task, answer)
             elif task.type == "dir" and self._has_lost_its_parent(task):
                 discard_task(self.target, task)
                 self.planner.folder_rows.pop(task.dir, None)

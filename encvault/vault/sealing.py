@@ -97,6 +97,10 @@ class SealTask:
         return stamp == self.stamp
 
 
+Records = tuple[bytes, ...]
+"""What the objects of a sealed file say of themselves, encoded; nothing in the visible layout."""
+
+
 @dataclass(slots=True)
 class SealContext:
     """What a worker needs to seal.
@@ -149,21 +153,21 @@ def is_ticked(task: SealTask) -> bool:
     return len(task.ids) > 1 or task.stamp.size > PIECE_SIZE - RECORD_STEP
 
 
-def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultError | None]:
+def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultError | Records]:
     """Seal each task to temporary files in its target folders.
 
     Returns:
-        For each task why it was not sealed, or None. Of a failed one no temporary files stay, and
-        the others go on. Of the others ``durable.temporary_name(id)`` exists for each of their ids
-        and, with ``context.check``, is durable, authentic and equal to the source.
+        For each task why it was not sealed, or its records. Of a failed one no temporary files
+        stay, and the others go on. Of the others ``durable.temporary_name(id)`` exists for each of
+        their ids and, with ``context.check``, is durable, authentic and equal to the source.
     """
-    errors: list[EncvaultError | None] = [None for _ in tasks]
+    answers: list[EncvaultError | Records] = [() for _ in tasks]
     written: dict[int, list[_Written]] = {}
     for index, task in enumerate(tasks):
         try:
             written[index] = _write_task(context, task)
         except (EncvaultError, OSError) as error:
-            errors[index] = _named(error, context, task)
+            answers[index] = _named(error, context, task)
     if context.check and written:
         try:
             context.target.sync_files(
@@ -171,19 +175,21 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultErro
             )
         except OSError as error:
             for index in written:
-                errors[index] = storage_error(error, context.target.path)
+                answers[index] = storage_error(error, context.target.path)
                 discard_task(context.target, tasks[index])
-            return errors
+            return answers
     for index, pieces in written.items():
         task = tasks[index]
         try:
             if context.check:
                 _prove(context, task, pieces)
             _check_unchanged(context, task)
+            if task.parent is not None:
+                answers[index] = tuple(piece.record for piece in pieces)
         except (EncvaultError, OSError) as error:
-            errors[index] = _named(error, context, task)
+            answers[index] = _named(error, context, task)
             discard_task(context.target, task)
-    return errors
+    return answers
 
 
 def discard_task(target: Tree, task: SealTask) -> None:

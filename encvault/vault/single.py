@@ -16,6 +16,7 @@ from encvault.crypto.suite import KEY_SIZE
 from encvault.envelope import Header, InlineKeyInfo, Record
 from encvault.errors import (
     DestinationExists,
+    EncvaultError,
     ForeignFile,
     KeyRequired,
     MalformedHeader,
@@ -165,9 +166,9 @@ def seal_file(
         )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
-            (error,) = seal_batch(context, [task])
-        if error is not None:
-            raise error
+            (answer,) = seal_batch(context, [task])
+        if isinstance(answer, EncvaultError):
+            raise answer
         if keep:
             target.sync_files([("", task.temporaries[0])])
         temporary = task.temporaries[0]

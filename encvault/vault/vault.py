@@ -481,6 +481,19 @@ class Vault:
             raise HeaderTampered(path=path)
         return data_key.key
 
+    def data_key(self, key_id: str, path: str) -> tuple[Suite, Secret]:
+        """A data key, which stays the vault's, and the suite that it is for.
+
+        Args:
+            key_id: which one.
+            path: what names it, for messages.
+
+        Raises:
+            UnknownDataKey, KeyRequired: as `key_for`.
+        """
+        found = self._data_key(key_id, path)
+        return found.suite, found.key
+
     def is_exposed(self, key_id: str, path: str) -> bool:
         """Whether a former vault secret gave this data key away.
 

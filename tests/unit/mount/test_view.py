@@ -19,6 +19,7 @@ from encvault.crypto.suite import Suite
 from encvault.errors import (
     ChunkCorrupt,
     MalformedHeader,
+    MalformedRecord,
     SavedAside,
     SealedAlone,
     SourceMissing,
@@ -26,6 +27,7 @@ from encvault.errors import (
 from encvault.fs import calls
 from encvault.mount import cache, content, hidden, sealing
 from encvault.mount.nodes import Access, Caller
+from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.manifest import VaultLayout
 
 if TYPE_CHECKING:
@@ -1637,3 +1639,53 @@ def test_threads_get_in_nobodys_way(mounted: Mounted) -> None:
         assert not leftovers(mounted.path)
     finally:
         mounted.begin()
+
+
+# -- the index of the hidden layout -----------------------------------------------------------
+
+
+def indexed(path: Path) -> list[Path]:
+    return list((path / ".encvault" / "index").glob("*"))
+
+
+def test_what_was_saved_is_in_the_index_of_the_next_mount(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "hidden") as mounted:
+        mounted.view.make_folder("/folder", 0o755, CALLER)
+        for name in ("/a", "/folder/b", "/gone"):
+            mounted.write(name, b"content")
+        mounted.view.unlink("/gone")
+        mounted.again()
+        [part] = indexed(mounted.path)
+        assert set(read_index(mounted.vault)) == {
+            file.name for file in (mounted.path / ".encvault" / "objects").glob("*/*")
+        }
+        mounted.again()
+        assert indexed(mounted.path) == [part]  # nothing was saved
+        part.unlink()
+        mounted.read_only = True
+        mounted.again()
+        mounted.again()
+        assert indexed(mounted.path) == []
+        mounted.read_only = False
+        mounted.again()
+        mounted.again()
+        assert len(indexed(mounted.path)) == 1  # of what was there already
+
+
+def test_an_index_that_lies_gives_nobody_anothers_content(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "hidden") as mounted:
+        mounted.write("/prices", b"secret prices")
+        mounted.write("/public", b"for everybody")
+        mounted.again()
+        known = {one.path: (file, one) for file, one in read_index(mounted.vault).items()}
+        [part] = indexed(mounted.path)
+        part.unlink()
+        key = mounted.vault.new_data_key()
+        writer = IndexWriter(mounted.vault, lambda: key)
+        for mine, other in (("prices", "public"), ("public", "prices")):
+            writer.add(known[mine][0], known[other][1].encode())
+        writer.flush()
+        mounted.again()
+        for name in ("/prices", "/public"):
+            with pytest.raises(MalformedRecord, match="another than the index says"):
+                mounted.read(name)
