@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -302,6 +303,42 @@ def test_nothing_is_written_below_a_drive_that_was_unmounted_meanwhile(
     assert done.code == 74
     assert "the drive went away: something else is in its place" in done.err
     assert os.listdir(stick.path) == []
+
+
+@pytest.mark.parametrize("word", ["correct horse battery staple", "wrong"])
+def test_a_drive_that_went_away_is_told_whatever_its_file_system_answers(
+    run: Command, stick: DriveImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    fill(stick)
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple\n")
+    assert lock(run, stick, str(password)).code == 0
+    password.write_text(f"{word}\n")
+    there = [True, False]
+    monkeypatch.setattr("encvault.usb.devices.is_there", lambda _number: there.pop(0))
+    done = unlock(run, stick, str(password), "--to", tmp_path / "copy")
+    assert (done.code, "the drive went away" in done.err) == (74, True)
+
+
+def test_a_drive_that_turned_read_only_says_what_to_do(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(stick)
+    turned: list[str] = []
+
+    def refuse(name: str, _fd: int, target: str = "") -> None:
+        if turned or name == "unlink":  # the kernel does so when it sees that FAT is damaged
+            turned.append(target)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(
+        "encvault.operations.drives.found._is_read_only", lambda _path: bool(turned)
+    )
+    monkeypatch.setattr(calls, "probe", refuse)
+    done = lock(run, stick, password, "--jobs", "1")
+    monkeypatch.setattr(calls, "probe", None)
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
+    assert digests(stick.path)  # the originals are there
 
 
 # -- what others left -----------------------------------------------------------------------
