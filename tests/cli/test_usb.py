@@ -341,6 +341,33 @@ def test_a_drive_that_turned_read_only_says_what_to_do(
     assert digests(stick.path)  # the originals are there
 
 
+def test_a_drive_that_turned_read_only_cannot_be_put_in_order(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    objects = [one for one in (stick.path / ".encvault/objects").rglob("*") if one.is_file()]
+    max(objects, key=lambda one: one.stat().st_size).write_bytes(b"")
+    turned: list[str] = []
+    mount = os.statvfs(stick.path)
+
+    def look(name: str, _fd: int, target: str = "") -> None:
+        turned.extend([name] if name == "read_at" else [])
+
+    def status(_path: str) -> os.statvfs_result:
+        values = list(mount)
+        values[8] |= os.ST_RDONLY if turned else 0
+        return os.statvfs_result(values)
+
+    monkeypatch.setattr(os, "statvfs", status)
+    monkeypatch.setattr(calls, "probe", look)
+    where = ("--path", stick.path, "--yes", "--password-file", password)
+    done = run("usb", "repair", *where, "--jobs", "1")
+    monkeypatch.setattr(calls, "probe", None)
+    assert turned
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
+
+
 # -- what others left -----------------------------------------------------------------------
 
 

@@ -110,12 +110,12 @@ def reached(path: str) -> Iterator[None]:
             was_there, was_read_only = devices.is_there(number), _is_read_only(path)
             yield
     except EncvaultError as error:
-        cause = error.__cause__
-        if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _GONE:
-            raise DriveWentAway(path=path, reason=system_reason(cause)) from cause
         _check_plugged_in(path, number, was_there=was_there)
         if not was_read_only and _is_read_only(path):
             raise DriveReadOnly(path=path) from error
+        cause = error.__cause__
+        if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _GONE:
+            raise DriveWentAway(path=path, reason=system_reason(cause)) from cause
         raise
     _check_plugged_in(path, number, was_there=was_there)
 
