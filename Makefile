@@ -10,9 +10,13 @@ TEST_TOOLS := chromium dbus-daemon fusefat fusermount3 git gnome-keyring-daemon 
   mount.exfat-fuse ntfs-3g rsync umockdev-run
 TEST_PACKAGES := chromium dbus dosfstools exfat-fuse exfatprogs fuse3 fusefat git gnome-keyring ntfs-3g \
   rsync umockdev
+# for `make test-usb`, and the Debian packages that it does not install but unpacks
+USB_TOOLS := cpio mkfs.exfat mkfs.vfat qemu-system-x86_64
+USB_PACKAGES := cpio dosfstools exfatprogs qemu-system-x86
+USB_PARTS := build/hotplug
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types imports unit coverage docs catalog bench clean
+.PHONY: demo test test-usb lint types imports unit coverage docs catalog bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tests/tools/demo.py
@@ -48,6 +52,10 @@ coverage: $(VENV)/tested-with
 	$(BIN)/coverage report --include='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=100
 	$(BIN)/coverage report --omit='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=95
 
+# a machine in software, with a stick that is plugged in and pulled out: docs/hotplug-test.md
+test-usb: $(VENV)/tested-with $(USB_PARTS)/unpacked
+	$(BIN)/pytest tests/hotplug --log-cli-level=INFO --log-cli-format='%(message)s'
+
 bench: $(VENV)/installed
 	$(BIN)/python bench/compare.py
 
@@ -77,6 +85,27 @@ $(VENV)/tested-with: pyproject.toml Makefile | $(VENV)/bin/python
 	  fi; }
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed
+
+$(USB_PARTS)/unpacked: Makefile
+	@command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || \
+	  { echo "hint: the machine for make test-usb is made of Debian's packages"; exit 1; }
+	@[ "$$(id -u)" != 0 ] || apt-get update -qq
+	@( for tool in $(USB_TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || { \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get install -qq -y --no-install-recommends $(USB_PACKAGES); \
+	  else \
+	    echo "hint: sudo apt install $(USB_PACKAGES)"; exit 1; \
+	  fi; }
+	@rm -rf $(USB_PARTS) && mkdir -p $(USB_PARTS)
+	@set -eu; cd $(USB_PARTS); \
+	kernel=$$(apt-cache depends --important linux-image-amd64 | sed -n 's/.*Depends: //p'); \
+	apt-get download -qq -o APT::Sandbox::User= $$kernel udev busybox-static; \
+	dpkg-deb -x linux-image-*.deb kernel; \
+	dpkg-deb -x udev_*.deb udev; \
+	dpkg-deb -x busybox-static_*.deb busybox; \
+	rm ./*.deb
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

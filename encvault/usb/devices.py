@@ -93,6 +93,11 @@ def is_removable(number: Number, sysfs: str = "/sys") -> bool:
     return os.path.exists(f"{path}/dev") and _can_be_pulled_out(sysfs, _disk_of(path))
 
 
+def is_there(number: int, sysfs: str = "/sys") -> bool:
+    """Whether the kernel has a block device of this number, `os.stat`'s ``st_dev``, now."""
+    return os.path.exists(f"{sysfs}/dev/block/{os.major(number)}:{os.minor(number)}")
+
+
 def _disk_of(path: str) -> str:
     return os.path.dirname(path) if os.path.exists(f"{path}/partition") else path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -302,6 +303,69 @@ def test_nothing_is_written_below_a_drive_that_was_unmounted_meanwhile(
     assert done.code == 74
     assert "the drive went away: something else is in its place" in done.err
     assert os.listdir(stick.path) == []
+
+
+@pytest.mark.parametrize("word", ["correct horse battery staple", "wrong"])
+def test_a_drive_that_went_away_is_told_whatever_its_file_system_answers(
+    run: Command, stick: DriveImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    fill(stick)
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple\n")
+    assert lock(run, stick, str(password)).code == 0
+    password.write_text(f"{word}\n")
+    there = [True, False]
+    monkeypatch.setattr("encvault.usb.devices.is_there", lambda _number: there.pop(0))
+    done = unlock(run, stick, str(password), "--to", tmp_path / "copy")
+    assert (done.code, "the drive went away" in done.err) == (74, True)
+
+
+def test_a_drive_that_turned_read_only_says_what_to_do(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(stick)
+    turned: list[str] = []
+
+    def refuse(name: str, _fd: int, target: str = "") -> None:
+        if turned or name == "unlink":  # the kernel does so when it sees that FAT is damaged
+            turned.append(target)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(
+        "encvault.operations.drives.found._is_read_only", lambda _path: bool(turned)
+    )
+    monkeypatch.setattr(calls, "probe", refuse)
+    done = lock(run, stick, password, "--jobs", "1")
+    monkeypatch.setattr(calls, "probe", None)
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
+    assert digests(stick.path)  # the originals are there
+
+
+def test_a_drive_that_turned_read_only_cannot_be_put_in_order(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    objects = [one for one in (stick.path / ".encvault/objects").rglob("*") if one.is_file()]
+    max(objects, key=lambda one: one.stat().st_size).write_bytes(b"")
+    turned: list[str] = []
+    mount = os.statvfs(stick.path)
+
+    def look(name: str, _fd: int, target: str = "") -> None:
+        turned.extend([name] if name == "read_at" else [])
+
+    def status(_path: str) -> os.statvfs_result:
+        values = list(mount)
+        values[8] |= os.ST_RDONLY if turned else 0
+        return os.statvfs_result(values)
+
+    monkeypatch.setattr(os, "statvfs", status)
+    monkeypatch.setattr(calls, "probe", look)
+    where = ("--path", stick.path, "--yes", "--password-file", password)
+    done = run("usb", "repair", *where, "--jobs", "1")
+    monkeypatch.setattr(calls, "probe", None)
+    assert turned
+    assert (done.code, "mounted read-only" in done.err) == (73, True)
 
 
 # -- what others left -----------------------------------------------------------------------

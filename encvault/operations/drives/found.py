@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
+    DriveReadOnly,
     DriveWentAway,
     EncvaultError,
     NotAVault,
@@ -22,7 +23,7 @@ from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
 from encvault.operations.places import storage
 from encvault.operations.prompter import Prompter, confirm
-from encvault.usb import guide
+from encvault.usb import devices, guide
 from encvault.usb.drives import Drive, drives, find_drive
 from encvault.usb.litter import is_litter, is_trash
 from encvault.usb.register import Register, Standing, read_note
@@ -94,18 +95,42 @@ class DriveStatus:
 def reached(path: str) -> Iterator[None]:
     """Take what the system reports of a drive, at the last border, for what it means.
 
+    The kernel's driver for FAT answers that there are no files on a device that is no more, so
+    whatever went wrong, and what seems to have gone well, is told with a look at the device.
+
     Raises:
         DriveWentAway: it was pulled out.
+        DriveReadOnly: the kernel lets nobody write to it any more.
         StorageError: anything else.
     """
+    number, was_there, was_read_only = 0, False, True
     try:
         with storage(path):
+            number = os.stat(path).st_dev
+            was_there, was_read_only = devices.is_there(number), _is_read_only(path)
             yield
-    except StorageError as error:
+    except EncvaultError as error:
+        _check_plugged_in(path, number, was_there=was_there)
+        if not was_read_only and _is_read_only(path):
+            raise DriveReadOnly(path=path) from error
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _GONE:
+        if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _GONE:
             raise DriveWentAway(path=path, reason=system_reason(cause)) from cause
         raise
+    _check_plugged_in(path, number, was_there=was_there)
+
+
+def _check_plugged_in(path: str, number: int, *, was_there: bool) -> None:
+    if was_there and not devices.is_there(number):
+        reason = system_reason(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+        raise DriveWentAway(path=path, reason=reason)
+
+
+def _is_read_only(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def list_drives(state_dir: str, register_path: str) -> list[DriveStatus]:

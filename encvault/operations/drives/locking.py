@@ -177,6 +177,8 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
         if trash := list(trash_of(path)):
             report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
         check_there_and_write_page(path, tree, watcher)
+        if report.problems:
+            check_writable(path)  # any more: what the kernel finds inconsistent, it protects
     return report
 
 

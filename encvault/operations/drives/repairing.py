@@ -39,6 +39,7 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
 
     Raises:
         DriveNeverLocked: there is nothing to repair.
+        DriveReadOnly: the file system must be repaired first.
         EncvaultError: nothing was begun; see `encvault.errors.usb`.
     """
     path = place_of(request.which, prompter)
@@ -61,4 +62,6 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
                 check_there_and_write_page(path, tree, watcher)
         report = verify(path, prompter, jobs=request.jobs, observer=watcher)
         report.problems[:0] = problems
+        if report.problems:
+            check_writable(path)  # any more: what the kernel finds inconsistent, it protects
         return report

@@ -202,3 +202,10 @@ def test_what_is_no_drive_is_told_apart(plugged: list[Mount], tmp_path: Path) ->
 )
 def test_what_systems_leave(path: str, *, is_litter: bool) -> None:
     assert litter.is_litter(path) is is_litter
+
+
+def test_a_device_that_was_pulled_out_is_not_there(sysfs: Sysfs) -> None:
+    part = os.makedev(8, 17)
+    assert module.is_there(part, str(sysfs.top))
+    (sysfs.top / "dev/block/8:17").unlink()
+    assert not module.is_there(part, str(sysfs.top))
