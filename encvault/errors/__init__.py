@@ -179,6 +179,8 @@ from encvault.errors.usb import (
     DriveNotMounted,
     DrivePulledUnlocked,
     DriveReadOnly,
+    DriveRecordsLost,
+    DriveStillUsed,
     DriveTooFull,
     DriveUnlocked,
     DriveUnregistered,
@@ -191,6 +193,7 @@ from encvault.errors.usb import (
     PlainTrash,
     RegisterDamaged,
     RegisterKeyMissing,
+    ServiceNotBegun,
     UdevAbsent,
 )
 
@@ -222,6 +225,8 @@ __all__ = [
     "DriveNotMounted",
     "DrivePulledUnlocked",
     "DriveReadOnly",
+    "DriveRecordsLost",
+    "DriveStillUsed",
     "DriveTooFull",
     "DriveUnlocked",
     "DriveUnregistered",
@@ -326,6 +331,7 @@ __all__ = [
     "SealedAlone",
     "SealedElsewhere",
     "SelfTestFailed",
+    "ServiceNotBegun",
     "SkippedError",
     "SourceChanged",
     "SourceMissing",

@@ -114,7 +114,7 @@ class DriveUnlocked(SkippedError):
     """A drive has files in the clear, or is being used unlocked; it stays where it is."""
 
     message = N_("{path}: not locked")
-    advice = N_("lock it with: encvault usb lock {path}; or say --force")
+    advice = N_("lock it with: encvault usb lock {path}")
     path: str
 
 
@@ -204,3 +204,35 @@ class HookFailed(SkippedError):
     message = N_("{command}: {reason}")
     command: str
     reason: str
+
+
+class DriveRecordsLost(EncvaultError):
+    """Sealed files lie on a drive, and the records of their vault do not."""
+
+    exit_code = 65
+    message = N_("{path}: has sealed files, and both records of their vault are lost")
+    advice = N_(
+        "put back .encvault/vault.a.json from a copy of the drive; else move .encvault away, and "
+        "what is in it stays sealed"
+    )
+    path: str
+
+
+class DriveStillUsed(DriveError):
+    """A drive was unmounted, and something else of the same stick is mounted still."""
+
+    message = N_("{path} is unmounted, and the same stick is still used at {others}")
+    advice = N_("do not pull it out yet; eject these as well")
+    path: str
+    others: str
+
+
+class ServiceNotBegun(EncvaultError):
+    """A service was written, and systemd did not begin it."""
+
+    exit_code = 69
+    message = N_("{path} is written, and not begun: {reason}")
+    advice = N_("begin it with: systemctl --user enable --now {name}")
+    path: str
+    reason: str
+    name: str

@@ -133,6 +133,30 @@ def moved(path: str, old: str, new: str) -> str:
     return path
 
 
+_pinned: dict[str, int] = {}
+
+
+@contextlib.contextmanager
+def pinned(path: str) -> Iterator[None]:
+    """Let each `Tree` of this folder that is opened meanwhile be the folder that is there now.
+
+    A drive that is taken away leaves the folder beneath its mount point, which is the host's: what
+    is opened by the same path then must not be that.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    place = os.path.abspath(path)
+    if place in _pinned:
+        yield
+        return
+    _pinned[place] = calls.open_folder(place)
+    try:
+        yield
+    finally:
+        os.close(_pinned.pop(place))
+
+
 class Tree:
     """A pinned folder.
 
@@ -146,7 +170,10 @@ class Tree:
 
     def __init__(self, path: str, *, within: Tree | None = None) -> None:
         self.path = within.show(path) if within else os.path.abspath(path)
-        self.fd: int = calls.open_folder(path, within.fd if within else None)
+        pin = None if within else _pinned.get(self.path)
+        if pin is not None:
+            path = "."
+        self.fd: int = calls.open_folder(path, within.fd if within else pin)
         self._open: OrderedDict[str, int] = OrderedDict()
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}

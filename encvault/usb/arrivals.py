@@ -26,11 +26,13 @@ class Look:
 
     Attributes:
         gone: drives that went, as they were last seen; one that came again at once as well.
+        brief: drives that went before they were told of.
         come: drives that came, or of which more is known than before: where they are mounted.
         there: all drives.
     """
 
     gone: Sequence[Drive]
+    brief: Sequence[Drive]
     come: Sequence[Drive]
     there: Sequence[Drive]
 
@@ -40,6 +42,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._told: dict[str, Drive] = {}
+        self._waiting: dict[str, Drive] = {}  # there, and not told of
         self._first_seen: dict[str, float] = {}
         self._is_new = True
 
@@ -59,6 +62,11 @@ class Arrivals:
         ]
         for one in gone:
             del self._told[one.device.name]
+        brief = [
+            one
+            for name, one in self._waiting.items()
+            if name in removed or (name not in there and not _is_whole_of(one, found))
+        ]
         since = now - _PATIENCE_S if self._is_new else now  # who is there already is told at once
         self._first_seen = {
             name: since if name in removed else self._first_seen.get(name, since) for name in there
@@ -67,7 +75,8 @@ class Arrivals:
         come = [one for name, one in there.items() if self._is_to_tell(name, one, now)]
         for one in come:
             self._told[one.device.name] = one
-        return Look(gone, come, found)
+        self._waiting = {name: one for name, one in there.items() if name not in self._told}
+        return Look(gone, brief, come, found)
 
     def _is_to_tell(self, name: str, drive: Drive, now: float) -> bool:
         told = self._told.get(name)
@@ -75,6 +84,11 @@ class Arrivals:
             return told is None and now - self._first_seen[name] >= _PATIENCE_S
         # its id cannot be read any more while it is being pulled out
         return told is None or told.mount is None or drive.id not in ("", told.id)
+
+
+def _is_whole_of(one: Drive, found: Sequence[Drive]) -> bool:
+    """Whether it was a disk of which the partitions are known now."""
+    return any(other.device.disk == one.device.name for other in found)
 
 
 def _is_another(one: Drive, other: Drive) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from encvault.usb.register import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -27,7 +29,7 @@ def usbguard_rules(drives: Iterable[Registration]) -> str:
     for one in drives:
         rule = (
             f'allow id {one.vendor_id}:{one.product_id} serial "{one.serial}" '
-            "with-interface equals { 08:06:50 }"
+            "with-interface one-of { 08:*:* }"
         )
         lines += _lines(one, rule)
     lines += ["# any other mass storage (USB class 08); nothing is said of other devices"]
@@ -59,7 +61,8 @@ EXPORTS: Mapping[str, Callable[[Iterable[Registration]], str]] = {
 
 
 def _lines(one: Registration, rule: str) -> list[str]:
-    title = "  ".join(filter(None, (one.label, one.id, one.owner)))
+    # a line feed in it would begin a rule
+    title = printable("  ".join(filter(None, (one.label, one.id, one.owner))))
     if not (one.vendor_id and one.product_id):
         return [f"# {title}: not on USB when it was registered, so there is no rule"]
     if not one.serial:

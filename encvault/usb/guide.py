@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from encvault.about import __version__
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 NAME = "HOW-TO-OPEN.txt"
 _MAX_SIZE = 65_536  # bytes; the page of any version has fewer
-_BEGINNING = "This drive is locked by encvault ".encode("utf-8-sig")
 
 _TEXT = """\
 This drive is locked by encvault {version}.  本盘已由 encvault {version} 加锁。
@@ -41,9 +41,9 @@ Found it? Please give it back to whoever lost it. Number of the drive: {drive}
 
 
 def is_there(tree: Tree) -> bool:
-    """Whether the page lies at the top of a drive; a file of the user's with its name is none."""
+    """Whether the page lies at the top of a drive; one that somebody has changed is his."""
     try:
-        return _read(tree).startswith(_BEGINNING)
+        return _OURS.fullmatch(_read(tree)) is not None
     except OSError:
         return False
 
@@ -88,3 +88,15 @@ def _page(drive: str) -> bytes:
     """With a mark by which Windows knows it to be UTF-8."""
     text = _TEXT.format(version=__version__, drive=drive)
     return text.replace("\n", "\r\n").encode("utf-8-sig")
+
+
+def _pattern() -> re.Pattern[bytes]:
+    """Of the page by any version that has this text, for any drive."""
+    page = re.escape(_TEXT.format(version="\x01", drive="\x02").replace("\n", "\r\n"))
+    page = page.replace(re.escape("\x01"), r"[\w.+-]{1,40}").replace(
+        re.escape("\x02"), "[a-z2-7]{26}"
+    )
+    return re.compile(page.encode("utf-8-sig"))
+
+
+_OURS = _pattern()

@@ -41,11 +41,18 @@ def unmount(path: str, node: str) -> None:
     raise EjectFailed(path=path, reason=reason)
 
 
+def still_mounted(device: Device, sysfs: str = "/sys") -> list[str]:
+    """Where anything of the same disk is mounted."""
+    try:
+        names = {device.disk, *os.listdir(f"{sysfs}/class/block/{device.disk}")}
+    except OSError:  # it was pulled out
+        return []
+    nodes = {f"/dev/{name}" for name in names}
+    return [line.path for line in mounts() if line.source in nodes]
+
+
 def switch_off(device: Device) -> bool:
-    """Switch off the disk of a device, if nothing else of it is used; whether it is off now."""
-    sources = [line.source for line in mounts()]
-    if any(source.startswith(f"/dev/{device.disk}") for source in sources):
-        return False
+    """Switch off the disk of a device; whether it is off now."""
     if shutil.which(_UDISKS) is None:
         return False
     return (

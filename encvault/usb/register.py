@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from encvault.fs.tree import Tree
     from encvault.usb.devices import Device
+    from encvault.vault.manifest import VaultRecord
 
 NOTE_FILE = "drive.id"
 MAX_NOTE_SIZE = 16_384  # bytes
@@ -56,6 +57,7 @@ class Registration:
 
     Attributes:
         id: of the drive, 26 characters.
+        fingerprint: of its keys.
         label: of its file system, or what the company calls it.
         owner: who has it, or "".
         issued_at: the day of the registration.
@@ -64,6 +66,7 @@ class Registration:
     """
 
     id: str
+    fingerprint: str
     label: str
     owner: str
     issued_at: date
@@ -77,6 +80,7 @@ class Registration:
         """The text of its note: a header, and canonical JSON in one line."""
         members: dict[str, str | int] = {
             "id": self.id,
+            "fingerprint": self.fingerprint,
             "label": self.label,
             "owner": self.owner,
             "issued_at": self.issued_at.isoformat(),
@@ -115,7 +119,13 @@ class Registration:
         return found
 
     def difference(self, device: Device) -> Text | None:
-        """What of a device's hardware is another; what either does not say tells nothing."""
+        """What of a device's hardware is another.
+
+        What was not known when it was registered tells nothing, and nor does a device that is not
+        on USB now, as in a reader of cards.
+        """
+        if not device.vendor_id:
+            return None
         pairs = (
             (N_("the maker is another"), self.vendor_id, device.vendor_id),
             (N_("the product is another"), self.product_id, device.product_id),
@@ -123,7 +133,7 @@ class Registration:
             (N_("the size is another"), self.size, device.size),
         )
         for reason, then, now in pairs:
-            if then and now and then != now:
+            if then and then != now:
                 return _(reason)
         return None
 
@@ -232,11 +242,13 @@ class Register:
         note.check([self.key] if self.key is not None else [], place)
         return Registration.decode(note, place)
 
-    def standing(self, drive: str, device: Device, data: bytes | None, today: date) -> Standing:
+    def standing(
+        self, record: VaultRecord, device: Device, data: bytes | None, today: date
+    ) -> Standing:
         """Whether a drive is one of the company's.
 
         Args:
-            drive: its id.
+            record: of the vault on it.
             device: its hardware.
             data: the note that lies on it, or None.
             today: in UTC.
@@ -244,9 +256,9 @@ class Register:
         Raises:
             RegisterDamaged: see `find`.
         """
-        listed = self.find(drive)
+        listed = self.find(record.id)
         try:
-            doubt = self._doubt(drive, device, data, listed)
+            doubt = self._doubt(record, device, data, listed)
         except UnknownSigner:
             return Standing("unregistered")
         if doubt is not None:
@@ -257,7 +269,7 @@ class Register:
         return Standing("expired" if is_over else "registered", listed)
 
     def _doubt(
-        self, drive: str, device: Device, data: bytes | None, listed: Registration | None
+        self, record: VaultRecord, device: Device, data: bytes | None, listed: Registration | None
     ) -> str | None:
         if data is None:
             return _("its note is missing") if listed is not None else None
@@ -265,9 +277,17 @@ class Register:
             noted = self._said(Note.decode(data, NOTE_FILE), NOTE_FILE)
         except (MalformedNote, ForgedNote) as error:
             return str(error)
-        if noted.id != drive:
+        if noted.id != record.id:
             return _("its note is that of another drive")
+        # keys that were changed since are signed for by those before
+        if noted.fingerprint not in (record.fingerprint, *record.former_fingerprints):
+            return _("its keys are others")
         return None if listed is None else listed.difference(device)
+
+
+def printable(text: str) -> str:
+    """A label that whoever made the file system chose, as a registration may have it."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:MAX_TEXT_LENGTH]
 
 
 # -- the note on the drive ------------------------------------------------------------------

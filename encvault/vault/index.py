@@ -18,7 +18,7 @@ from encvault.envelope import check_layout, decode_record, is_id
 from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
 from encvault.fs.tree import join
-from encvault.vault.manifest import FOLDER, new_id
+from encvault.vault.manifest import INDEX_FOLDER, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from encvault.secret import Secret
     from encvault.vault.vault import Vault
 
-INDEX_FOLDER = f"{FOLDER}/index"
 PART_ENTRIES = 20_000  # about 6 MB
 MANY_PARTS = 16
 MAX_PARTS = 256

@@ -41,6 +41,7 @@ RECORD_FILES = (f"{FOLDER}/vault.a.json", f"{FOLDER}/vault.b.json")
 KEYS_FOLDER = f"{FOLDER}/keys"
 CHECKPOINTS_FOLDER = f"{FOLDER}/checkpoints"
 OBJECTS_FOLDER = f"{FOLDER}/objects"
+INDEX_FOLDER = f"{FOLDER}/index"
 LOCK_FILE = f"{FOLDER}/lock"
 MAX_RECORD_SIZE = 1 << 20
 

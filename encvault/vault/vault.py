@@ -39,6 +39,7 @@ from encvault.vault.keys import MAX_SUCCESSIONS, Succession, VaultKeys
 from encvault.vault.manifest import (
     CHECKPOINTS_FOLDER,
     FOLDER,
+    INDEX_FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
     MAX_RECORD_SIZE,
@@ -292,7 +293,7 @@ class Vault:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
             if not reading:
                 self._reload()
-                for folder in (FOLDER, KEYS_FOLDER):
+                for folder in (FOLDER, KEYS_FOLDER, INDEX_FOLDER):
                     durable.clean(self.tree, folder)
                 mend_records(self.tree, self.record)
 

@@ -200,7 +200,9 @@ class Recorder:
         self.events.append(Data(self._of(fd), size, None))
 
     def _fsync(self, fd: int) -> None:
-        self.events.append(Sync(self._of(fd)))
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) in self._numbers:  # the lock is met when it is held
+            self.events.append(Sync(self._of(fd)))
 
     def _sync_filesystem(self, _real: Callable[..., None], _fd: int) -> None:
         self.events.append(Sync(None))
@@ -288,6 +290,7 @@ class Recorder:
                     recorder._change("create lock", (key, inode))
                 text = os.pread(self._fd, 200, 0)
                 recorder.events.append(Data(recorder.names[key], 0, text))
+                recorder.events.append(Sync(recorder.names[key]))
 
             def release(self) -> None:
                 if not self._reading:

@@ -14,6 +14,7 @@ from encvault.errors import (
     DriveNeverLocked,
     EncvaultError,
     InvalidRequest,
+    NotAVault,
     NotRegistered,
 )
 from encvault.fs.tree import Tree
@@ -26,10 +27,12 @@ from encvault.usb.register import (
     MAX_TEXT_LENGTH,
     Register,
     Registration,
+    printable,
     remove_note,
     write_note,
 )
 from encvault.usb.registrar import registrar
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from encvault.operations.prompter import Prompter
@@ -73,11 +76,15 @@ def allow(request: AllowRequest, prompter: Prompter, observer: Observer) -> Regi
         raise InvalidRequest(reason=_("the day on which it expires has passed"))
     drive = find_drive(request.drive)
     path, device = drive.folder, drive.device
-    if not drive.id:
-        raise DriveNeverLocked(path=path)
+    try:
+        with Vault.load(path) as vault:
+            record = vault.record
+    except NotAVault:
+        raise DriveNeverLocked(path=path) from None
     registration = Registration(
-        id=drive.id,
-        label=request.label or device.content.label,
+        id=record.id,
+        fingerprint=record.fingerprint,
+        label=request.label or printable(device.content.label),
         owner=request.owner,
         issued_at=today,
         expires_at=request.expires_at,
@@ -88,14 +95,13 @@ def allow(request: AllowRequest, prompter: Prompter, observer: Observer) -> Regi
     )
     with (
         recording(prompter.access_log(), "usb.add", path, observer) as recorder,
-        reached(path),
+        reached(path) as tree,
         registrar(request.register_path) as keeper,
-        Tree(path) as tree,
     ):
         check_writable(path)
         note = keeper.sign(registration)
         recorder.record(
-            path=path, vault=drive.id, label=registration.label, detail=registration.owner
+            path=path, vault=record.id, label=registration.label, detail=registration.owner
         )
         write_note(tree, note)
         keeper.enter(registration, note)

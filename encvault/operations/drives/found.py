@@ -14,18 +14,17 @@ from encvault.errors import (
     DriveWentAway,
     EncvaultError,
     NotAVault,
-    RegisterDamaged,
     SourceMissing,
     StorageError,
 )
-from encvault.fs.tree import Tree
+from encvault.fs.tree import Tree, pinned
 from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
 from encvault.operations.places import storage
 from encvault.operations.prompter import Prompter, confirm
 from encvault.usb import devices, guide
 from encvault.usb.drives import Drive, drives, find_drive
-from encvault.usb.litter import is_litter, is_trash
+from encvault.usb.litter import is_litter, trash
 from encvault.usb.register import Register, Standing, read_note
 from encvault.vault.inspect import inspect_status
 from encvault.vault.vault import Vault, canonical
@@ -92,8 +91,10 @@ class DriveStatus:
 
 
 @contextlib.contextmanager
-def reached(path: str) -> Iterator[None]:
-    """Take what the system reports of a drive, at the last border, for what it means.
+def reached(path: str) -> Iterator[Tree]:
+    """The drive that is mounted at a path now, whatever will be there when it is gone.
+
+    What the system reports of it is taken, at the last border, for what it means.
 
     The kernel's driver for FAT answers that there are no files on a device that is no more, so
     whatever went wrong, and what seems to have gone well, is told with a look at the device.
@@ -105,13 +106,16 @@ def reached(path: str) -> Iterator[None]:
     """
     number, was_there, was_read_only = 0, False, True
     try:
-        with storage(path):
-            number = os.stat(path).st_dev
-            was_there, was_read_only = devices.is_there(number), _is_read_only(path)
-            yield
+        with storage(path), pinned(path), Tree(path) as tree:
+            number = os.fstat(tree.fd).st_dev
+            was_there, was_read_only = devices.is_there(number), is_read_only(path)
+            try:
+                yield tree
+            finally:
+                check_is_there(path, tree)
     except EncvaultError as error:
         _check_plugged_in(path, number, was_there=was_there)
-        if not was_read_only and _is_read_only(path):
+        if not was_read_only and is_read_only(path):
             raise DriveReadOnly(path=path) from error
         cause = error.__cause__
         if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _GONE:
@@ -120,13 +124,28 @@ def reached(path: str) -> Iterator[None]:
     _check_plugged_in(path, number, was_there=was_there)
 
 
+def check_is_there(path: str, tree: Tree) -> None:
+    """Refuse to say anything of a path that leads elsewhere by now: to the host, beneath a drive.
+
+    Raises:
+        DriveWentAway: the drive is not at its place any more.
+    """
+    try:
+        is_there = os.path.samestat(os.stat(path), os.fstat(tree.fd))
+    except FileNotFoundError:  # the desktop has removed its mount point
+        is_there = False
+    if not is_there:
+        raise DriveWentAway(path=path, reason=_("something else is in its place"))
+
+
 def _check_plugged_in(path: str, number: int, *, was_there: bool) -> None:
     if was_there and not devices.is_there(number):
         reason = system_reason(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
         raise DriveWentAway(path=path, reason=reason)
 
 
-def _is_read_only(path: str) -> bool:
+def is_read_only(path: str) -> bool:
+    """Whether nothing can be written to what is mounted at a path."""
     try:
         return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
     except OSError:
@@ -139,9 +158,6 @@ def list_drives(state_dir: str, register_path: str) -> list[DriveStatus]:
     Args:
         state_dir: local state folder.
         register_path: of the company's drives.
-
-    Raises:
-        ConfigUnreadable, UntrustedConfig: the register is not to be read.
     """
     found = [_listed(drive, state_dir) for drive in drives()]
     for one in found:
@@ -170,19 +186,16 @@ def drive_status(which: Which, state_dir: str, register_path: str) -> DriveStatu
 
 
 def standing_of(drive: Drive | None, register_path: str) -> Standing:
-    """Whether a drive is one of the company's, as far as that can be seen.
-
-    Raises:
-        ConfigUnreadable, UntrustedConfig: the register is not to be read.
-    """
+    """Whether a drive is one of the company's, as far as that can be seen."""
     if drive is None or drive.mount is None or not drive.id:
         return Standing("unregistered")
     try:
         register = Register.load(register_path)
-        with Tree(drive.mount.path) as tree:
-            note = read_note(tree)
-        return register.standing(drive.id, drive.device, note, datetime.now(UTC).date())
-    except RegisterDamaged as error:
+        with Vault.load(drive.mount.path) as vault:
+            note = read_note(vault.tree)
+            today = datetime.now(UTC).date()
+            return register.standing(vault.record, drive.device, note, today)
+    except EncvaultError as error:
         return Standing("doubtful", None, str(error))
     except OSError as error:
         return Standing("doubtful", None, system_reason(error))
@@ -198,16 +211,17 @@ def status_of(drive: Drive, state_dir: str) -> DriveStatus:
 
 
 def _status_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
-    with reached(path):
-        return _seen_at(path, drive, state_dir)
+    with reached(path) as tree:
+        return _seen_at(tree, drive, state_dir)
 
 
-def state_at(path: str, state_dir: str) -> str:
-    """The state of a drive at a folder; see `DriveStatus`."""
-    return _seen_at(path, None, state_dir).state
+def state_of(tree: Tree, state_dir: str) -> str:
+    """The state of a drive that was reached; see `DriveStatus`."""
+    return _seen_at(tree, None, state_dir).state
 
 
-def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
+def _seen_at(tree: Tree, drive: Drive | None, state_dir: str) -> DriveStatus:
+    path = tree.path
     room = os.statvfs(path)
     found = DriveStatus(
         path,
@@ -216,7 +230,7 @@ def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
         is_read_only=bool(room.f_flag & os.ST_RDONLY),
         size=room.f_blocks * room.f_frsize,
         free=room.f_bavail * room.f_frsize,
-        trash=sum(1 for _file in trash_of(path)),
+        trash=sum(1 for _file in trash(tree)),
     )
     try:
         with Vault.load(path) as vault:
@@ -225,7 +239,8 @@ def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     except NotAVault:
         return found
     found.sealed, found.sealed_size = seen.sealed, seen.sealed_size
-    found.plain = [file for file in (*seen.plain, *seen.unknown) if not is_left(file)]
+    files = (*seen.plain, *seen.unknown)
+    found.plain = [file for file in files if not (is_litter(file) or is_page(tree, file))]
     found.leftovers = seen.leftovers
     if live := mounts_of(path, state_dir):
         found.state, found.mountpoint = "unlocked", live[0].mountpoint
@@ -236,17 +251,9 @@ def _seen_at(path: str, drive: Drive | None, state_dir: str) -> DriveStatus:
     return found
 
 
-def is_left(path: str) -> bool:
-    """Whether `lock` leaves it in the clear."""
-    return path == guide.NAME or is_litter(path)
-
-
-def trash_of(path: str) -> Iterator[str]:
-    """Files in the trash folders at the top of a drive."""
-    with contextlib.suppress(OSError):
-        for name in sorted(filter(is_trash, os.listdir(path))):
-            for folder, _folders, files in os.walk(os.path.join(path, name)):
-                yield from (os.path.join(folder, file) for file in files)
+def is_page(tree: Tree, path: str) -> bool:
+    """Whether it is the page that `lock` leaves in the clear."""
+    return path == guide.NAME and guide.is_there(tree)
 
 
 def _folder(path: str) -> str:

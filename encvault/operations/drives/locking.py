@@ -11,38 +11,44 @@ from encvault.errors import (
     DriveInUse,
     DriveNotEmpty,
     DriveReadOnly,
+    DriveRecordsLost,
     DriveTooFull,
-    DriveWentAway,
     LeftInTheClear,
     NotAVault,
     PlainTrash,
 )
 from encvault.fs import calls, durable
-from encvault.fs.tree import Tree
+from encvault.fs.mounts import mounts
 from encvault.fs.users import openers, programs_text
-from encvault.i18n import _
+from encvault.i18n import _, ngettext
 from encvault.operations.drives.found import (
     Which,
+    check_is_there,
+    is_read_only,
     mounts_of,
     place_of,
     reached,
-    trash_of,
+    state_of,
 )
 from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.recording import recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest
 from encvault.operations.sealing import init_vault, seal
 from encvault.usb import guide
-from encvault.usb.litter import is_of_a_system, is_trash
-from encvault.vault.pool import BATCH_SIZE
+from encvault.usb.litter import system_folders, trash, trash_folders
+from encvault.vault.layout import is_object
+from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, RECORD_FILES
+from encvault.vault.pool import BATCH_FILES, BATCH_SIZE, default_jobs
 from encvault.vault.report import Observer, Report
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
+    from encvault.fs.tree import Tree
     from encvault.vault.manifest import VaultRecord
 
 _MAX_RESERVE = 64 << 20  # bytes that stay free
+_OBJECT_SIZE = 1024  # bytes of header and record
 _RESERVE_SHARE = 100  # or a hundredth of a small drive
 
 
@@ -90,26 +96,15 @@ def init(
         AlreadyAVault: it was prepared already.
     """
     path = place_of(which, prompter)
-    with reached(path):
-        return _init(path, prompter, observer, suite=suite, keep_existing=keep_existing)
-
-
-def _init(
-    path: str,
-    prompter: Prompter,
-    observer: Observer | None,
-    *,
-    suite: Suite | None,
-    keep_existing: bool,
-) -> VaultRecord:
-    check_writable(path)
-    count, _size, _largest = _survey(path, SealRequest(paths=(path,), leave=_left(path)))
-    if count and not keep_existing:
-        raise DriveNotEmpty(path=path, count=count)
-    with Tree(path) as tree:
+    with reached(path) as tree:
+        check_writable(path)
+        _refuse_lost(tree)
+        count = _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count
+        if count and not keep_existing:
+            raise DriveNotEmpty(path=path, count=count)
         record = init_vault(path, prompter, observer, suite=suite, hide_names=True)
-        check_there_and_write_page(path, tree, observer or Observer())
-    return record
+        finish(tree, observer or Observer())
+        return record
 
 
 def lock(request: LockRequest, prompter: Prompter, observer: Observer | None = None) -> Report:
@@ -119,17 +114,18 @@ def lock(request: LockRequest, prompter: Prompter, observer: Observer | None = N
         EncvaultError: nothing was begun; see `encvault.errors.usb`.
     """
     path = place_of(request.which, prompter)
-    with reached(path):
-        return lock_at(request, path, prompter, observer or Observer())
+    with reached(path) as tree:
+        return lock_reached(request, tree, prompter, observer or Observer())
 
 
-def lock_at(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
-    """The same at a folder that is known to be meant; see `lock`."""
+def lock_reached(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Report:
+    """The same of a drive that was reached; see `lock`."""
+    path = tree.path
     with recording(prompter.access_log(), "usb.lock", path, watcher) as recorder:
         if request.dry_run:
             recorder.log = None
         recorder.about(_id_at(path))
-        report = _lock(request, path, prompter, watcher)
+        report = _lock(request, tree, prompter, watcher)
         if not request.dry_run:
             recorder.about(_id_at(path))
             outcome = "failed" if report.outcome() is not None else "ok"
@@ -146,8 +142,15 @@ def _id_at(path: str) -> str:
         return ""
 
 
-def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer) -> Report:
+def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Report:
+    path = tree.path
+    if not request.dry_run:
+        for one in mounts_of(path, request.state_dir):
+            unmount_at(one.mountpoint, request.state_dir)
+        if is_read_only(path) and state_of(tree, request.state_dir) == "locked":
+            return Report()
     check_writable(path)
+    _refuse_lost(tree)
     if not request.dry_run:
         _confirm_stranger(path, prompter)
     to_seal = SealRequest(
@@ -155,30 +158,40 @@ def _lock(request: LockRequest, path: str, prompter: Prompter, watcher: Observer
         default_suite=request.default_suite,
         hide_names=_is_hidden(path),
         exclude=request.exclude,
-        leave=_left(path),
+        leave=_left(tree),
         keep=request.keep,
         jobs=request.jobs,
         dry_run=request.dry_run,
         state_dir=request.state_dir,
     )
-    _check_room(path, to_seal)
+    survey = _survey(tree, to_seal)
+    _check_room(path, survey, request.jobs or default_jobs())
     if request.dry_run:
         return seal(to_seal, prompter, watcher)
-    for one in mounts_of(path, request.state_dir):
-        unmount_at(one.mountpoint, request.state_dir)
     _check_unused(path)
-    with Tree(path) as tree:  # which also keeps others from unmounting it
-        report = seal(to_seal, prompter, watcher)
-        check_is_there(path, tree)
-        if request.purge_trash:
-            _purge(tree)
-        if count := _survey(path, SealRequest(paths=(path,), leave=_left(path)))[0]:
-            report.doubt([LeftInTheClear(path=path, count=count)], watcher)
-        if trash := list(trash_of(path)):
-            report.doubt([PlainTrash(path=path, count=len(trash))], watcher)
-        check_there_and_write_page(path, tree, watcher)
-        if report.problems:
-            check_writable(path)  # any more: what the kernel finds inconsistent, it protects
+    for place in _mounted_inside(path):
+        watcher.note(
+            _("{path}: something else is mounted there; it is left").format(path=tree.show(place))
+        )
+    if survey.count:
+        watcher.note(
+            ngettext(
+                "{count} file is to be sealed on {path}",
+                "{count} files are to be sealed on {path}",
+                survey.count,
+            ).format(count=survey.count, path=path)
+        )
+    report = seal(to_seal, prompter, watcher)
+    check_is_there(path, tree)
+    if request.purge_trash:
+        _purge(tree)
+    if count := _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count:
+        report.doubt([LeftInTheClear(path=path, count=count)], watcher)
+    if count := sum(1 for _file in trash(tree)):
+        report.doubt([PlainTrash(path=path, count=count)], watcher)
+    finish(tree, watcher)
+    if report.problems:
+        check_writable(path)  # any more: what the kernel finds inconsistent, it protects
     return report
 
 
@@ -228,7 +241,7 @@ def check_writable(path: str) -> None:
     Raises:
         DriveReadOnly: it is.
     """
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
+    if is_read_only(path):
         raise DriveReadOnly(path=path)
 
 
@@ -238,70 +251,96 @@ def _check_unused(path: str) -> None:
         raise DriveInUse(path=path, programs=programs_text(found))
 
 
-def _left(path: str) -> tuple[str, ...]:
-    """What stays in the clear at the top of a drive."""
-    with Tree(path) as tree:
-        names = filter(is_of_a_system, os.listdir(tree.fd))
-        return (*names, *([guide.NAME] if guide.is_there(tree) else []))
+def _refuse_lost(tree: Tree) -> None:
+    """Refuse to make a new vault over sealed files of one whose records are lost."""
+    if any(tree.exists(name) for name in RECORD_FILES) or not tree.exists(OBJECTS_FOLDER):
+        return
+    for folder in tree.walk(OBJECTS_FOLDER):
+        if any(is_object(entry.name) for entry in folder.entries):
+            raise DriveRecordsLost(path=tree.path)
 
 
-def _check_room(path: str, request: SealRequest) -> None:
-    """Refuse what would end in the middle: a sealed copy needs room before its original goes."""
-    _count, size, largest = _survey(path, request)
+def _left(tree: Tree) -> tuple[str, ...]:
+    """What stays as it is: folders of systems, the page, and what is mounted inside."""
+    page = [guide.NAME] if guide.is_there(tree) else []
+    return (*system_folders(tree), *page, *_mounted_inside(tree.path))
+
+
+def _mounted_inside(path: str) -> list[str]:
+    """Paths, relative to a drive, where something else is mounted: it is not on the drive."""
+    above = os.path.join(path, "")
+    return sorted({one.path.removeprefix(above) for one in mounts() if one.path.startswith(above)})
+
+
+def _check_room(path: str, survey: _Survey, jobs: int) -> None:
+    """Refuse what would end in the middle: a sealed copy needs room before its original goes.
+
+    Each job may have a batch that is sealed while another's originals are not yet removed.
+    """
     room = os.statvfs(path)
-    if not size or not room.f_blocks:  # some file systems do not say how large they are
+    if not survey.size or not room.f_blocks:  # some file systems do not say how large they are
         return
     reserve = min(_MAX_RESERVE, room.f_blocks * room.f_frsize // _RESERVE_SHARE)
-    batch = min(size, max(largest, BATCH_SIZE))
-    needed = batch + batch // 1024 + reserve  # each chunk of 16 KiB has a tag of 16 bytes
+    batches = jobs + 1
+    content = min(survey.size, max(survey.largest, BATCH_SIZE * batches))
+    # each object begins a cluster, and has some hundred bytes that the original has not
+    rounding = min(survey.count, BATCH_FILES * batches) * (room.f_frsize + _OBJECT_SIZE)
+    needed = content + content // 1024 + rounding + reserve
     free = room.f_bavail * room.f_frsize
     if free < needed:
         raise DriveTooFull(path=path, needed=needed, free=free)
 
 
-def _survey(path: str, request: SealRequest) -> tuple[int, int, int]:
-    """Files in the clear that would be sealed: how many, their bytes, and the largest one's."""
-    options = request.options()
-    count = size = largest = 0
-    with Tree(path) as tree:
-        for folder in tree.walk(enter=lambda at: at != ".encvault" and not options.excludes(at)):
-            for entry in folder.entries:
-                inside = os.path.join(folder.path, entry.name)
-                if entry.kind == "file" and not options.excludes(inside):
-                    count += 1
-                    size += entry.status.st_size
-                    largest = max(largest, entry.status.st_size)
-    return count, size, largest
+@dataclass(slots=True)
+class _Survey:
+    """Files in the clear that would be sealed.
 
-
-def check_is_there(path: str, tree: Tree) -> None:
-    """Refuse to go on by a path that leads elsewhere by now: to the host, below the mount point.
-
-    Raises:
-        DriveWentAway: the drive is not at its place any more.
+    Attributes:
+        count: how many.
+        size: their bytes.
+        largest: of the largest one.
     """
-    if not os.path.samestat(os.stat(path), os.fstat(tree.fd)):
-        raise DriveWentAway(path=path, reason=_("something else is in its place"))
+
+    count: int = 0
+    size: int = 0
+    largest: int = 0
+
+
+def _survey(tree: Tree, request: SealRequest) -> _Survey:
+    options = request.options()
+    found = _Survey()
+    for folder in tree.walk(enter=lambda at: at != FOLDER and not options.excludes(at)):
+        for entry in folder.entries:
+            inside = os.path.join(folder.path, entry.name)
+            if entry.kind == "file" and not options.excludes(inside):
+                found.count += 1
+                found.size += entry.status.st_size
+                found.largest = max(found.largest, entry.status.st_size)
+    return found
 
 
 def _purge(tree: Tree) -> None:
     """Remove what lies in trash folders; the folders stay, their systems want them."""
-    for name in filter(is_trash, os.listdir(tree.fd)):
-        with contextlib.suppress(OSError):  # a file, or not to be read; it is told as it stays
+    mounted = _mounted_inside(tree.path)
+    for name in trash_folders(tree):
+        if any(place == name or place.startswith(f"{name}/") for place in mounted):
+            continue
+        # what is not to be read, or too deep, is told as it stays
+        with contextlib.suppress(OSError, RecursionError):
             fd = tree.folder(name)
             for inside in os.listdir(fd):
                 durable.discard_tree(fd, inside)
                 durable.discard(fd, inside)
 
 
-def check_there_and_write_page(path: str, tree: Tree, observer: Observer) -> None:
+def finish(tree: Tree, observer: Observer) -> None:
     """Leave the page for who finds the drive, and have all of it on the drive.
 
     Raises:
         DriveWentAway: the drive is not at its place any more.
     """
-    check_is_there(path, tree)
-    if not guide.write(tree, _id_at(path)):
+    check_is_there(tree.path, tree)
+    if not guide.write(tree, _id_at(tree.path)):
         text = _("{path} is a file of yours; the page for who finds the drive is left out")
         observer.note(text.format(path=tree.show(guide.NAME)))
     calls.sync_filesystem(tree.fd)

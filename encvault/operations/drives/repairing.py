@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from encvault.errors import DriveNeverLocked, NotAVault
-from encvault.fs.tree import Tree
-from encvault.operations.drives.found import place_of, reached, state_at
+from encvault.operations.drives.found import place_of, reached, state_of
 from encvault.operations.drives.locking import (
     LockRequest,
-    check_there_and_write_page,
     check_writable,
-    lock_at,
+    finish,
+    lock_reached,
 )
 from encvault.operations.looking import verify
 from encvault.vault.burial import clean_objects
@@ -44,8 +43,9 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
     """
     path = place_of(request.which, prompter)
     watcher = observer or Observer()
-    with reached(path):
+    with reached(path) as tree:
         check_writable(path)
+        state = state_of(tree, request.state_dir)  # before what shows it is taken away
         try:
             with Vault.load(path) as vault:
                 vault.hold()  # which mends a record that was torn
@@ -54,12 +54,10 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
         except NotAVault:
             raise DriveNeverLocked(path=path) from None
         problems = []
-        state = state_at(path, request.state_dir)
         if state == "interrupted":
-            problems = lock_at(request, path, prompter, watcher).problems
+            problems = lock_reached(request, tree, prompter, watcher).problems
         elif state == "locked":
-            with Tree(path) as tree:
-                check_there_and_write_page(path, tree, watcher)
+            finish(tree, watcher)
         report = verify(path, prompter, jobs=request.jobs, observer=watcher)
         report.problems[:0] = problems
         if report.problems:

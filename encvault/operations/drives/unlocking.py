@@ -7,7 +7,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encvault.errors import DriveUnlocked, InvalidRequest
+from encvault.errors import (
+    DriveNeverLocked,
+    DriveStillUsed,
+    DriveUnlocked,
+    InvalidRequest,
+    NotAVault,
+)
 from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.i18n import _
@@ -24,11 +30,12 @@ from encvault.operations.opening import OpenRequest, open_paths
 from encvault.operations.recording import recording
 from encvault.usb import guide, power
 from encvault.usb.drives import find_drive
-from encvault.usb.litter import is_litter
+from encvault.usb.litter import is_litter, system_folders
 from encvault.vault.report import Observer, Report
 from encvault.vault.vault import Vault, canonical
 
 if TYPE_CHECKING:
+    from encvault.mount.registry import Mounted
     from encvault.operations.prompter import Prompter
 
 
@@ -80,27 +87,45 @@ def unlock(
     Raises:
         EncvaultError: nothing was begun; see `encvault.errors.usb`.
     """
+    mounted_only = request.read_only or request.idle_s is not None
+    if mounted_only and (request.to is not None or request.in_place):
+        raise InvalidRequest(reason=_("--read-only and --idle are of a drive that is mounted"))
     path = place_of(request.which, prompter)
-    with reached(path):
-        return _unlock(request, path, prompter, observer or Observer())
+    with reached(path) as tree:
+        return _unlock(request, tree, prompter, observer or Observer())
 
 
-def _unlock(request: UnlockRequest, path: str, prompter: Prompter, watcher: Observer) -> Unlocked:
-    with Vault.load(path) as vault:
-        drive = vault.record.id
+def _unlock(request: UnlockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Unlocked:
+    path = tree.path
+    drive = locked_id(path)
     with recording(prompter.access_log(), "usb.unlock", path, watcher) as recorder:
         recorder.about(drive)  # also a wrong password
         if request.to is None and not request.in_place:
             result = Unlocked(_mount(request, path, prompter, watcher), None)
         else:
-            result = Unlocked(request.to or path, _open(request, path, drive, prompter, watcher))
+            place = path if request.to is None else request.to
+            result = Unlocked(place, _open(request, tree, drive, prompter, watcher))
         recorder.record(path=path, to=canonical(result.path))
     return result
 
 
+def locked_id(path: str) -> str:
+    """The id of a drive that was locked.
+
+    Raises:
+        DriveNeverLocked: it was not.
+    """
+    try:
+        with Vault.load(path) as vault:
+            return vault.record.id
+    except NotAVault:
+        raise DriveNeverLocked(path=path) from None
+
+
 def _open(
-    request: UnlockRequest, path: str, drive: str, prompter: Prompter, watcher: Observer
+    request: UnlockRequest, tree: Tree, drive: str, prompter: Prompter, watcher: Observer
 ) -> Report:
+    path = tree.path
     to_open = OpenRequest(
         paths=(path,),
         to=request.to,
@@ -111,18 +136,23 @@ def _open(
     if not request.in_place:
         return open_paths(to_open, prompter, watcher)
     check_writable(path)
-    with Tree(path) as tree:
-        guide.remove(tree)  # a file of the user's may have that name
-        try:
-            return open_paths(to_open, prompter, watcher)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the first error is told
-                guide.write(tree, drive)
-            raise
+    watcher.note(
+        _(
+            "what is in the clear on a memory stick leaves traces in it, also when it is locked again"
+        )
+    )
+    guide.remove(tree)  # a file of the user's may have that name
+    try:
+        return open_paths(to_open, prompter, watcher)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is told
+            guide.write(tree, drive)
+        raise
 
 
 def _mount(request: UnlockRequest, path: str, prompter: Prompter, observer: Observer) -> str:
     if live := mounts_of(path, request.state_dir):
+        _check_same(request, live[0])
         return live[0].mountpoint
     from encvault.operations.mounting import MountRequest, mount  # noqa: PLC0415 - Linux only
 
@@ -139,6 +169,19 @@ def _mount(request: UnlockRequest, path: str, prompter: Prompter, observer: Obse
     )
     mount(to_mount, prompter, observer)
     return canonical(place)
+
+
+def _check_same(request: UnlockRequest, live: Mounted) -> None:
+    """Refuse what would be promised and not done: it is mounted already, in another way."""
+    is_elsewhere = (
+        request.mountpoint is not None and canonical(request.mountpoint) != live.mountpoint
+    )
+    is_otherwise = (request.read_only and not live.read_only) or (
+        request.idle_s is not None and request.idle_s != live.idle_s
+    )
+    if is_elsewhere or is_otherwise:
+        reason = _("the drive is unlocked at {path} already, in another way: lock it first")
+        raise InvalidRequest(reason=reason.format(path=live.mountpoint))
 
 
 def _free_place(folder: str, name: str) -> str:
@@ -166,6 +209,7 @@ def eject(
     Raises:
         DriveUnlocked: it is unlocked or has files in the clear; it stays.
         DriveInUse, EjectFailed: the system does not let it go.
+        DriveStillUsed: it is unmounted, and something else of the same stick is not.
     """
     if which.is_folder:
         raise InvalidRequest(reason=_("only a drive can be ejected"))
@@ -176,9 +220,11 @@ def eject(
         raise DriveUnlocked(path=path)
     for one in mounts_of(path, state_dir):
         unmount_at(one.mountpoint, state_dir)
-    with reached(path), Tree(path) as tree:
+    with reached(path) as tree:
         calls.sync_filesystem(tree.fd)
     power.unmount(path, drive.device.node)
+    if others := power.still_mounted(drive.device):
+        raise DriveStillUsed(path=path, others=", ".join(others))
     if not power.switch_off(drive.device):
         (observer or Observer()).note(_("the drive stays on; it can be pulled out nonetheless"))
     return path
@@ -187,5 +233,7 @@ def eject(
 def _is_in_the_clear(found: DriveStatus) -> bool:
     """Whether somebody could read what is on a drive, or is reading it."""
     if found.state == "plain":
-        return any(not is_litter(name) for name in os.listdir(found.path))
-    return bool(found.mountpoint or found.plain or found.leftovers)
+        with Tree(found.path) as tree:
+            own = set(system_folders(tree))
+        return any(name not in own and not is_litter(name) for name in os.listdir(found.path))
+    return bool(found.mountpoint or found.plain or found.leftovers or found.trash)

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from encvault.errors import AccessLogError, DrivePulledUnlocked, DriveUnregistered
+from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.drives.found import ENCRYPTED, is_left, mounts_of, standing_of
+from encvault.operations.drives.found import ENCRYPTED, is_page, mounts_of, standing_of
 from encvault.operations.recording import recording
 from encvault.usb.arrivals import Look, follow
+from encvault.usb.litter import is_litter, system_folders
 from encvault.usb.register import Standing
 from encvault.usb.udev import Monitor
 from encvault.vault.manifest import FOLDER
@@ -68,6 +70,8 @@ class _Watcher:
     def events(self, look: Look, *, is_first: bool) -> list[DriveEvent]:
         """What a look means."""
         events = [self._gone(drive) for drive in look.gone]
+        for drive in look.brief:
+            events += [self._come(drive, self._state(drive), is_first=False), self._gone(drive)]
         states = {one.device.name: self._state(one) for one in look.there}
         events += [
             self._come(drive, states[drive.device.name], is_first=is_first) for drive in look.come
@@ -81,7 +85,9 @@ class _Watcher:
         """Its state; of one that is being pulled out, and cannot be read any more, the last one."""
         before = self.seen.get(drive.device.name, ("", None))[0]
         state = state_at_a_glance(drive, self.state_dir)
-        return before if before and state in ("", "plain") else state or "unreadable"
+        # nor does it change while it is not mounted
+        is_told = before and state in ("", "plain", "unmounted")
+        return before if is_told else state or "unreadable"
 
     def _come(self, drive: Drive, state: str, *, is_first: bool) -> DriveEvent:
         standing = standing_of(drive, self.register_path)
@@ -159,7 +165,12 @@ def state_at_a_glance(drive: Drive, state_dir: str) -> str:
         return "plain"
     path = drive.mount.path
     try:
-        clear = [name for name in os.listdir(path) if name != FOLDER and not is_left(name)]
+        with Tree(path) as tree:
+            own = {FOLDER, *system_folders(tree)}
+            is_clear = any(
+                not (name in own or is_litter(name) or is_page(tree, name))
+                for name in os.listdir(tree.fd)
+            )
     except OSError:
         return ""
-    return "unlocked" if clear or mounts_of(path, state_dir) else "locked"
+    return "unlocked" if is_clear or mounts_of(path, state_dir) else "locked"
