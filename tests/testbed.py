@@ -138,6 +138,11 @@ class Machine:
         self.event(DISK, "add")
         self.event(f"{DISK}/sdb1", "add")
 
+    def plug_hostile(self) -> None:
+        """With a label that would be a line of its own."""
+        label = "E: ID_FS_LABEL_ENC=x\\x0aSUBSYSTEM==\\x0a"
+        self.add(self.stick.replace("E: ID_FS_LABEL_ENC=SALES\\x202026", label))
+
     def pull(self) -> None:
         self.event(f"{DISK}/sdb1", "remove")
         self.event(DISK, "remove")

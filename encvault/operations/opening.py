@@ -85,6 +85,8 @@ def open_paths(
         EncvaultError: the request as a whole could not be carried out.
     """
     selftest.run()
+    if request.to == "":  # of a variable that is not set
+        raise InvalidRequest(reason=_("--to needs a folder"))
     if request.output is not None and (len(request.paths) > 1 or request.to is not None):
         raise InvalidRequest(reason=_("--output takes one file and excludes --to"))
     paths = request.paths

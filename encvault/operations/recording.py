@@ -27,7 +27,7 @@ from encvault.keyslots import PublicKeyRecipient, fingerprint
 from encvault.vault.layout import SUFFIX
 from encvault.vault.report import Event, Observer
 from encvault.vault.single import STREAM_NAME
-from encvault.vault.vault import canonical
+from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from encvault.accesslog.log import AccessLog, Recorded
     from encvault.keyslots import Recipient
     from encvault.vault.report import Report
-    from encvault.vault.vault import Vault
 
 # what gives somebody something that he did not have: it must not happen unrecorded
 _GRANTING = frozenset(
@@ -225,6 +224,8 @@ class Recorder(Observer):
             members["path"] = canonical(self._plain(self.path))  # what was asked for
         elif path is not None and path != STREAM_NAME:
             members["path"] = _place(self._plain(str(path)))
+        if "vault" not in self._common and _is_refusal(error) and (found := _vault_at(self.path)):
+            members["vault"] = found  # as a wrong password: it was not opened
         self._failures.append(self._common | members)
         if len(self._failures) >= _MAX_WAITING:
             self._flush()
@@ -305,6 +306,15 @@ def _is_refusal(error: EncvaultError) -> bool:
     """Whether it was not allowed, rather than not possible."""
     no_key = (KeyRequired, PasswordUnavailable, WeakPassword)
     return error.exit_code == _NO_KEY or isinstance(error, no_key)
+
+
+def _vault_at(path: str) -> str:
+    """The id of the vault that a path is or lies in, or ""."""
+    with contextlib.suppress(EncvaultError, OSError):
+        if path and (top := find_vault(path)) is not None:
+            with Vault.load(top) as vault:
+                return vault.record.id
+    return ""
 
 
 def _place(path: str) -> str:

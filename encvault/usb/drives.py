@@ -147,6 +147,12 @@ def _no_drive(text: str, place: str, everything: Sequence[Drive]) -> EncvaultErr
             return NoDrive(path=text, reason=reason)
     if not os.path.lexists(text):
         return DriveAbsent(drive=text)
-    if os.path.isdir(text) and mount_at(place) is None:
+    mount = mount_at(place)
+    if os.path.isdir(text) and mount is None:
         return NoDrive(path=text, reason=_("nothing is mounted there"))
+    if mount is not None and mount.source.startswith("/dev/") and not os.path.exists(mount.source):
+        return DriveAbsent(drive=text)  # pulled out, and its mount is left
+    if parts := [one.device.node for one in everything if f"/dev/{one.device.disk}" == place]:
+        reason = _("it has partitions: {parts}").format(parts=", ".join(parts))
+        return NoDrive(path=text, reason=reason)
     return NoDrive(path=text, reason=_("it cannot be pulled out of this machine"))

@@ -27,11 +27,10 @@ def usbguard_rules(drives: Iterable[Registration]) -> str:
     """
     lines = ["# the company's drives, by what their hardware says; see docs/usb.md"]
     for one in drives:
-        rule = (
-            f'allow id {one.vendor_id}:{one.product_id} serial "{one.serial}" '
-            "with-interface one-of { 08:*:* }"
-        )
-        lines += _lines(one, rule)
+        which = f'allow id {one.vendor_id}:{one.product_id} serial "{one.serial}" with-interface'
+        # bulk-only transport, and beside it USB attached SCSI; a keyboard as well would be another
+        rules = [f"{which} equals {{ {kinds} }}" for kinds in ("08:06:50", "08:06:50 08:06:62")]
+        lines += _lines(one, *rules)
     lines += ["# any other mass storage (USB class 08); nothing is said of other devices"]
     return "\n".join([*lines, "block with-interface one-of { 08:*:* }", ""])
 
@@ -60,7 +59,7 @@ EXPORTS: Mapping[str, Callable[[Iterable[Registration]], str]] = {
 """What makes rules, by the name of the program they are for."""
 
 
-def _lines(one: Registration, rule: str) -> list[str]:
+def _lines(one: Registration, *rules: str) -> list[str]:
     # a line feed in it would begin a rule
     title = printable("  ".join(filter(None, (one.label, one.id, one.owner))))
     if not (one.vendor_id and one.product_id):
@@ -69,4 +68,4 @@ def _lines(one: Registration, rule: str) -> list[str]:
         return [f"# {title}: has no serial number, so a rule would allow every drive of its kind"]
     if not all(map(_SAFE.fullmatch, (one.vendor_id, one.product_id, one.serial))):
         return [f"# {title}: its serial number cannot be written in a rule"]
-    return [f"# {title}", rule]
+    return [f"# {title}", *rules]

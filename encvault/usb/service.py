@@ -27,7 +27,9 @@ def unit(command: Sequence[str], environment: Mapping[str, str]) -> str:
         environment: variables that it needs.
     """
     set_variables = "".join(
-        f"Environment={_quoted(f'{name}={value}')}\n" for name, value in environment.items()
+        # systemd.exec(5): a dollar means nothing there
+        f"Environment={_quoted(f'{name}={value}').replace('$$', '$')}\n"
+        for name, value in environment.items()
     )
     return f"""\
 [Unit]
@@ -70,7 +72,10 @@ def install(text: str, folder: str) -> tuple[str, str | None]:
         data = text.encode()
         durable.write_file(tree, "", NAME, data, file_id=new_id(), mode=0o644, replace=True)
         path = tree.show(NAME)
-    failed = _systemctl("daemon-reload") or _systemctl("enable", "--now", NAME)
+    # one that runs already, with other commands, has to begin anew
+    failed = (
+        _systemctl("daemon-reload") or _systemctl("enable", NAME) or _systemctl("restart", NAME)
+    )
     return path, failed
 
 

@@ -368,6 +368,83 @@ def test_a_drive_that_turned_read_only_cannot_be_put_in_order(
     assert (done.code, "mounted read-only" in done.err) == (73, True)
 
 
+@pytest.mark.parametrize("command", ["lock", "init"])
+def test_nothing_is_sealed_below_a_drive_that_goes_while_the_password_is_asked(
+    run: Command, stick: DriveImage, password: str, command: str
+) -> None:
+    subprocess.run(["umount", stick.path], check=True)
+    (stick.path / "of the host").write_bytes(b"x")
+    subprocess.run(["mount.exfat-fuse", stick.loop, stick.path], check=True)
+    script = f"umount -l {stick.path}; cat {password}"
+    done = run(
+        *("usb", command, "--path", stick.path, "--yes"), "--password-command", f"sh -c '{script}'"
+    )
+    assert (done.code, "the drive went away" in done.err) == (74, True)
+    assert os.listdir(stick.path) == ["of the host"]
+    assert (stick.path / "of the host").read_bytes() == b"x"
+
+
+def test_a_drive_whose_records_are_lost_gets_no_other_vault(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    for name in ("vault.a.json", "vault.b.json"):
+        (stick.path / ".encvault" / name).unlink()
+    for command in ("lock", "init"):
+        where = ("--path", stick.path, "--yes", "--password-file", password)
+        done = run("usb", command, *where)
+        assert (done.code, "both records of their vault are lost" in done.err) == (65, True)
+
+
+def test_options_that_cannot_be_kept_are_refused(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    fill(stick)
+    for arguments in (["--to", ""], ["--to", "x", "--idle", "5s"], ["--in-place", "--read-only"]):
+        assert unlock(run, stick, password, *arguments).code == 2
+    done = unlock(run, stick, password)
+    assert (done.code, "was never locked" in done.err) == (2, True)
+    assert run("usb", "verify", "--path", stick.path, "--yes").code == 2
+    assert lock(run, stick, password).code == 0
+    assert unlock(run, stick, password).code == 0
+    for arguments in (["--at", str(tmp_path / "x")], ["--read-only"], ["--idle", "5s"]):
+        done = unlock(run, stick, password, *arguments)
+        assert (done.code, "in another way: lock it first" in done.err) == (2, True)
+    assert unlock(run, stick, password).code == 0
+
+
+def test_a_view_of_a_drive_that_is_read_only_is_locked_again(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    stick.unmount()
+    stick.mount("ro")
+    assert unlock(run, stick, password).code == 0
+    opened = status(run, stick)["mountpoint"]
+    assert lock(run, stick, password).code == 0
+    assert not is_mounted(opened)
+
+
+def test_what_is_mounted_inside_a_drive_is_left(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "f").write_bytes(b"of the host")
+    for name in ("inner", ".Trash-0"):
+        (stick.path / name).mkdir()
+        subprocess.run(["mount", "--bind", host, stick.path / name], check=True)
+    try:
+        done = lock(run, stick, password, "--purge-trash")
+    finally:
+        for name in ("inner", ".Trash-0"):
+            subprocess.run(["umount", stick.path / name], check=True)
+    assert "something else is mounted there; it is left" in done.err
+    assert (host / "f").read_bytes() == b"of the host"
+
+
 # -- what others left -----------------------------------------------------------------------
 
 
@@ -419,6 +496,65 @@ def test_a_page_of_the_users_own_is_sealed_like_any_file(
     assert (done.code, "1 files are still in the clear" in done.err) == (3, True)
     assert "not all of the drive is locked" in done.err
     assert (stick.path / "HOW-TO-OPEN.txt").read_bytes() == b"the user's own"
+
+
+def test_a_file_with_the_name_of_a_systems_folder_is_the_users(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    for name in (".Trash-customers.xlsx", "RECYCLER", "lost+found", ".fseventsd"):
+        (stick.path / name).write_bytes(b"the user's own")
+    assert lock(run, stick, password).code == 0
+    assert sorted(os.listdir(stick.path)) == [".encvault", "HOW-TO-OPEN.txt"]
+
+
+def test_what_lies_in_folders_of_systems_is_told(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    for path in ("lost+found/x/secret.docx", "System Volume Information/salaries.xlsx"):
+        (stick.path / path).parent.mkdir(parents=True)
+        (stick.path / path).write_bytes(b"x")
+    (stick.path / "System Volume Information" / "IndexerVolumeGuid").write_bytes(b"g")
+    done = lock(run, stick, password)
+    assert (done.code, "2 files in the clear in its trash folders" in done.err) == (3, True)
+    done = run("usb", "status", "--path", stick.path)
+    assert (done.code, "2 files in the clear in its trash folders" in done.err) == (3, True)
+
+
+def test_trash_that_leads_elsewhere_or_is_too_deep(
+    run: Command, password: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    (folder / ".Trash-1000").symlink_to("/usr")
+    where = ("--path", folder, "--yes", "--password-file", password)
+    assert run("usb", "lock", *where).code == 0  # a link is the user's, and sealed
+    (folder / ".Trash-0").mkdir()
+    fd = os.open(folder / ".Trash-0", os.O_RDONLY)
+    for _level in range(1200):
+        os.mkdir("deep", dir_fd=fd)
+        below = os.open("deep", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    done = run("usb", "lock", *where, "--purge-trash")
+    assert (done.code, "1 files in the clear in its trash folders" in done.err) == (3, True)
+    subprocess.run(["rm", "-r", folder / ".Trash-0"], check=True)
+
+
+def test_a_page_that_somebody_wrote_on_is_his(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    assert lock(run, stick, password).code == 0
+    page = stick.path / "HOW-TO-OPEN.txt"
+    with page.open("ab") as file:
+        file.write(b"Owner: Li Wei, 12345")
+    written = page.read_bytes()
+    assert status(run, stick)["plain"] == ["HOW-TO-OPEN.txt"]
+    assert lock(run, stick, password).code == 0
+    assert page.read_bytes() != written
+    assert unlock(run, stick, password, "--in-place").code == 0
+    assert page.read_bytes() == written
 
 
 # -- init, passwd ---------------------------------------------------------------------------

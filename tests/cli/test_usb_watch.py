@@ -323,7 +323,7 @@ def test_the_companys_drives_are_known(
     [entry] = json.loads(run("usb", "allow", "--json").out)["drives"]
     assert (entry["id"], entry["owner"], entry["expires_at"]) == (drive, "李伟", "2099-12-31")
     rules = run("usb", "allow", "--export", "usbguard").out.splitlines()
-    assert len(rules) == 5
+    assert len(rules) == 6
     assert rules[2] == (
         'allow id 0781:5581 serial "4C530001230101119382" with-interface equals { 08:06:50 }'
     )
@@ -375,6 +375,8 @@ def test_a_note_that_was_copied_to_another_drive_is_doubted(
     assert standing() == "unregistered"
     register.write_bytes(b"{}")
     assert standing() == "doubtful"
+    register.chmod(0o666)  # anybody could write it
+    assert standing() == "doubtful"
     assert on(bed, "usb", "forget", "SALES 2026").code == 78
 
 
@@ -418,6 +420,58 @@ def test_what_cannot_be_registered(bed: Testbed, key: str, arguments: tuple[str,
     assert on(bed, "usb", "allow", *arguments).code == 2
 
 
+def test_a_label_writes_no_rules(bed: Testbed, key: str) -> None:
+    prepared(bed, key)
+    bed.tell("pull")
+    bed.tell("plug-hostile")
+    done = on(bed, "usb", "allow", "/dev/sdb1", "--json")
+    assert (done.code, json.loads(done.out)["label"]) == (0, "x?SUBSYSTEM==?")
+    for program in ("udev", "usbguard"):
+        rules = on(bed, "usb", "allow", "--export", program).out.splitlines()
+        assert "SUBSYSTEM==" not in rules
+
+
+def test_a_vault_of_somebody_else_with_the_same_id_is_doubted(
+    run: Command, bed: Testbed, stick: DriveImage, key: str, tmp_path: Path
+) -> None:
+    drive = prepared(bed, key)
+    assert on(bed, "usb", "allow", "SALES 2026").code == 0
+    recipient = run("key", "new", "--no-password", "-o", tmp_path / "other").out.strip()
+    (tmp_path / "made").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("encvault.vault.vault.new_id", lambda: drive)
+        assert run("init", "--hide-names", tmp_path / "made", "-r", recipient).code == 0
+    for name in ("vault.a.json", "vault.b.json"):
+        forged = (tmp_path / "made" / ".encvault" / name).read_bytes()
+        (stick.path / ".encvault" / name).write_bytes(forged)
+    found = json.loads(on(bed, "usb", "list", "--json").out)["drives"][0]
+    assert (found["id"], found["standing"]) == (drive, "doubtful")
+
+
+def test_a_stick_of_which_something_else_is_mounted_is_not_let_go(
+    bed: Testbed, stick: DriveImage, key: str, tmp_path: Path
+) -> None:
+    prepared(bed, key)
+    other = tmp_path / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", stick.path, other], check=True)
+    try:
+        done = on(bed, "usb", "eject", "SALES 2026")
+    finally:
+        subprocess.run(["umount", other], check=True)
+    assert done.code == 75
+    assert f"{stick.path} is unmounted, and the same stick is still used at {other}" in done.err
+    assert "pull the drive out" not in done.err
+
+
+def test_what_a_drive_is_called_that_went_away_or_has_partitions(
+    bed: Testbed, stick: DriveImage, key: str
+) -> None:
+    prepared(bed, key)
+    done = on(bed, "usb", "status", "/dev/sdb")
+    assert (done.code, "it has partitions: /dev/sdb1" in done.err) == (2, True)
+
+
 # -- the service ----------------------------------------------------------------------------
 
 
@@ -438,9 +492,9 @@ def test_a_service_is_shown_written_and_removed(run: Command, tmp_path: Path) ->
     )
     assert (checked.returncode, checked.stderr) == (0, "")
     done = run("usb", "watch", "--install", "--on-alert", 'sh -c "echo 100% $HOME"')
-    assert done.code == 0
     written = units / "encvault-usb-watch.service"
     assert written.read_text() == shown.out
+    assert done.code == 69
     assert f"{written} is written, and not begun" in done.err  # no systemd of the user here
     assert run("usb", "watch", "--uninstall").code == 0
     assert not written.exists()
@@ -450,8 +504,10 @@ def test_a_service_is_shown_written_and_removed(run: Command, tmp_path: Path) ->
 
 
 def test_a_command_must_not_break_the_service(run: Command) -> None:
-    done = run("usb", "watch", "--print", "--on-insert", "'two\nlines'")
-    assert (done.code, "a line feed" in done.err) == (2, True)
+    for word in ("'two\nlines'", "\udcff"):
+        for task in ("--print", "--install"):
+            done = run("usb", "watch", task, "--on-insert", word)
+            assert (done.code, "only UTF-8" in done.err) == (2, True)
 
 
 def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @secret_options(recipients=False, identities=True, new_password=True)
 def passwd_command(*, which: Which, as_json: bool, prompter: CommandLinePrompter) -> int:
     """See the command's help."""
-    path = drives.place_of(which, prompter)
+    path = drives.locked_place_of(which, prompter)
     slot = operations.change_password(path, prompter, observer=ui.Screen(""))
     if as_json:
         ui.show_json({"slot": slot})
@@ -63,7 +63,7 @@ def verify_command(
     *, which: Which, jobs: int, quiet: bool, as_json: bool, prompter: CommandLinePrompter
 ) -> int:
     """See the command's help."""
-    path = drives.place_of(which, prompter)
+    path = drives.locked_place_of(which, prompter)
     with ui.Screen(_("verifying"), quiet=quiet) as screen:
         report = operations.verify(path, prompter, jobs=jobs, observer=screen)
     return ui.finish(report, _authentic(report), as_json=as_json, quiet=quiet)
@@ -112,9 +112,12 @@ def _authentic(report: Report) -> str:
 @click.argument("drive")
 @click.option("--force", is_flag=True, help=_("Let it go with files in the clear."))
 @quiet_option
-def eject_command(drive: str, *, force: bool, quiet: bool) -> int:
+@json_option
+def eject_command(drive: str, *, force: bool, quiet: bool, as_json: bool) -> int:
     """See the command's help."""
     path = drives.eject(Which(drive), state_dir(), ui.Screen("", quiet=quiet), force=force)
-    if not quiet:
+    if as_json:
+        ui.show_json({"path": path})
+    elif not quiet:
         ui.message(_("{path} is unmounted; pull the drive out").format(path=path))
     return 0

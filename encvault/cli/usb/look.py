@@ -9,7 +9,7 @@ from encvault.cli.defaults import Defaults
 from encvault.cli.look import show_groups
 from encvault.cli.options import config_files, json_option, quiet_option, state_dir
 from encvault.cli.usb.group import drive_options, usb_command
-from encvault.errors import DriveNotMounted, DriveUnlocked
+from encvault.errors import DriveNotMounted, DriveUnlocked, PlainTrash
 from encvault.i18n import N_, _
 from encvault.operations import drives
 
@@ -115,9 +115,11 @@ def status_command(*, which: Which, quiet: bool, as_json: bool) -> int:
         ui.show_json(_status_json(found))
     elif not quiet:
         _show(found)
-    if found.state in ("locked", "luks", "bitlocker"):
+    if found.state in ("locked", "luks", "bitlocker") and not found.trash:
         return 0
     error: EncvaultError = DriveUnlocked(path=found.path)
+    if found.state == "locked":
+        error = PlainTrash(path=found.path, count=found.trash)
     if found.state == "unmounted" and found.drive is not None:
         error = DriveNotMounted(drive=found.drive.name, node=found.drive.device.node)
     return error.exit_code if as_json or quiet else ui.fail(error)

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ from encvault.cli import ui
 from encvault.cli.options import json_option, keyless_prompter, quiet_option, state_dir, units_dir
 from encvault.cli.usb.group import usb_command
 from encvault.cli.usb.look import STATES
-from encvault.errors import HookFailed, InvalidRequest
+from encvault.errors import HookFailed, InvalidRequest, ServiceNotBegun
 from encvault.i18n import N_, _, system_reason
 from encvault.operations import drives
 
@@ -92,9 +93,9 @@ def watch_command(
         if event.warning is not None and not as_json:
             ui.fail(event.warning)
         if event.warning is not None:
-            _run_hook(on_alert, event, screen)
+            _begin_hook(on_alert, event, screen)
         elif event.kind != "out" and event.standing.state == "registered":
-            _run_hook(on_insert, event, screen)
+            _begin_hook(on_insert, event, screen)
     return 0
 
 
@@ -141,9 +142,13 @@ def _event_json(event: DriveEvent) -> dict[str, Any]:
     }
 
 
+def _begin_hook(command: Sequence[str], event: DriveEvent, screen: ui.Screen) -> None:
+    """Run it beside, for drives come and go meanwhile."""
+    if command:
+        threading.Thread(target=_run_hook, args=(command, event, screen), daemon=True).start()
+
+
 def _run_hook(command: Sequence[str], event: DriveEvent, screen: ui.Screen) -> None:
-    if not command:
-        return
     facts = {f"ENCVAULT_{name.upper()}": text for name, text in _facts(event).items()}
     try:
         done = subprocess.run(  # noqa: S603 - the user's own command, and no shell
@@ -174,9 +179,17 @@ def _service(on_insert: Sequence[str], on_alert: Sequence[str]) -> str:
         if words:
             command += [option, shlex.join(words)]
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if os.environ.get(name)}
-    if any("\n" in word for word in (*command, *kept.values())):
-        raise InvalidRequest(reason=_("a line feed cannot be in a service"))
+    if any("\n" in word or not _is_text(word) for word in (*command, *kept.values())):
+        raise InvalidRequest(reason=_("a service has no line feeds in it, and only UTF-8"))
     return drives.service_text(command, kept)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _install(text: str, *, is_shown: bool, quiet: bool) -> int:
@@ -186,13 +199,7 @@ def _install(text: str, *, is_shown: bool, quiet: bool) -> int:
         return 0
     path, failed = drives.install_service(text, units_dir())
     if failed is not None:
-        ui.message(_("{path} is written, and not begun: {reason}").format(path=path, reason=failed))
-        ui.hint(
-            _("begin it with: systemctl --user enable --now {name}").format(
-                name=os.path.basename(path)
-            )
-        )
-        return 0
+        raise ServiceNotBegun(path=path, reason=failed, name=os.path.basename(path))
     if not quiet:
         ui.message(_("drives are watched by {path} from now on").format(path=path))
     return 0

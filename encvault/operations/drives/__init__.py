@@ -11,11 +11,16 @@ from encvault.operations.drives.found import (
     Which,
     drive_status,
     list_drives,
-    place_of,
 )
 from encvault.operations.drives.locking import LockRequest, init, lock
 from encvault.operations.drives.repairing import repair
-from encvault.operations.drives.unlocking import Unlocked, UnlockRequest, eject, unlock
+from encvault.operations.drives.unlocking import (
+    Unlocked,
+    UnlockRequest,
+    eject,
+    locked_place_of,
+    unlock,
+)
 from encvault.operations.drives.watching import DriveEvent, watch
 from encvault.usb.export import EXPORTS
 from encvault.usb.register import Registration
@@ -43,7 +48,7 @@ __all__ = [
     "install_service",
     "list_drives",
     "lock",
-    "place_of",
+    "locked_place_of",
     "registered_drives",
     "repair",
     "service_text",

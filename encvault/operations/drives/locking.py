@@ -144,11 +144,8 @@ def _id_at(path: str) -> str:
 
 def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Report:
     path = tree.path
-    if not request.dry_run:
-        for one in mounts_of(path, request.state_dir):
-            unmount_at(one.mountpoint, request.state_dir)
-        if is_read_only(path) and state_of(tree, request.state_dir) == "locked":
-            return Report()
+    if not request.dry_run and _is_locked_by_unmounting(tree, request.state_dir):
+        return Report()
     check_writable(path)
     _refuse_lost(tree)
     if not request.dry_run:
@@ -185,14 +182,27 @@ def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observe
     check_is_there(path, tree)
     if request.purge_trash:
         _purge(tree)
-    if count := _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count:
-        report.doubt([LeftInTheClear(path=path, count=count)], watcher)
-    if count := sum(1 for _file in trash(tree)):
-        report.doubt([PlainTrash(path=path, count=count)], watcher)
+    _tell_what_stays(tree, report, watcher)
     finish(tree, watcher)
     if report.problems:
         check_writable(path)  # any more: what the kernel finds inconsistent, it protects
     return report
+
+
+def _is_locked_by_unmounting(tree: Tree, state_dir: str) -> bool:
+    """Unmount its view; whether nothing more can be done with it, and need not be."""
+    for one in mounts_of(tree.path, state_dir):
+        unmount_at(one.mountpoint, state_dir)
+    return is_read_only(tree.path) and state_of(tree, state_dir) == "locked"
+
+
+def _tell_what_stays(tree: Tree, report: Report, watcher: Observer) -> None:
+    """What is still in the clear, whyever it is, makes no locked drive."""
+    path = tree.path
+    if count := _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count:
+        report.doubt([LeftInTheClear(path=path, count=count)], watcher)
+    if count := sum(1 for _file in trash(tree)):
+        report.doubt([PlainTrash(path=path, count=count)], watcher)
 
 
 def _confirm_stranger(path: str, prompter: Prompter) -> None:

@@ -109,6 +109,17 @@ def _unlock(request: UnlockRequest, tree: Tree, prompter: Prompter, watcher: Obs
     return result
 
 
+def locked_place_of(which: Which, prompter: Prompter) -> str:
+    """Where the files of a drive are that was locked; see `place_of`.
+
+    Raises:
+        DriveNeverLocked: it was not.
+    """
+    path = place_of(which, prompter)
+    locked_id(path)
+    return path
+
+
 def locked_id(path: str) -> str:
     """The id of a drive that was locked.
 
@@ -137,9 +148,7 @@ def _open(
         return open_paths(to_open, prompter, watcher)
     check_writable(path)
     watcher.note(
-        _(
-            "what is in the clear on a memory stick leaves traces in it, also when it is locked again"
-        )
+        _("what is in the clear on a memory stick leaves traces in it, also when it is locked")
     )
     guide.remove(tree)  # a file of the user's may have that name
     try:

@@ -73,7 +73,7 @@ def test_a_disk_that_turns_out_to_have_partitions_is_not_told() -> None:
     seen = arrivals()
     assert seen.look([disk], (), 1.0).come == []
     found = seen.look([MOUNTED], (), 1.2)
-    assert (found.gone, found.come) == ([], [MOUNTED])
+    assert (found.gone, found.brief, found.come) == ([], [], [MOUNTED])
 
 
 def test_pulled_and_plugged_in_between_two_looks() -> None:
@@ -91,6 +91,17 @@ def test_another_drive_that_got_the_name_unheard(fact: str) -> None:
     seen.look([MOUNTED], (), 1.0)
     found = seen.look([other], (), 2.0)
     assert (found.gone, found.come) == ([MOUNTED], [other])
+
+
+def test_a_drive_that_is_pulled_out_before_it_is_told_is_told_all_the_same() -> None:
+    seen = arrivals()
+    assert seen.look([BARE], (), 1.0).brief == []
+    found = seen.look([], (), 2.0)
+    assert (found.brief, found.come, found.gone) == ([BARE], [], [])
+    assert seen.look([], (), 3.0).brief == []
+    seen.look([BARE], (), 4.0)
+    again = seen.look([BARE], {"sdb1"}, 5.0)
+    assert (again.brief, again.come) == ([BARE], [])
 
 
 def test_a_drive_that_is_locked_the_first_time_is_told_with_its_id() -> None:

@@ -196,7 +196,9 @@ def test_what_is_no_drive_is_told_apart(plugged: list[Mount], tmp_path: Path) ->
         ("._.Trashes", True),
         ("docs/RECYCLER/a.xlsx", False),
         ("._customers.xlsx", False),
-        ("lost+found", True),
+        ("lost+found/x", True),
+        ("lost+found", False),  # a file of that name
+        (".Trash-customers.xlsx", False),
         ("docs/lost+found/a", False),
     ],
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,20 @@ STICK = Device(
     model="Ultra",
     content=FileSystem("exfat", "12-AB", "SALES"),
 )
-ENTRY = Registration(DRIVE, "SALES", "李伟", TODAY, None, "0781", "5581", "4C53", 1000)
+PRINT = "vp5c-gffw-i6a6-nrvs-w5aa-oyyb-nqf2-5c3b"
+ENTRY = Registration(DRIVE, PRINT, "SALES", "李伟", TODAY, None, "0781", "5581", "4C53", 1000)
+
+
+@dataclass
+class Record:
+    """What of a vault's record counts here."""
+
+    id: str = DRIVE
+    fingerprint: str = PRINT
+    former_fingerprints: tuple[str, ...] = ()
+
+
+RECORD: Any = Record()
 
 
 def entered(path: Path, *entries: Registration) -> dict[str, bytes]:
@@ -53,7 +67,8 @@ def entered(path: Path, *entries: Registration) -> dict[str, bytes]:
 def test_a_note_says_what_was_registered(tmp_path: Path) -> None:
     note = Note.decode(entered(tmp_path / "r", ENTRY)[DRIVE], "note")
     assert note.text == (
-        'encvault-drive/v1\n{"expires_at":"","id":"aaaaaaaaaaaaaaaaaaaaaaaaaa",'
+        'encvault-drive/v1\n{"expires_at":"","fingerprint":'
+        '"vp5c-gffw-i6a6-nrvs-w5aa-oyyb-nqf2-5c3b","id":"aaaaaaaaaaaaaaaaaaaaaaaaaa",'
         '"issued_at":"2026-11-27","label":"SALES","owner":"李伟","product_id":"5581",'
         '"serial":"4C53","size":1000,"vendor_id":"0781"}\n'
     )
@@ -84,7 +99,8 @@ def test_what_is_no_note_of_a_drive(text: str) -> None:
     ("device", "reason"),
     [
         (STICK, ""),
-        (replace(STICK, serial=""), ""),  # what it does not say tells nothing
+        (replace(STICK, vendor_id="", serial=""), ""),  # in a reader of cards
+        (replace(STICK, serial=""), "the serial number is another"),
         (replace(STICK, serial="4C54"), "the serial number is another"),
         (replace(STICK, vendor_id="1234"), "the maker is another"),
         (replace(STICK, product_id="1234"), "the product is another"),
@@ -93,7 +109,7 @@ def test_what_is_no_note_of_a_drive(text: str) -> None:
 )
 def test_hardware_is_a_hint(tmp_path: Path, device: Device, reason: str) -> None:
     note = entered(tmp_path / "r", ENTRY)[DRIVE]
-    standing = Register.load(str(tmp_path / "r")).standing(DRIVE, device, note, TODAY)
+    standing = Register.load(str(tmp_path / "r")).standing(RECORD, device, note, TODAY)
     assert standing.state == ("doubtful" if reason else "registered")
     assert standing.reason == reason
     assert standing.registration == ENTRY
@@ -102,8 +118,8 @@ def test_hardware_is_a_hint(tmp_path: Path, device: Device, reason: str) -> None
 def test_a_registration_expires_after_its_last_day(tmp_path: Path) -> None:
     note = entered(tmp_path / "r", replace(ENTRY, expires_at=TODAY))[DRIVE]
     register = Register.load(str(tmp_path / "r"))
-    assert register.standing(DRIVE, STICK, note, TODAY).state == "registered"
-    assert register.standing(DRIVE, STICK, note, date(2026, 11, 28)).state == "expired"
+    assert register.standing(RECORD, STICK, note, TODAY).state == "registered"
+    assert register.standing(RECORD, STICK, note, date(2026, 11, 28)).state == "expired"
 
 
 def test_what_does_not_prove_it(tmp_path: Path) -> None:
@@ -113,7 +129,7 @@ def test_what_does_not_prove_it(tmp_path: Path) -> None:
     register = Register.load(str(path))
 
     def standing(data: bytes | None) -> tuple[str, str]:
-        found = register.standing(DRIVE, STICK, data, TODAY)
+        found = register.standing(RECORD, STICK, data, TODAY)
         return found.state, str(found.text)
 
     assert standing(notes[DRIVE]) == ("registered", "registered")
@@ -128,9 +144,19 @@ def test_what_does_not_prove_it(tmp_path: Path) -> None:
     register = Register.load(str(path))
     assert standing(notes[DRIVE]) == ("unregistered", "not registered")
     assert standing(None)[0] == "unregistered"
-    assert Register.load(str(tmp_path / "none")).standing(DRIVE, STICK, foreign, TODAY).state == (
+    assert Register.load(str(tmp_path / "none")).standing(RECORD, STICK, foreign, TODAY).state == (
         "unregistered"
     )
+
+
+def test_a_drive_with_other_keys_is_doubted(tmp_path: Path) -> None:
+    note = entered(tmp_path / "r", ENTRY)[DRIVE]
+    register = Register.load(str(tmp_path / "r"))
+    other: Any = Record(fingerprint=PRINT.replace("v", "a"))
+    found = register.standing(other, STICK, note, TODAY)
+    assert (found.state, found.reason) == ("doubtful", "its keys are others")
+    renewed: Any = Record(fingerprint=PRINT.replace("v", "a"), former_fingerprints=(PRINT,))
+    assert register.standing(renewed, STICK, note, TODAY).state == "registered"
 
 
 def test_drives_that_hardware_does_not_tell_apart(tmp_path: Path) -> None:
@@ -180,9 +206,12 @@ def test_rules_name_only_what_hardware_tells() -> None:
         replace(ENTRY, label="cheap", serial=""),
         replace(ENTRY, label="hostile", serial='x", GOTO="encvault_end'),
     ]
+    odd.append(replace(ENTRY, label="x\nallow id *:*\nSUBSYSTEM", serial=""))
     for rules in (usbguard_rules(odd), udev_rules(odd)):
+        assert not re.search("^(allow id [*]|SUBSYSTEM$)", rules, re.MULTILINE)
         said = [line for line in rules.splitlines() if line.startswith("#")]
-        assert len([line for line in rules.splitlines() if "4C53" in line]) == 1
+        named = [line for line in rules.splitlines() if "4C53" in line]
+        assert len(named) == (2 if "allow id" in rules else 1)
         assert "hostile" in "".join(said)
         assert 'x"' not in rules
         assert "every drive of its kind" in rules
