@@ -150,12 +150,12 @@ def check(guest: Guest, stick: Stick) -> None:
 
 
 def test_a_stick_that_is_pulled_out_while_it_is_unlocked_hangs_nobody(
-    guest: Guest, stick: Stick, files: Files
+    guest: Guest, stick: Stick, files: Files, recipient: str
 ) -> None:
     fill(guest, stick, files)
     guest.sh("echo correct horse battery staple > /run/password")
     password = ("--password-file", "/run/password")
-    done(usb(guest, "lock", "--yes", *password))
+    done(usb(guest, "lock", "-r", recipient, "--yes", *password))
     opened = json.loads(done(usb(guest, "unlock", "--json", *password)).out)["path"]
     assert digests(guest, opened) == files.digests
     guest.sh("echo 3 > /proc/sys/vm/drop_caches")  # what is in memory can be read for ever
@@ -170,4 +170,4 @@ def test_a_stick_that_is_pulled_out_while_it_is_unlocked_hangs_nobody(
     guest.sh(f"umount -l {DRIVE}")
     stick.plug(guest)
     mount(guest, stick)
-    done(usb(guest, "verify", *password))
+    done(usb(guest, "verify", *KEY))
