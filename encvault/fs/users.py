@@ -37,20 +37,25 @@ def users(path: str) -> list[str]:
     Who serves it is none of them: it has the folder beneath open. Nor is who asks, unless nobody
     else uses it.
     """
-    return _found(path, lambda process: [*_places(process), *_descriptors(process)])
+    found = _found(path, lambda process: [*_places(process), *_descriptors(process)])
+    if len(found) > 1:
+        found.pop(os.getpid(), None)
+    return list(found.values())
 
 
 def openers(path: str) -> list[str]:
-    """The same of those that have files open there; where they were started is nothing to them."""
-    return _found(path, _descriptors)
+    """The same of others that have files open; where they were started is nothing to those."""
+    found = _found(path, _descriptors)
+    found.pop(os.getpid(), None)
+    return list(found.values())
 
 
-def _found(path: str, links: Callable[[str], Sequence[str]]) -> list[str]:
+def _found(path: str, links: Callable[[str], Sequence[str]]) -> dict[int, str]:
     try:
         device = os.stat(path).st_dev
         numbers = sorted(filter(str.isdigit, os.listdir("/proc")), key=int)
     except OSError:
-        return []
+        return {}
     found = {}
     for number in numbers:
         process = f"/proc/{number}"
@@ -59,9 +64,7 @@ def _found(path: str, links: Callable[[str], Sequence[str]]) -> list[str]:
             with contextlib.suppress(OSError), open(f"{process}/comm", "rb") as file:
                 name = os.fsdecode(file.read()).strip()
             found[int(number)] = f"{name} ({number})"
-    if len(found) > 1:
-        found.pop(os.getpid(), None)
-    return list(found.values())
+    return found
 
 
 def _places(process: str) -> list[str]:

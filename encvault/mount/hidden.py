@@ -183,6 +183,7 @@ class HiddenLayout:
             return
         self._looked_at = now
         stamps = self._object_folders()
+        self._ground.check_there()
         for folder in [name for name in stamps if stamps[name] != self._stamps.get(name)]:
             if stamps[folder][0] != self._stamps.get(folder, (0, 0))[0]:
                 self._forget(folder)
@@ -222,6 +223,7 @@ class HiddenLayout:
                 names = {name for name in os.listdir(self._tree.folder(path)) if is_object(name)}
             except OSError:
                 return
+        self._ground.check_there()
         for name in sorted(names - self._known.keys()):
             self._came(name)
         for file in [file for file in self._known if file[:2] == folder and file not in names]:

@@ -133,6 +133,7 @@ class Ground:
         tree_lock: held while a descriptor of the tree is taken and used.
         owner: of everything, for who may not give files away; None for root.
         own: names of the temporary files of this process; others were left by a killed one.
+        device: what the kernel has of the block device that the vault is on, or "" if of none.
     """
 
     vault: Vault
@@ -140,13 +141,28 @@ class Ground:
     tree_lock: threading.RLock = field(default_factory=threading.RLock)
     owner: tuple[int, int] | None = None
     own: set[str] = field(default_factory=set)
+    device: str = ""
     _fronts: dict[str, Front] = field(default_factory=dict)
 
     @classmethod
     def of(cls, vault: Vault, cache: Cache) -> Ground:
         """For this process."""
         owner = None if attributes.IS_PRIVILEGED else (os.getuid(), os.getgid())
-        return cls(vault, cache, owner=owner)
+        number = os.fstat(vault.tree.fd).st_dev
+        device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+        return cls(vault, cache, owner=owner, device=device if os.path.exists(device) else "")
+
+    def check_there(self) -> None:
+        """Refuse to say that something is not there if the drive is not.
+
+        The kernel's driver for FAT answers "no such file" for everything on a drive that was pulled
+        out, and who mirrors a folder would remove what he has of it.
+
+        Raises:
+            OSError: the drive was pulled out.
+        """
+        if self.device and not os.path.exists(self.device):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     def owner_of(self, record: Record) -> tuple[int, int]:
         """Whose a file is."""

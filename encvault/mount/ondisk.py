@@ -69,6 +69,7 @@ class OnDisk:
         if isinstance(known, FolderNode):
             if self._is_there(known):
                 return known
+            self._ground.check_there()
             known.moved()
             del folder.children[name]
             known = None
@@ -83,6 +84,7 @@ class OnDisk:
             try:
                 status = self._tree.status_in(above, sealed)
             except _ABSENT:
+                self._ground.check_there()
                 folder.children.pop(name, None)
                 return self._find_folder(folder, name)
         if not stat.S_ISREG(status.st_mode):
@@ -215,6 +217,7 @@ class OnDisk:
                     found[name] = stat.S_IFDIR
                 elif durable.is_temporary(name):
                     left.append(name)
+        self._ground.check_there()
         if left and self.may_clean:
             self._clean(path, left)
         for name, node in folder.children.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -44,11 +45,17 @@ def unmount(path: str, node: str) -> None:
 def still_mounted(device: Device, sysfs: str = "/sys") -> list[str]:
     """Where anything of the same disk is mounted."""
     try:
-        names = {device.disk, *os.listdir(f"{sysfs}/class/block/{device.disk}")}
+        names = [device.disk, *os.listdir(f"{sysfs}/class/block/{device.disk}")]
     except OSError:  # it was pulled out
         return []
     nodes = {f"/dev/{name}" for name in names}
-    return [line.path for line in mounts() if line.source in nodes]
+    numbers = set()
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # not all in that folder are partitions
+            with open(f"{sysfs}/class/block/{name}/dev", encoding="ascii") as file:
+                major, minor = map(int, file.read().split(":"))
+            numbers.add((major, minor))
+    return [line.path for line in mounts() if line.source in nodes or line.number in numbers]
 
 
 def switch_off(device: Device) -> bool:

@@ -21,6 +21,7 @@ from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.operations.drives.found import reached
 from encvault.operations.drives.locking import check_writable
+from encvault.operations.places import storage
 from encvault.operations.recording import recording
 from encvault.usb.drives import find_drive
 from encvault.usb.register import (
@@ -145,7 +146,7 @@ def forget(name: str, register_path: str, prompter: Prompter, observer: Observer
     found = _registered(name, Register.load(register_path))
     with (
         recording(prompter.access_log(), "usb.remove", "", observer) as recorder,
-        reached(register_path),
+        storage(register_path),
         registrar(register_path) as keeper,
     ):
         recorder.record(vault=found.id, label=found.label, detail=found.owner)

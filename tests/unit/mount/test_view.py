@@ -1689,3 +1689,34 @@ def test_an_index_that_lies_gives_nobody_anothers_content(tmp_path: Path) -> Non
         for name in ("/prices", "/public"):
             with pytest.raises(MalformedRecord, match="another than the index says"):
                 mounted.read(name)
+
+
+# -- a drive that is pulled out ---------------------------------------------------------------
+
+
+def test_files_of_a_drive_that_was_pulled_out_are_not_gone(
+    mounted: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's driver for FAT says then that nothing is there."""
+    monkeypatch.setattr(hidden, "_PATIENCE", 0.0)
+    device = tmp_path / "device"
+    device.touch()
+    mounted.view.make_folder("/folder", 0o755, CALLER)
+    for name in ("/a", "/folder/b"):
+        mounted.write(name, b"content")
+    mounted.again()
+    mounted.view._ground.device = str(device)
+    assert mounted.names() == ["a", "folder"]
+    for path in [*mounted.path.iterdir(), *(mounted.path / ".encvault").glob("objects/*")]:
+        if path.name != ".encvault":
+            path.rename(tmp_path / f"gone-{path.name}")
+    device.unlink()
+    for call in (
+        mounted.names,
+        lambda: mounted.read("/a"),
+        lambda: mounted.names("/folder"),
+    ):
+        with pytest.raises(OSError, match=os.strerror(errno.ENODEV)):
+            call()
+    device.touch()
+    assert "a" not in mounted.names()

@@ -211,7 +211,7 @@ def test_rules_name_only_what_hardware_tells() -> None:
         assert not re.search("^(allow id [*]|SUBSYSTEM$)", rules, re.MULTILINE)
         said = [line for line in rules.splitlines() if line.startswith("#")]
         named = [line for line in rules.splitlines() if "4C53" in line]
-        assert len(named) == (2 if "allow id" in rules else 1)
+        assert len(named) == (2 if "with-interface" in rules else 1)
         assert "hostile" in "".join(said)
         assert 'x"' not in rules
         assert "every drive of its kind" in rules
