@@ -582,6 +582,22 @@ def test_an_empty_drive_is_prepared(run: Command, stick: DriveImage, password: s
     assert b"never in the clear on the drive" not in drive
 
 
+def test_the_company_can_open_every_drive(
+    run: Command, stick: DriveImage, password: str, tmp_path: Path
+) -> None:
+    company = tmp_path / "company.key"
+    recipient = run("key", "new", "--no-password", "-o", company).out
+    config = Path(os.environ["XDG_CONFIG_HOME"], "encvault", "config.toml")
+    config.parent.mkdir(parents=True)
+    (config.parent / "company.pub").write_text(recipient)
+    config.write_text('recipients = ["company.pub"]\n')
+    before = fill(stick)
+    assert lock(run, stick, password).code == 0
+    where = ("--path", stick.path, "--yes", "--to", tmp_path / "copy")
+    assert run("usb", "unlock", *where, "-i", company).code == 0
+    assert digests(tmp_path / "copy") == before
+
+
 def test_the_password_of_a_drive_is_changed(
     run: Command, stick: DriveImage, password: str, tmp_path: Path
 ) -> None:

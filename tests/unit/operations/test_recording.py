@@ -31,6 +31,7 @@ from encvault.operations import Answers, OpenRequest, SealRequest, ShareRequest
 from encvault.operations.recording import recording
 from encvault.secret import Secret
 from encvault.vault.report import Observer
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -380,6 +381,8 @@ def test_a_wrong_key_is_refused(
     sealed(None, alone)
     other = replace(answers(log, RECIPIENT), identities_given=(STRANGER,))
     path, one = str(docs), str(docs / "a.txt")
+    with Vault.load(path) as vault:
+        identity = vault.record.id
     for act, op, where in (
         (lambda: operations.open_paths(OpenRequest((path,)), other), "open", docs),
         (lambda: operations.open_paths(OpenRequest((f"{alone}.sealed",)), other), "open", alone),
@@ -393,7 +396,8 @@ def test_a_wrong_key_is_refused(
         (lambda: operations.rekey(path, other), "rekey", docs),
     ):
         (entry,) = new(log, lambda act=act: _refused(act))
-        is_about(entry, op, where, "refused", error="NoMatchingKeyslot", exit_code=77)
+        of = {} if where == alone else {"vault": identity}
+        is_about(entry, op, where, "refused", error="NoMatchingKeyslot", exit_code=77, **of)
 
 
 def test_of_several_paths_each_has_its_own(
