@@ -12,9 +12,25 @@ from typing import TYPE_CHECKING, Self
 
 from serving import is_mounted, until
 
+from encvault.usb.devices import Device, FileSystem
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+STICK = Device(
+    name="sdb1",
+    node="/dev/sdb1",
+    number=(8, 17),
+    disk="sdb",
+    size=1000,
+    is_removable=True,
+    is_read_only=False,
+    vendor_id="0781",
+    product_id="5581",
+    serial="4C53",
+    model="Ultra",
+    content=FileSystem("exfat", "12-AB", "SALES"),
+)
 KINDS = ("exfat", "ntfs", "ntfs-windows", "fat", "ext4")
 
 

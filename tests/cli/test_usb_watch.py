@@ -8,13 +8,12 @@ import queue
 import signal
 import subprocess
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from drivefs import DriveImage
+from drivefs import STICK, DriveImage
 from helpers import Ran
 from serving import until
 from testbed import Testbed
@@ -23,7 +22,6 @@ from encvault.cli import ui
 from encvault.cli.usb import watch
 from encvault.errors import HookFailed
 from encvault.operations.drives import DriveEvent
-from encvault.usb.devices import Device, FileSystem
 from encvault.usb.drives import Drive
 from encvault.usb.register import Standing
 
@@ -138,25 +136,6 @@ def prepared(bed: Testbed, key: str) -> str:
 def recorded(run: Command, *ops: str) -> list[dict[str, Any]]:
     lines = run("log", "show", "--json").out.splitlines()
     return [entry for entry in map(json.loads, lines) if entry["op"] in ops]
-
-
-def stick_device(**facts: Any) -> Device:
-    """A partition of a stick."""
-    plain = Device(
-        name="sdb1",
-        node="/dev/sdb1",
-        number=(8, 17),
-        disk="sdb",
-        size=1,
-        is_removable=True,
-        is_read_only=False,
-        vendor_id="0781",
-        product_id="5581",
-        serial="4C53",
-        model="",
-        content=FileSystem(),
-    )
-    return replace(plain, **facts)
 
 
 # -- come and go ----------------------------------------------------------------------------
@@ -517,7 +496,7 @@ def test_a_command_must_not_break_the_service(run: Command) -> None:
 
 def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_HOOK_PATIENCE_S", 0.2)
-    drive = Drive(stick_device(), None, "")
+    drive = Drive(STICK, None, "")
     event = DriveEvent("in", datetime.now(UTC), drive, "unmounted", Standing("unregistered"))
     screen = ui.Screen("")
     watch._run_hook(["sleep", "1000"], event, screen)

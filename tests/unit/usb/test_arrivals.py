@@ -7,30 +7,16 @@ from pathlib import Path
 
 import pytest
 import pyudev
+from drivefs import STICK
 from serving import until
 
 from encvault.errors import UdevAbsent
 from encvault.fs.mounts import Mount
 from encvault.usb import udev
 from encvault.usb.arrivals import Arrivals
-from encvault.usb.devices import Device, FileSystem
 from encvault.usb.drives import Drive
 from encvault.usb.udev import Monitor
 
-STICK = Device(
-    name="sdb1",
-    node="/dev/sdb1",
-    number=(8, 17),
-    disk="sdb",
-    size=1000,
-    is_removable=True,
-    is_read_only=False,
-    vendor_id="0781",
-    product_id="5581",
-    serial="4C53",
-    model="Ultra",
-    content=FileSystem("exfat", "12-AB", "SALES"),
-)
 MOUNT = Mount("/media/stick", "exfat", "/dev/sdb1", (8, 17), "/")
 BARE = Drive(STICK, None, "")
 MOUNTED = Drive(STICK, MOUNT, "a" * 26)

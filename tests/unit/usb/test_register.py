@@ -9,10 +9,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from drivefs import STICK
 
 from encvault.errors import MalformedNote, RegisterDamaged, UntrustedConfig
 from encvault.tlog.notes import Note, sign_note
-from encvault.usb.devices import Device, FileSystem
 from encvault.usb.export import udev_rules, usbguard_rules
 from encvault.usb.register import Register, Registration
 from encvault.usb.registrar import registrar
@@ -20,23 +20,11 @@ from encvault.usb.registrar import registrar
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from encvault.usb.devices import Device
+
 DRIVE = "a" * 26
 OTHER = "b" * 25 + "a"
 TODAY = date(2026, 11, 27)
-STICK = Device(
-    name="sdb1",
-    node="/dev/sdb1",
-    number=(8, 17),
-    disk="sdb",
-    size=1000,
-    is_removable=True,
-    is_read_only=False,
-    vendor_id="0781",
-    product_id="5581",
-    serial="4C53",
-    model="Ultra",
-    content=FileSystem("exfat", "12-AB", "SALES"),
-)
 PRINT = "vp5c-gffw-i6a6-nrvs-w5aa-oyyb-nqf2-5c3b"
 ENTRY = Registration(DRIVE, PRINT, "SALES", "李伟", TODAY, None, "0781", "5581", "4C53", 1000)
 
