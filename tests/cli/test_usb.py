@@ -191,6 +191,20 @@ def test_what_was_left_is_put_in_order(run: Command, drive: DriveImage, password
     assert (drive.path / "HOW-TO-OPEN.txt").exists()
 
 
+def test_a_lock_that_had_only_begun_is_finished(
+    run: Command, stick: DriveImage, password: str
+) -> None:
+    before = fill(stick)
+    where = ("--path", stick.path, "--yes", "--password-file", password)
+    assert lock(run, stick, password).code == 0
+    assert unlock(run, stick, password, "--in-place").code == 0
+    assert run("usb", "repair", *where).code == 0
+    assert digests(stick.path) == before  # it is unlocked, and nothing was interrupted
+    (stick.path / ".encvault" / "lock").write_text("pid 4242 on workshop\n")
+    assert run("usb", "repair", *where).code == 0
+    assert status(run, stick)["state"] == "locked"
+
+
 # -- before anything is begun ---------------------------------------------------------------
 
 

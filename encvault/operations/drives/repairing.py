@@ -49,6 +49,8 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
         try:
             with Vault.load(path) as vault:
                 vault.hold()  # which mends a record that was torn
+                if vault.was_interrupted and state == "unlocked":
+                    state = "interrupted"  # before anything was sealed
                 if vault.hidden and vault.tree.exists(OBJECTS_FOLDER):
                     clean_objects(vault.tree)
         except NotAVault:
