@@ -17,7 +17,7 @@ from encvault.fs.tree import Stamp, join, split
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.sealing import Home
 from encvault.vault.burial import bury, finish_burials
-from encvault.vault.catalog import objects, read_catalog, read_object
+from encvault.vault.catalog import object_names, read_catalog, read_object
 from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.layout import is_object, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER, new_id
@@ -92,10 +92,10 @@ class HiddenLayout:
             self._problem(error)
         known = {*catalog.parts, *(one.file for one in catalog.superseded)}
         known |= {one.file for one in (*catalog.files.values(), *catalog.folders.values())}
-        for entry in objects(self._vault, self._problem):
-            if entry.name not in known:
-                self._waiting.add(entry.name)
-                self._told.add(entry.name)
+        for name in object_names(self._vault, self._problem):
+            if name not in known:
+                self._waiting.add(name)
+                self._told.add(name)
         for path, found in sorted(catalog.folders.items()):
             self._add(self._folder_at(split(path)[0]), split(path)[1], found)
         for path, found in sorted(catalog.files.items()):

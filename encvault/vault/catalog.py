@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 LOST_AND_FOUND = "lost+found"
+_NO_STAMP = Stamp(0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -74,19 +75,21 @@ def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None
         vault: with hidden names.
         jobs: worker processes, 0 for one per processor.
         known: records, by the ids of their objects, that need not be read; see
-            `encvault.vault.index`.
+            `encvault.vault.index`. Nor is looked at the objects, which have no stamp then.
     """
     catalog = Catalog()
     found: list[Found] = []
     records = known or {}
 
     def unknown() -> Iterator[tuple[str, Stamp]]:
-        for entry in objects(vault, unlisted.append):
-            stamp = Stamp.of(entry.status)
-            if (record := records.get(entry.name)) is not None:
-                found.append(Found(entry.name, stamp, record))
-            else:
-                yield entry.name, stamp
+        for name in object_names(vault, unlisted.append):
+            if (record := records.get(name)) is not None:
+                found.append(Found(name, _NO_STAMP, record))
+                continue
+            try:
+                yield name, Stamp.of(vault.tree.status(object_path(name)))
+            except OSError:  # where it does not belong; who reads it tells what is wrong
+                yield name, _NO_STAMP
 
     def work(batch: list[tuple[str, Stamp]], _tick: Tick) -> list[Found | EncvaultError]:
         return [read_object(vault, file_id, stamp) for file_id, stamp in batch]
@@ -108,6 +111,32 @@ def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None
             path = vault.tree.show(object_path(item.file))
             catalog.problems.append(OrphanPart(path=path, first=first))
     return catalog
+
+
+def object_names(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[str]:
+    """Every object's name, and nothing else of it: on a drive each look at a file takes its time.
+
+    Args:
+        vault: with hidden names.
+        problem: see `objects`.
+    """
+    if not vault.tree.exists(OBJECTS_FOLDER):
+        return
+    for above in sorted(os.listdir(vault.tree.folder(OBJECTS_FOLDER))):
+        path = join(OBJECTS_FOLDER, above)
+        try:
+            with os.scandir(vault.tree.folder(path)) as entries:
+                names = [
+                    entry.name
+                    for entry in entries
+                    if is_object(entry.name) and entry.is_file(follow_symlinks=False)
+                ]
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            problem(Unreadable(path=vault.tree.show(path), reason=system_reason(error)))
+            continue
+        yield from names
 
 
 def objects(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[Entry]:
