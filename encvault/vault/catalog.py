@@ -80,22 +80,19 @@ def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None
     catalog = Catalog()
     found: list[Found] = []
     records = known or {}
+    unlisted: list[EncvaultError] = []
 
-    def unknown() -> Iterator[tuple[str, Stamp]]:
+    def unknown() -> Iterator[str]:
         for name in object_names(vault, unlisted.append):
             if (record := records.get(name)) is not None:
                 found.append(Found(name, _NO_STAMP, record))
-                continue
-            try:
-                yield name, Stamp.of(vault.tree.status(object_path(name)))
-            except OSError:  # where it does not belong; who reads it tells what is wrong
-                yield name, _NO_STAMP
+            else:
+                yield name
 
-    def work(batch: list[tuple[str, Stamp]], _tick: Tick) -> list[Found | EncvaultError]:
-        return [read_object(vault, file_id, stamp) for file_id, stamp in batch]
+    def work(batch: list[str], _tick: Tick) -> list[Found | EncvaultError]:
+        return [read_object(vault, name, _stamp_of(vault, name)) for name in batch]
 
     pool = Pool(work, jobs or default_jobs())
-    unlisted: list[EncvaultError] = []
     for _batch, answers in pool.map(batches(unknown(), lambda _object: 0)):  # records are small
         for answer in answers:
             if isinstance(answer, Found):
@@ -104,13 +101,24 @@ def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None
                 catalog.problems.append(answer)
     catalog.problems += unlisted
     _place(catalog, found)
+    _tell_orphans(vault, catalog)
+    return catalog
+
+
+def _stamp_of(vault: Vault, name: str) -> Stamp:
+    try:
+        return Stamp.of(vault.tree.status(object_path(name)))
+    except OSError:  # it is not where it belongs; who reads it tells what is wrong
+        return _NO_STAMP
+
+
+def _tell_orphans(vault: Vault, catalog: Catalog) -> None:
     for item in catalog.parts.values():
         first = item.record.part_of[0] if item.record.part_of else ""
         buried = join(object_folder(first), tombstone_name(first))
         if not object_exists(vault.tree, first) and not vault.tree.exists(buried):
             path = vault.tree.show(object_path(item.file))
             catalog.problems.append(OrphanPart(path=path, first=first))
-    return catalog
 
 
 def object_names(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[str]:
