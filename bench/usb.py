@@ -7,7 +7,8 @@
 
 Needs root: the drive is an image with a real file system, mounted by a loop device. ext4 is the
 kernel's; exFAT goes through FUSE here (exfat-fuse), as the kernel of a build machine may have none.
-Each round makes a fresh file system for each side, and caches are dropped before each is timed.
+Each round makes a fresh file system, and caches are dropped before each side is timed, but for those
+of the programs.
 What is written counts as done when it is durable: ``cp -r`` and ``sync -f``, and for the lock when
 it says so. The lock reads, seals, writes, reads back, authenticates and removes what the copy only
 writes. Timings are no tests: nothing here fails for being slow.
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[1]
 ENCVAULT = (sys.executable, "-m", "encvault")
+PROGRAM = (
+    "encvault.cli.run",
+    "encvault.cli.usb",
+    "encvault.operations.mounting",
+    "encvault.accesslog.log",
+    "encvault.mount.fuse",
+    "encvault.mount.view",
+)
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 MAKE = {"ext4": ["mkfs.ext4", "-q"], "exfat": ["mkfs.exfat"]}
 MOUNT = {"ext4": ["mount"], "exfat": ["mount.exfat-fuse"]}
@@ -72,9 +81,10 @@ def drive(kind: str, work: Path, mib: int) -> Iterator[Path]:
 
 
 def cool() -> None:
-    """Have nothing of what is there in memory."""
+    """Have nothing of what is on the drive in memory, and the programs as in daily use."""
     os.sync()
     DROP_CACHES.write_text("3", encoding="ascii")
+    run(sys.executable, "-c", f"import {', '.join(PROGRAM)}")
 
 
 def timed(*command: object) -> float:
