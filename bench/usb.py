@@ -7,8 +7,8 @@
 
 Needs root: the drive is an image with a real file system, mounted by a loop device. ext4 is the
 kernel's; exFAT goes through FUSE here (exfat-fuse), as the kernel of a build machine may have none.
-Each round makes a fresh file system, and caches are dropped before each side is timed, but for those
-of the programs.
+Each round makes a fresh file system, and caches are dropped before each side is timed, but for
+those of the programs.
 What is written counts as done when it is durable: ``cp -r`` and ``sync -f``, and for the lock when
 it says so. The lock reads, seals, writes, reads back, authenticates and removes what the copy only
 writes. Timings are no tests: nothing here fails for being slow.
