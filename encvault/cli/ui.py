@@ -223,9 +223,11 @@ class Screen(Observer):
 
     def problem(self, error: EncvaultError) -> None:
         """See `Observer`."""
+        is_new = not self.problems or str(self.problems[-1]) != str(error)
         self.problems.append(error)
-        self._pause()
-        message(str(error))
+        if is_new:  # of a drive that went away each file would say the same
+            self._pause()
+            message(str(error))
 
     def note(self, message: str) -> None:
         """See `Observer`."""

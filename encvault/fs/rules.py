@@ -37,6 +37,19 @@ _REFUSALS = frozenset(
 )
 
 
+def keeps_modes(device: int) -> bool:
+    """Whether a file system has permission bits of its own; FAT gives all to everybody.
+
+    Args:
+        device: as `os.stat` gives it.
+    """
+    return not _is_of_windows(kind_of(device))
+
+
+def _is_of_windows(kind: str) -> bool:
+    return kind == "fuseblk" or kind.removeprefix("fuse.") in _OF_WINDOWS
+
+
 class TargetNames:
     """The names that files get in a tree; its file system is asked when the first is in doubt.
 
@@ -81,7 +94,7 @@ def rules_of(tree: Tree, folder: str) -> Rules:
     kind = kind_of(os.fstat(above).st_dev)
     if kind in _WITHOUT_LIMITS:
         return Rules()
-    windows = kind == "fuseblk" or kind.removeprefix("fuse.") in _OF_WINDOWS
+    windows = _is_of_windows(kind)
     temporary = durable.temporary_name(durable.stable_id(os.urandom(16).hex()))
     try:
         calls.mkdir(above, temporary, 0o700)

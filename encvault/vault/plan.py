@@ -23,6 +23,7 @@ from encvault.errors import (
     Unreadable,
 )
 from encvault.fs.durable import is_temporary, storage_error
+from encvault.fs.rules import keeps_modes
 from encvault.fs.tree import Folder, Stamp, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault.gone import Gone
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer, Report
     from encvault.vault.vault import Vault
+
+_USUAL_MODE = 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class Planner:
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
         self._ids = nearby_ids()
+        self._keeps_modes: dict[int, bool] = {}
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._vault = vault
@@ -207,7 +211,7 @@ class Planner:
     def _plan_folder_object(self, folder: Folder) -> SealTask | None:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
-        mode = stat.S_IMODE(status.st_mode)
+        mode = self._mode(status)
         known = existing_objects(self._vault.tree, row.objects) if row is not None else ()
         if row is not None and row.objects[0] in known:
             self.folder_rows[path] = row
@@ -231,6 +235,13 @@ class Planner:
             folder=folder_id,
             replaces=tuple((object_folder(known_id), known_id) for known_id in known),
         )
+
+    def _mode(self, status: os.stat_result) -> int:
+        """The permission bits to keep: where all may do all to everything, nobody meant it so."""
+        device, mode = status.st_dev, stat.S_IMODE(status.st_mode)
+        if device not in self._keeps_modes:
+            self._keeps_modes[device] = keeps_modes(device)
+        return mode if self._keeps_modes[device] else mode & _USUAL_MODE
 
     def _parent_id(self, path: str) -> str:
         return self.folder_rows[path].folder if path else ""
@@ -353,7 +364,7 @@ class Planner:
             dir=folder.path,
             name=entry.name,
             stamp=stamp,
-            mode=stat.S_IMODE(status.st_mode),
+            mode=self._mode(status),
             owner=(status.st_uid, status.st_gid),
             ids=ids or (new_id(),),
             places=places,
