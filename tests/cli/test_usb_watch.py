@@ -436,6 +436,11 @@ def test_a_stick_of_which_something_else_is_mounted_is_not_let_go(
     bed: Testbed, stick: DriveImage, key: str, tmp_path: Path
 ) -> None:
     prepared(bed, key)
+    (stick.path / ".Trash-1000").mkdir()
+    (stick.path / ".Trash-1000" / "old").write_bytes(b"x")
+    done = on(bed, "usb", "eject", "SALES 2026")
+    assert (done.code, "1 files in the clear in its trash" in done.err) == (3, True)
+    (stick.path / ".Trash-1000" / "old").unlink()
     other = tmp_path / "other"
     other.mkdir()
     subprocess.run(["mount", "--bind", stick.path, other], check=True)

@@ -13,6 +13,7 @@ from encvault.errors import (
     DriveUnlocked,
     InvalidRequest,
     NotAVault,
+    PlainTrash,
 )
 from encvault.fs import calls
 from encvault.fs.tree import Tree
@@ -216,7 +217,7 @@ def eject(
         Where it was mounted; it can be pulled out.
 
     Raises:
-        DriveUnlocked: it is unlocked or has files in the clear; it stays.
+        DriveUnlocked, PlainTrash: it is unlocked or has files in the clear; it stays.
         DriveInUse, EjectFailed: the system does not let it go.
         DriveStillUsed: it is unmounted, and something else of the same stick is not.
     """
@@ -227,6 +228,8 @@ def eject(
     found = status_of(drive, state_dir)
     if not force and _is_in_the_clear(found):
         raise DriveUnlocked(path=path)
+    if not force and found.trash:
+        raise PlainTrash(path=path, count=found.trash)
     for one in mounts_of(path, state_dir):
         unmount_at(one.mountpoint, state_dir)
     with reached(path) as tree:
@@ -245,4 +248,4 @@ def _is_in_the_clear(found: DriveStatus) -> bool:
         with Tree(found.path) as tree:
             own = set(system_folders(tree))
         return any(name not in own and not is_litter(name) for name in os.listdir(found.path))
-    return bool(found.mountpoint or found.plain or found.leftovers or found.trash)
+    return bool(found.mountpoint or found.plain or found.leftovers)
