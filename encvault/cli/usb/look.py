@@ -129,8 +129,9 @@ def _show(found: DriveStatus) -> None:
     ui.result(_line(found))
     if found.id:
         ui.result(
-            _("{files} sealed, {size}").format(
-                files=ui.count_text(found.sealed), size=ui.size_text(found.sealed_size)
+            # without a key nobody can tell which of them is a file
+            _("{count} objects sealed, folders among them, {size}").format(
+                count=found.sealed, size=ui.size_text(found.sealed_size)
             )
         )
     if found.mountpoint:
