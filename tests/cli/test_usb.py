@@ -209,6 +209,34 @@ def test_a_lock_that_had_only_begun_is_finished(
     assert status(run, stick)["state"] == "locked"
 
 
+def test_fat_that_was_pulled_out_is_written_only_when_it_was_checked(
+    run: Command, stick: DriveImage, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to an inconsistent FAT destroys what was written and proved before."""
+    fill(stick)
+    assert lock(run, stick, password).code == 0
+    monkeypatch.setattr("encvault.operations.drives.locking.kind_of", lambda _device: "vfat")
+    assert lock(run, stick, password).code == 0
+    mark = stick.path / ".encvault" / "lock"
+    asked: list[str] = []
+
+    def decline(_prompter: object, question: str) -> bool:
+        asked.append(question)
+        return "no removable drive" in question
+
+    monkeypatch.setattr("encvault.cli.secrets.CommandLinePrompter.confirm", decline)
+    for command in ("repair", "lock", "unlock"):
+        mark.write_text("pid 4242 on workshop\n")
+        where = ("--path", stick.path, "--password-file", password)
+        assert run("usb", command, *where).code != 0, command
+        assert "fsck.vfat -a" in asked[-1]
+        assert mark.read_text()
+    monkeypatch.undo()
+    assert (
+        run("usb", "repair", "--path", stick.path, "--yes", "--password-file", password).code == 0
+    )
+
+
 # -- before anything is begun ---------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from encvault.errors import (
     PlainTrash,
 )
 from encvault.fs import calls, durable
-from encvault.fs.mounts import mounts
+from encvault.fs.mounts import kind_of, mounts
 from encvault.fs.users import openers, programs_text
 from encvault.i18n import _, ngettext
 from encvault.operations.drives.found import (
@@ -37,7 +37,7 @@ from encvault.operations.sealing import init_vault, seal
 from encvault.usb import guide
 from encvault.usb.litter import system_folders, trash, trash_folders
 from encvault.vault.layout import is_object
-from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, RECORD_FILES
+from encvault.vault.manifest import FOLDER, LOCK_FILE, OBJECTS_FOLDER, RECORD_FILES
 from encvault.vault.pool import BATCH_FILES, BATCH_SIZE, default_jobs
 from encvault.vault.report import Observer, Report
 from encvault.vault.vault import Vault
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from encvault.vault.manifest import VaultRecord
 
 _MAX_RESERVE = 64 << 20  # bytes that stay free
+_DAMAGED_BY_PULLING = ("vfat", "msdos")
 _OBJECT_SIZE = 1024  # bytes of header and record
 _RESERVE_SHARE = 100  # or a hundredth of a small drive
 
@@ -149,6 +150,7 @@ def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observe
     check_writable(path)
     _refuse_lost(tree)
     if not request.dry_run:
+        confirm_checked(tree, prompter)
         _confirm_stranger(path, prompter)
     to_seal = SealRequest(
         paths=(path,),
@@ -203,6 +205,27 @@ def _tell_what_stays(tree: Tree, report: Report, watcher: Observer) -> None:
         report.doubt([LeftInTheClear(path=path, count=count)], watcher)
     if count := sum(1 for _file in trash(tree)):
         report.doubt([PlainTrash(path=path, count=count)], watcher)
+
+
+def confirm_checked(tree: Tree, prompter: Prompter) -> None:
+    """Ask before anything is written to FAT that was pulled out while it was written.
+
+    Its table may give the same clusters to two files then. The kernel writes to it all the same,
+    and what is written destroys what was written and proved before.
+    """
+    try:
+        with Vault.load(tree.path) as vault:
+            was_interrupted = tree.status(LOCK_FILE).st_size > 0 and not vault.is_in_use
+    except (NotAVault, FileNotFoundError):
+        return
+    if was_interrupted and kind_of(os.fstat(tree.fd).st_dev) in _DAMAGED_BY_PULLING:
+        confirm(
+            prompter,
+            _(
+                "{path} was pulled out while it was written, which can damage FAT: unmount it, "
+                "check it with fsck.vfat -a and its device, and mount it again; was that done?"
+            ).format(path=tree.path),
+        )
 
 
 def _confirm_stranger(path: str, prompter: Prompter) -> None:

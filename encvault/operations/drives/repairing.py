@@ -9,6 +9,7 @@ from encvault.operations.drives.found import place_of, reached, state_of
 from encvault.operations.drives.locking import (
     LockRequest,
     check_writable,
+    confirm_checked,
     finish,
     lock_reached,
 )
@@ -45,6 +46,7 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
     watcher = observer or Observer()
     with reached(path) as tree:
         check_writable(path)
+        confirm_checked(tree, prompter)
         state = state_of(tree, request.state_dir)  # before what shows it is taken away
         try:
             with Vault.load(path) as vault:

@@ -21,12 +21,13 @@ from encvault.i18n import _
 from encvault.operations.drives.found import (
     DriveStatus,
     Which,
+    is_read_only,
     mounts_of,
     place_of,
     reached,
     status_of,
 )
-from encvault.operations.drives.locking import check_writable, unmount_at
+from encvault.operations.drives.locking import check_writable, confirm_checked, unmount_at
 from encvault.operations.opening import OpenRequest, open_paths
 from encvault.operations.recording import recording
 from encvault.usb import guide, power
@@ -99,6 +100,8 @@ def unlock(
 def _unlock(request: UnlockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Unlocked:
     path = tree.path
     drive = locked_id(path)
+    if request.to is None and not (request.read_only or is_read_only(path)):
+        confirm_checked(tree, prompter)
     with recording(prompter.access_log(), "usb.unlock", path, watcher) as recorder:
         recorder.about(drive)  # also a wrong password
         if request.to is None and not request.in_place:
