@@ -206,6 +206,7 @@ class Ground:
             except BaseException:
                 for fd in fds:
                     os.close(fd)
+                self.check_there()
                 raise
         front = self._fronts.get(file)
         shown = [tree.show(place) for place in places]

@@ -1707,10 +1707,15 @@ def test_files_of_a_drive_that_was_pulled_out_are_not_gone(
     mounted.again()
     mounted.view._ground.device = str(device)
     assert mounted.names() == ["a", "folder"]
-    for path in [*mounted.path.iterdir(), *(mounted.path / ".encvault").glob("objects/*")]:
-        if path.name != ".encvault":
-            path.rename(tmp_path / f"gone-{path.name}")
+    for path in [*mounted.path.rglob("*.sealed"), *mounted.path.glob(".encvault/objects/*/*")]:
+        path.unlink()
+    for path in mounted.path.glob("folder"):
+        path.rmdir()
     device.unlink()
+    monkeypatch.setattr(hidden, "_PATIENCE", 60.0)  # it is opened as it was known
+    with pytest.raises(OSError, match=os.strerror(errno.ENODEV)):
+        mounted.read("/a")
+    monkeypatch.setattr(hidden, "_PATIENCE", 0.0)
     for call in (
         mounted.names,
         lambda: mounted.read("/a"),
