@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from encvault.usb.register import printable
+from encvault.accesslog.words import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +61,7 @@ EXPORTS: Mapping[str, Callable[[Iterable[Registration]], str]] = {
 
 def _lines(one: Registration, *rules: str) -> list[str]:
     # a line feed in it would begin a rule
-    title = printable("  ".join(filter(None, (one.label, one.id, one.owner))))
+    title = visible("  ".join(filter(None, (one.label, one.id, one.owner))))
     if not (one.vendor_id and one.product_id):
         return [f"# {title}: not on USB when it was registered, so there is no rule"]
     if not one.serial:

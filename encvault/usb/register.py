@@ -285,11 +285,6 @@ class Register:
         return None if listed is None else listed.difference(device)
 
 
-def printable(text: str) -> str:
-    """A label that whoever made the file system chose, as a registration may have it."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:MAX_TEXT_LENGTH]
-
-
 # -- the note on the drive ------------------------------------------------------------------
 
 

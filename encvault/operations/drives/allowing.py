@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from encvault.accesslog.words import visible
 from encvault.errors import (
     DriveAbsent,
     DriveAmbiguous,
@@ -28,7 +29,6 @@ from encvault.usb.register import (
     MAX_TEXT_LENGTH,
     Register,
     Registration,
-    printable,
     remove_note,
     write_note,
 )
@@ -85,7 +85,7 @@ def allow(request: AllowRequest, prompter: Prompter, observer: Observer) -> Regi
     registration = Registration(
         id=record.id,
         fingerprint=record.fingerprint,
-        label=request.label or printable(device.content.label),
+        label=request.label or visible(device.content.label)[:MAX_TEXT_LENGTH],
         owner=request.owner,
         issued_at=today,
         expires_at=request.expires_at,
