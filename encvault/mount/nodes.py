@@ -181,6 +181,7 @@ class FileNode:
         version: higher after every change.
         saved: the version that is in the vault, durable.
         prepared: a sealed copy that waits to take its place.
+        under_way: the copy that is being committed; an older one, if it was changed meanwhile.
         handles: how often it is open.
         gone: whether its name was removed.
         data_version: higher after every change of the content.
@@ -204,6 +205,7 @@ class FileNode:
     version: int = 0
     saved: int = 0
     prepared: Prepared | None = None
+    under_way: Prepared | None = None
     handles: int = 0
     gone: bool = False
     data_version: int = 0

@@ -155,6 +155,8 @@ class OpenFiles:
         if node.content is None:
             source = node.source
             if source is None:
+                if node.gone:  # between the look for it and its opening, and it was never saved
+                    raise error_of(errno.ENOENT)
                 raise AssertionError("view: a file that is nowhere")
             node.content = self._content(node, source)
             node.size = node.content.size

@@ -10,8 +10,10 @@ the old file or the new one, and never a name without its content.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MOMENT = 0.05  # seconds
+_PATIENCE = 20.0  # seconds; on a busy machine many attempts may be in vain
 _MAX_WAITING = 4096  # changed files; who closes one more helps to save them
 
 
@@ -133,9 +136,7 @@ class Saver:
         self.strays.note(node, self._layout.home(node).text)
         self.changed(node)
         with node.lock:
-            if node.prepared is not None:
-                self._sealer.discard(node.prepared)
-                node.prepared = None
+            self._drop_copy(node)
 
     def told(self, event: SavedEvent) -> None:
         """Something took effect at once; it is recorded with the next batch."""
@@ -150,9 +151,12 @@ class Saver:
         if isinstance(node, FileNode):
             self.strays.drop(node)
             with node.lock:
-                if node.prepared is not None:
-                    self._sealer.discard(node.prepared)
-                    node.prepared = None
+                self._drop_copy(node)
+
+    def _drop_copy(self, node: FileNode) -> None:
+        for copy in {id(copy): copy for copy in (node.prepared, node.under_way) if copy}.values():
+            self._sealer.discard(copy)
+        node.prepared = node.under_way = None
 
     def unsaved(self) -> list[str]:
         """Paths of what the vault does not have as it is."""
@@ -186,8 +190,9 @@ class Saver:
                 if ready.version == node.version and ready.home == home:
                     return
                 node.prepared = None
-                self._layout.staging(node, ready.ids[0])  # to remove a file changes its folder too
-                self._sealer.discard(ready)
+                if ready is not node.under_way:
+                    self._layout.staging(node, ready.ids[0])  # to remove one changes its folder too
+                    self._sealer.discard(ready)
             try:
                 node.prepared = self._sealer.prepare(node, self._content_of(node), home)
             except Exception as error:
@@ -212,7 +217,8 @@ class Saver:
         files = [node for node in wanted if isinstance(node, FileNode)]
         begun = {node: node.version for node in files}  # what is written later is not waited for
         failure: Exception | None = None
-        for _attempt in range(_ATTEMPTS):  # a name may change in between
+        deadline = time.monotonic() + _PATIENCE
+        for attempt in itertools.count(1):  # a name may change in between
             # before the lock is taken: a large file must not keep others from being saved
             failure = self._prepare_all(files, asked=asked) or failure
             try:
@@ -231,7 +237,7 @@ class Saver:
                 and node.failure is None
                 and (asked or node.is_settled)
             ]
-            if not files:
+            if not files or (attempt >= _ATTEMPTS and time.monotonic() > deadline):
                 break
             folders = []
         for node in files:
@@ -262,8 +268,22 @@ class Saver:
         for node in files:
             with node.lock:
                 if node.prepared is not None:
+                    node.under_way = node.prepared
                     batch.append(_Ready(node, node.prepared))
-        self._commit_batch(batch)
+        try:
+            self._commit_batch(batch)
+        finally:
+            for one in batch:
+                if isinstance(one.node, FileNode):
+                    self._arrived(one.node, one.prepared)
+
+    def _arrived(self, node: FileNode, prepared: Prepared) -> None:
+        """A copy is not under way any more: it was taken, or waits, or another is prepared."""
+        with node.lock:
+            if node.under_way is prepared:
+                node.under_way = None
+                if node.prepared is not prepared:
+                    self._sealer.discard(prepared)
 
     def _clear_the_way(self, files: list[FileNode]) -> None:
         """Seal anew whatever would be taken for swapped once these files lie in their places."""
@@ -391,12 +411,13 @@ class Saver:
             return False
         except FileNotFoundError:
             # somebody removed the folder that it lay in, and the copy with it
-            self._sealer.discard(prepared)
-            node.prepared = None
+            self._drop_copy(node)
             return False
         self._taken(one, source)
         self.strays.drop(node)
-        node.prepared = node.failure = None
+        if node.prepared is prepared:
+            node.prepared = None
+        node.under_way = node.failure = None
         self._settle(node, prepared)
         return True
 
@@ -408,10 +429,14 @@ class Saver:
         node.saved = one.prepared.version
 
     def _may_take(self, node: FileNode, prepared: Prepared) -> bool:
-        """Whether it is still what is wanted, and where."""
+        """Whether it is still wanted, and where.
+
+        A copy that is older than what is prepared by now is: who asked for it has what he wrote in
+        the vault, however fast others write.
+        """
         stray = self.strays.in_the_way(node, prepared.home.text)
         return (
-            node.prepared is prepared  # not prepared anew meanwhile, nor gone
+            node.under_way is prepared  # neither gone nor elsewhere
             and prepared.home == self._layout.home(node)
             and (stray is None or stray in self._clearing)
         )

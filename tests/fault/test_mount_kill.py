@@ -13,6 +13,7 @@ import os
 import random
 import subprocess
 import threading
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -231,7 +232,7 @@ class Load:
             kill()
             for writer in writers:
                 writer.join(PATIENCE)
-        assert not self._errors
+        assert not self._errors, "".join(map(format_traceback, self._errors))
         assert moved, "the writers hang"
         assert not any(writer.is_alive() for writer in writers), "a writer waits for the dead"
 
@@ -252,6 +253,11 @@ class Load:
                 if not (self._is_over and is_told):
                     self._errors.append(error)
                     self._moved.notify()
+
+
+def format_traceback(error: BaseException) -> str:
+    """Which step it was."""
+    return "".join(traceback.format_exception(error))
 
 
 def test_a_killed_mount_loses_nothing_that_was_durable(mounted: MountedVault) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import shutil
 import stat
 import threading
 import time
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from helpers import keys
@@ -27,6 +28,7 @@ from encvault.errors import (
 from encvault.fs import calls
 from encvault.mount import cache, content, hidden, sealing
 from encvault.mount.nodes import Access, Caller
+from encvault.mount.openfiles import OpenFiles
 from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.manifest import VaultLayout
 
@@ -1551,6 +1553,48 @@ def test_a_lost_folder_object_costs_no_file(tmp_path: Path) -> None:
         mounted.view.rename(f"/lost+found/{lost}/f", "/f", 0)
         mounted.again()
         assert mounted.read("/f") == b"x"
+
+
+def test_who_asks_has_his_content_saved_however_fast_others_write(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/f", b"0")
+    handle = mounted.view.open("/f", os.O_RDWR, CALLER)
+    other = mounted.view.open("/f", os.O_RDWR, CALLER)
+    sync, count = sealing.Sealer.sync, itertools.count(1)
+
+    def written_meanwhile(sealer: sealing.Sealer, copies: list[sealing.Prepared]) -> None:
+        sync(sealer, copies)
+        mounted.view.write(other, b"%d" % next(count), 0)
+        mounted.view.flush(other)
+
+    monkeypatch.setattr(sealing.Sealer, "sync", written_meanwhile)
+    mounted.view.write(handle, b"asked", 0)
+    mounted.view.fsync(handle)
+    assert next(count) == 2  # the first attempt was enough
+    monkeypatch.undo()
+    assert opened(mounted.path, mounted.path.with_name("durable"))["f"] == b"asked"
+    for one in (handle, other):
+        mounted.view.release(one)
+    mounted.again()
+    assert mounted.read("/f") == b"1sked"
+    assert not leftovers(mounted.path)
+
+
+def test_a_file_that_goes_while_it_is_opened_is_not_there(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted.write("/f", b"never saved")
+    open_node = OpenFiles._open
+
+    def late(view: OpenFiles, *arguments: Any) -> int:
+        mounted.view.unlink("/f")
+        return open_node(view, *arguments)
+
+    monkeypatch.setattr(OpenFiles, "_open", late)
+    fails(errno.ENOENT, lambda: mounted.view.open("/f", os.O_RDONLY, CALLER))
+    monkeypatch.undo()
+    assert mounted.names("/") == []
 
 
 # -- many at once -----------------------------------------------------------------------------
