@@ -19,9 +19,10 @@ class ConfigMalformed(ConfigError):
     """A configuration file is not TOML."""
 
     message = N_("{place}: not valid TOML: {reason}")
-    advice = N_("see the example in docs/config.md")
+    advice = N_("see the example in {page}")
     place: str
     reason: str
+    page: str
 
 
 class UnknownSetting(ConfigError):
@@ -38,10 +39,11 @@ class InvalidSetting(ConfigError):
     """A key whose value cannot be used."""
 
     message = N_("{place}: {key}: {reason}")
-    advice = N_("see the example in docs/config.md")
+    advice = N_("see the example in {page}")
     place: str
     key: str
     reason: str
+    page: str
 
 
 class ContradictedPin(ConfigError):

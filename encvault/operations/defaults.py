@@ -74,7 +74,9 @@ def company_recipients(settings: Config) -> list[CompanyRecipient]:
             found.setdefault(public, CompanyRecipient(public, given))
         if len(found) > _MAX_RECIPIENTS:
             reason = _("more than {count} recipients").format(count=_MAX_RECIPIENTS)
-            raise InvalidSetting(place=given.source or "", key="recipients", reason=reason)
+            raise InvalidSetting(
+                place=given.source or "", key="recipients", reason=reason, page=config.PAGE
+            )
     return list(found.values())
 
 
@@ -85,15 +87,19 @@ def _public_keys(given: Given[str]) -> list[bytes]:
         try:
             return [decode_recipient(text, name)]
         except EncvaultError as error:
-            raise InvalidSetting(place=source, key="recipients", reason=str(error)) from None
+            raise InvalidSetting(
+                place=source, key="recipients", reason=str(error), page=config.PAGE
+            ) from None
     data = config.read(text, MAX_RECIPIENT_FILE_SIZE)
     if data is None:
         reason = _("{path}: no such file or folder").format(path=text)
-        raise InvalidSetting(place=source, key="recipients", reason=reason)
+        raise InvalidSetting(place=source, key="recipients", reason=reason, page=config.PAGE)
     try:
         return decode_recipient_file(data, text)
     except EncvaultError as error:
-        raise InvalidSetting(place=source, key="recipients", reason=str(error)) from None
+        raise InvalidSetting(
+            place=source, key="recipients", reason=str(error), page=config.PAGE
+        ) from None
 
 
 def check_password(password: Secret, policy: PasswordPolicy) -> None:
