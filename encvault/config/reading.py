@@ -116,9 +116,7 @@ class TomlFile:
         Raises:
             UnknownSetting: there is one.
         """
-        known: dict[str, object] = {
-            item.name: item.default_factory for item in dataclasses.fields(kind)
-        }
+        known: dict[str, object] = {item.name: item.default_factory for item in _fields(kind)}
         for key, value in table.items():
             if key not in known:
                 raise self._unknown((*keys, key), known)
@@ -206,7 +204,7 @@ def dotted(keys: Sequence[str | int]) -> str:
 def setting_names(kind: type) -> list[str]:
     """Every key that a file may have, such as ``password.min_length``."""
     names = []
-    for item in dataclasses.fields(kind):
+    for item in _fields(kind):
         inner = item.metadata.get("each", item.default_factory)
         prefix = f'{item.name}."PATH"' if "each" in item.metadata else item.name
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
@@ -214,6 +212,11 @@ def setting_names(kind: type) -> list[str]:
         else:
             names.append(item.name)
     return names
+
+
+def _fields(kind: type) -> list[dataclasses.Field[Any]]:
+    """The fields that are keys."""
+    return [item for item in dataclasses.fields(kind) if item.metadata.get("is_key", True)]
 
 
 # -- what a value may be --------------------------------------------------------------------
