@@ -42,6 +42,7 @@ _COMMANDS = {
     "unmount": "encvault.cli.mount",
     "run": "encvault.cli.mount",
     "usb": "encvault.cli.usb",
+    "job": "encvault.cli.job",
     "log": "encvault.cli.log",
     "config": "encvault.cli.config",
     "doctor": "encvault.cli.doctor",

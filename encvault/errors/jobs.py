@@ -1,0 +1,146 @@
+"""Jobs: their files, their runs, and where they go."""
+
+from __future__ import annotations
+
+from encvault.errors.base import EncvaultError
+from encvault.errors.storage import SkippedError
+from encvault.errors.usage import ConfigError
+from encvault.i18n import N_
+
+
+class JobError(EncvaultError):
+    """A job could not do what it is for."""
+
+    message = N_("the job failed")
+
+
+class NoSuchJob(ConfigError):
+    """No file describes a job of this name."""
+
+    message = N_("there is no job {name} in {folders}")
+    advice = N_("see them with: encvault job list; make one with: encvault job new NAME")
+    name: str
+    folders: str
+
+
+class JobExists(JobError):
+    """A new job has the name of one that is there."""
+
+    exit_code = 73
+    message = N_("{path}: there is a job of this name")
+    advice = N_("take another name, or replace it with --force")
+    path: str
+
+
+class JobRunning(JobError):
+    """Another run of the job has not ended."""
+
+    exit_code = 75
+    message = N_("the job {name} is running already")
+    advice = N_("see it with: encvault job status {name}")
+    name: str
+
+
+class JobTimedOut(JobError):
+    """A run took longer than its job allows."""
+
+    exit_code = 124
+    message = N_("the job {name} was ended after {after}")
+    advice = N_("the next run goes on where it stopped; or give it more time: timeout in {path}")
+    name: str
+    after: str
+    path: str
+
+
+class DestinationAbsent(JobError):
+    """Where a job's copies go is not there, and the job takes that for a failure."""
+
+    exit_code = 66
+    message = N_("{place}: the destination is not there: {reason}")
+    advice = N_("mount it or plug it in; if it was never used before, make its folder first")
+    place: str
+    reason: str
+
+
+class DestinationAway(JobError):
+    """The same, where the job only waits for another time."""
+
+    exit_code = 75
+    message = N_("{place}: skipped, for the destination is not there: {reason}")
+    advice = N_("mount it or plug it in; the next run does the work")
+    place: str
+    reason: str
+
+
+class JobNotWell(SkippedError):
+    """A job has not done its work lately; what a dead-man switch is for."""
+
+    message = N_("{name}: {reason}")
+    advice = N_("see what happened with: encvault job logs {name}")
+    name: str
+    reason: str
+
+
+class RunSkipped(JobError):
+    """A program that runs before a job says that now is not the time."""
+
+    exit_code = 75
+    message = N_("{command} says that the job is to be skipped now")
+    command: str
+
+
+class RunRefused(JobError):
+    """A program that runs before a job failed."""
+
+    message = N_("{command} failed before the job: {reason}")
+    command: str
+    reason: str
+
+
+class JobRecordsUnusable(ConfigError):
+    """What is known of a job's runs cannot be read or written."""
+
+    message = N_("{path}: cannot use the records of the job: {reason}")
+    advice = N_("set XDG_STATE_HOME to a folder that you may write to")
+    path: str
+    reason: str
+
+
+class CopyChanged(EncvaultError):
+    """A sealed copy is not, byte for byte, what an earlier run had there."""
+
+    exit_code = 65
+    message = N_("{path}: not what was sealed there")
+    advice = N_("keep it, and the source; see what can be opened with: encvault verify {path}")
+    path: str
+
+
+class RemoteUnavailable(JobError):
+    """What is needed to reach a server is not installed."""
+
+    exit_code = 69
+    message = N_("{place} cannot be reached: the package {package} is missing")
+    advice = N_("install it: pip install 'encvault[remote]'")
+    place: str
+    package: str
+
+
+class RemoteFailed(JobError):
+    """A server did not do what it was asked for."""
+
+    exit_code = 74
+    message = N_("{place}: {reason}")
+    advice = N_("see whether it can be reached, and what may be written there: encvault job check")
+    place: str
+    reason: str
+
+
+class WatcherUnavailable(JobError):
+    """A folder cannot be watched."""
+
+    exit_code = 69
+    message = N_("cannot watch {path}: {reason}")
+    advice = N_("{fix}")
+    path: str
+    reason: str
+    fix: str
