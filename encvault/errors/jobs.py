@@ -144,3 +144,13 @@ class WatcherUnavailable(JobError):
     path: str
     reason: str
     fix: str
+
+
+class NotTold(JobError):
+    """A service that is to hear how a run ended did not."""
+
+    exit_code = 69
+    message = N_("could not tell how {name} ended: {reason}")
+    advice = N_("see whether ping_url in its file is right, and whether there is a network")
+    name: str
+    reason: str

@@ -33,6 +33,7 @@ class SealRequest:
         hide_names: layout of a new vault.
         keep, force, delete, exclude, jobs: see `SealOptions`.
         leave: paths within the one folder that is sealed, which are left out.
+        reads_back: see `seal_archive`; everything else is always read back.
         dry_run: tell the plan and do nothing.
         state_dir: local state folder, or None to remember nothing.
     """
@@ -50,6 +51,7 @@ class SealRequest:
     exclude: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
     jobs: int = 0
+    reads_back: bool = False
     dry_run: bool = False
     state_dir: str | None = None
 

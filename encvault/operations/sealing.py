@@ -174,6 +174,7 @@ def _seal_archive(
             replace(request.options(), own=own),
             suite=request.new_suite,
             force=request.force,
+            reads_back=request.reads_back,
             observer=watcher,
         )
     prompter.slots_made()

@@ -11,7 +11,8 @@ import os
 import stat
 import tarfile
 import time
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from encvault.envelope import Header, InlineKeyInfo, Record
 from encvault.errors import (
@@ -32,15 +33,17 @@ from encvault.vault.manifest import new_id
 from encvault.vault.output import OutputFile
 from encvault.vault.pax import XATTR, encode_time, forget_members
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.sealed import Buffers, SealWriter
+from encvault.vault.sealed import Buffers, SealedReader, SealWriter
 from encvault.vault.single import make_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from encvault.crypto.suite import Suite
+    from encvault.envelope import Layout
     from encvault.fs.tree import Entry, Folder
     from encvault.keyslots import Recipient
+    from encvault.secret import Secret
     from encvault.vault.plan import SealOptions
 
 
@@ -52,6 +55,7 @@ def seal_archive(
     *,
     suite: Suite,
     force: bool = False,
+    reads_back: bool = False,
     observer: Observer | None = None,
 ) -> Report:
     """Seal folders as one archive; the sources are not touched.
@@ -63,6 +67,7 @@ def seal_archive(
         options: ``exclude`` is used.
         suite: cipher suite.
         force: replace an existing output.
+        reads_back: read and authenticate it before it appears, for who cannot open it later.
         observer: is told what happens.
     """
     watcher, report = observer or Observer(), Report()
@@ -95,12 +100,38 @@ def seal_archive(
                     for packer in packers:
                         packer.pack()
                 writer.finish()
+                if reads_back:
+                    file.flush()
+                    _read_back(file.path, file.fd, key)
             except OSError as error:
                 raise storage_error(error, output) from None
         size = writer.content_size if len(sources) == 1 else None  # of all of them together
         watcher.before_release([Event("seal", tree.path, info.file, size) for tree in sources])
         file.publish()
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnKey:
+    """The key that an archive was just written under; see `encvault.vault.sealed.Keyring`."""
+
+    key: Secret
+    layout: ClassVar[Layout] = "alone"
+
+    def key_for(self, header: Header, path: str) -> Secret:  # noqa: ARG002 - see `Keyring`
+        return self.key
+
+
+def _read_back(path: str, fd: int, key: Secret) -> None:
+    """Authenticate what was written.
+
+    Raises:
+        IntegrityError: it is not what was written.
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    _record, pieces = SealedReader(fd, path, Buffers()).open(_OwnKey(key))
+    for _piece in pieces:
+        pass
 
 
 class _Packer:

@@ -216,6 +216,36 @@ class Ledger:
             for name, size, mtime_ns, ctime_ns, inode, ids, older in rows
         }
 
+    def rows(self, most: int = -1) -> list[tuple[str, str, Known]]:
+        """Folder, name and what is remembered, of every file or of some by chance.
+
+        Args:
+            most: of how many, or -1 for all of them.
+        """
+        order = "dir, name" if most < 0 else "random()"
+        with self._transaction():
+            rows = self._db.execute(
+                "SELECT dir, name, size, mtime_ns, ctime_ns, inode, ids, older FROM files"  # noqa: S608 - one of two words
+                f" WHERE root=? ORDER BY {order} LIMIT ?",
+                (self._root, most),
+            ).fetchall()
+        return [
+            (
+                os.fsdecode(folder),
+                os.fsdecode(name),
+                Known((size, mtime_ns, ctime_ns, inode), tuple(ids.split()), tuple(older.split())),
+            )
+            for folder, name, size, mtime_ns, ctime_ns, inode, ids, older in rows
+        ]
+
+    def count(self) -> int:
+        """How many files are remembered."""
+        with self._transaction():
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM files WHERE root=?", (self._root,)
+            ).fetchone()
+        return int(count)
+
     def remember(self, rows: Iterable[FileRow], folders: dict[str, FolderRow]) -> None:
         """Keep rows; durable on return."""
         with self._transaction():

@@ -50,6 +50,21 @@ class OutputFile:
             raise storage_error(error, self.path) from None
         return self._fd
 
+    @property
+    def fd(self) -> int:
+        """The descriptor that `open` gave, for who reads back what was written."""
+        return self._fd
+
+    def flush(self) -> None:
+        """Make what was written durable, not yet under its name.
+
+        Raises:
+            OSError: it may not be.
+        """
+        calls.fsync(self._fd)
+        if hasattr(os, "posix_fadvise"):  # what is read back shall come from the disk
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def write(self, data: Buffer) -> None:
         """Add to it."""
         try:

@@ -1,0 +1,159 @@
+"""``encvault job run`` and ``encvault job notify``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from encvault.cli import ui
+from encvault.cli.job.group import job_folders
+from encvault.cli.job.journal import Lines
+from encvault.cli.job.keys import prompter_of
+from encvault.cli.options import json_option, quiet_option, state_dir
+from encvault.errors import EncvaultError, InvalidRequest, NotTold
+from encvault.i18n import _
+from encvault.jobs import finding, telling
+from encvault.jobs.records import Outcome, Records, now_text
+from encvault.jobs.running import WORST_FIRST, run_job
+from encvault.jobs.work import Surroundings
+
+if TYPE_CHECKING:
+    from encvault.jobs.jobfile import Job
+
+_ENDED = (143, 130, 124)  # before every other code
+
+
+@click.command(
+    "run",
+    help=_(
+        "Run jobs now, one after the other.\n\n"
+        "Nothing is asked. The exit code is the worst of all jobs; how each ended is kept for: "
+        "encvault job status"
+    ),
+    short_help=_("Run jobs now."),
+)
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--all", "is_all", is_flag=True, help=_("Every job that runs by the clock."))
+@click.option("--no-ping", is_flag=True, help=_("Leave telling the service to: job notify"))
+@click.option("--no-input", is_flag=True, help=_("Never ask. A job never does."))
+@quiet_option
+@json_option
+def run_command(
+    names: tuple[str, ...],
+    *,
+    is_all: bool,
+    no_ping: bool,
+    no_input: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """See the command's help."""
+    del no_input  # said by units and crontabs, for who reads them
+    if bool(names) == is_all:
+        raise InvalidRequest(reason=_("say which jobs, or --all"))
+    jobs, problems = _chosen(names)
+    for error in problems:
+        ui.fail(error)
+    codes = [error.exit_code for error in problems]
+    for job in jobs:
+        outcome = _run(job, quiet=quiet or as_json, pings=not no_ping)
+        if as_json:
+            ui.show_json(outcome.to_json())
+        codes.append(outcome.exit_code)
+        if outcome.state == "stopped":
+            break
+    return _worst_code(codes)
+
+
+def _chosen(names: tuple[str, ...]) -> tuple[list[Job], list[EncvaultError]]:
+    """The jobs that are meant, and what is wrong with others of them, which keeps no job."""
+    jobs, problems = [], []
+    if not names:
+        for listed in finding.list_jobs(job_folders()):
+            if listed.error is not None:
+                problems.append(listed.error)
+            elif listed.job is not None and listed.job.trigger == "schedule":
+                jobs.append(listed.job)
+        return jobs, problems
+    for name in dict.fromkeys(names):
+        try:
+            jobs.append(finding.find_job(name, job_folders()))
+        except EncvaultError as error:
+            if len(names) == 1:
+                raise
+            problems.append(error)
+    return jobs, problems
+
+
+def _run(job: Job, *, quiet: bool, pings: bool) -> Outcome:
+    lines = Lines(quiet=quiet)
+    try:
+        prompter = prompter_of(job)
+        around = Surroundings(
+            prompter,
+            state_dir(),
+            prompter.defaults.register(state_dir()),
+            os.environ,
+            lines,
+            ui.error_json,
+            pings=pings,
+        )
+    except EncvaultError as error:
+        outcome = _not_begun(job, error)
+        lines.problem(error)
+        lines.summary(outcome, error.hint)
+        return outcome
+    outcome = run_job(job, around)
+    lines.summary(outcome, outcome.errors[0].get("hint") if outcome.errors else None)
+    return outcome
+
+
+def _not_begun(job: Job, error: EncvaultError) -> Outcome:
+    """The outcome of a run without its keys, which the dead-man switch must see as well."""
+    outcome = replace(
+        Outcome.begun(job.name),
+        ended_at=now_text(),
+        state="failed",
+        exit_code=error.exit_code,
+        failed=1,
+        errors=(ui.error_json(error),),
+    )
+    records = Records.of(job, state_dir())
+    with records.alone(0.0):
+        records.end(outcome)
+    return outcome
+
+
+def _worst_code(codes: list[int]) -> int:
+    order = (*_ENDED, *WORST_FIRST)
+    return min(
+        (code for code in codes if code),
+        key=lambda code: order.index(code) if code in order else len(order),
+        default=0,
+    )
+
+
+@click.command(
+    "notify",
+    help=_(
+        "Tell the service that a job is to ping how its last run ended.\n\n"
+        "For the unit that install writes: the run itself has no network there."
+    ),
+    short_help=_("Tell the service how the last run ended."),
+)
+@click.argument("name", metavar="NAME")
+@quiet_option
+def notify_command(name: str, *, quiet: bool) -> int:
+    """See the command's help."""
+    job = finding.find_job(name, job_folders())
+    known = Records.of(job, state_dir()).known()
+    if job.notify.ping_url is None or known.last is None:
+        raise InvalidRequest(reason=_("{name} has no ping_url, or never ran").format(name=job.name))
+    if (reason := telling.ping_end(job, known.last)) is not None:
+        raise NotTold(name=job.name, reason=reason)
+    if not quiet:
+        ui.message(_("told how {name} ended").format(name=job.name))
+    return 0

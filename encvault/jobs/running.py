@@ -1,0 +1,286 @@
+"""One run of a job: alone, within its time, tried again if it may help, and recorded.
+
+`run_job` never raises for what a job can meet: whatever becomes of the run is in the `Outcome`,
+which is durable before it is told. The worst of what went wrong decides the exit code
+(`WORST_FIRST`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from encvault.errors import (
+    DestinationAway,
+    EncvaultError,
+    InputOutputError,
+    JobTimedOut,
+)
+from encvault.fs.durable import storage_error
+from encvault.jobs import hooks, telling
+from encvault.jobs.limits import Limits, Stopped, TimedOut
+from encvault.jobs.records import MAX_ERRORS, Known, Outcome, Records, now_text
+from encvault.jobs.values import duration_text
+from encvault.jobs.work import Surroundings, Work
+from encvault.operations.recording import recording
+from encvault.vault.report import Observer, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from encvault.jobs.jobfile import Job
+    from encvault.vault.report import Event
+
+# of several things that went wrong, the first here decides (docs/jobs.md)
+WORST_FIRST = (65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
+_TRANSIENT = {74, 75}  # what may have passed a little later
+_PARTIAL = 3
+_AWAY = 75
+_INTERRUPTED = 130
+
+
+def run_job(job: Job, around: Surroundings) -> Outcome:
+    """Run a job once.
+
+    Raises:
+        KeyboardInterrupt: somebody interrupts it; that is recorded.
+    """
+    return _Run(job, around).run()
+
+
+def worst(problems: Sequence[EncvaultError]) -> EncvaultError | None:
+    """The one that decides; None if there is none."""
+    if not problems:
+        return None
+    return min(
+        problems,
+        key=lambda one: (
+            WORST_FIRST.index(one.exit_code) if one.exit_code in WORST_FIRST else len(WORST_FIRST)
+        ),
+    )
+
+
+@dataclass(slots=True)
+class _Listener(Observer):
+    """Passes on what happens, and stops between two files if it is time."""
+
+    outer: Observer
+    limits: Limits
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    size: int = 0
+
+    @property
+    def wants_total(self) -> bool:  # type: ignore[override]  # asked of the outer one each time
+        """See `Observer`."""
+        return self.outer.wants_total
+
+    def total(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        self.outer.total(files, size)
+
+    def progress(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        self.outer.progress(files, size)
+        self.files += files
+        self.size += size
+        if files:
+            self.limits.boundary()
+
+    def action(self, verb: str, path: str) -> None:
+        """See `Observer`."""
+        self.outer.action(verb, path)
+
+    def problem(self, error: EncvaultError) -> None:
+        """See `Observer`."""
+        self.outer.problem(error)
+
+    def note(self, message: str) -> None:
+        """See `Observer`."""
+        self.notes.append(message)
+        self.outer.note(message)
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        """See `Observer`."""
+        self.outer.before_release(events)
+
+
+class _Run:
+    def __init__(self, job: Job, around: Surroundings) -> None:
+        self.job = job
+        self.around = around
+        self.records = Records.of(job, around.state_dir)
+        self.limits = Limits(job.timeout)
+        self.watcher = _Listener(around.observer, self.limits)
+        self.outcome = Outcome.begun(job.name)
+        self.report = Report()
+
+    def run(self) -> Outcome:
+        job = self.job
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.limits)
+            try:
+                stack.enter_context(self.records.alone(job.lock_wait))
+            except (EncvaultError, Stopped, TimedOut) as error:
+                # the records are those of the run that has the lock
+                return self._sum_up(self._named(error))
+            return self._alone()
+
+    def _named(self, error: BaseException) -> EncvaultError | None:
+        """What a run ended with, as an error; None of one that was stopped."""
+        if isinstance(error, TimedOut):
+            after = duration_text(self.job.timeout)
+            return JobTimedOut(name=self.job.name, after=after, path=self.job.path)
+        if isinstance(error, OSError):
+            return storage_error(error, error.filename or self.job.place)
+        return error if isinstance(error, EncvaultError) else None
+
+    def _alone(self) -> Outcome:
+        try:
+            self.records.begin(self.outcome)
+            if self.around.pings:
+                self._note_failure(telling.ping_start(self.job))
+            hooks.run_before(self.job, self.around.environment)
+            self._work()
+        except (EncvaultError, OSError, TimedOut, Stopped) as error:
+            outcome = self._sum_up(self._named(error))
+        except Exception as error:
+            # a bug: it must not look like a run that goes on for ever
+            self._end(self._sum_up(InputOutputError(path=self.job.place, reason=repr(error))))
+            raise
+        except BaseException as error:  # an interrupt, or a terminal that was closed
+            code = getattr(error, "exit_code", _INTERRUPTED)
+            self._end(self._sum_up(None, exit_code=code))
+            raise
+        else:
+            outcome = self._sum_up(None, is_over=True)
+        return self._end(outcome)
+
+    # -- the work ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        job = self.job
+        with recording(
+            self.around.prompter.access_log(), "job.run", job.place, self.watcher
+        ) as recorder:
+            for attempt in range(1, job.retries + 2):
+                self.outcome = replace(self.outcome, attempts=attempt)
+                self.report = self._attempt()
+                transient = [one for one in self.report.problems if _is_transient(one)]
+                if not transient or attempt > job.retries:
+                    break
+                self.limits.wait(job.retry_wait * attempt)
+            error = worst(self.report.problems)
+            recorder.record(
+                path=job.sources[0],
+                outcome="ok" if error is None else "failed",
+                count=self.report.files,
+                size=self.report.size,
+                detail=job.name,
+                **({} if error is None else {"error": type(error).__name__}),
+            )
+            recorder.reported(self.report)
+
+    def _attempt(self) -> Report:
+        success = self._known().success
+        work = Work(self.job, self.around, self.watcher, self.limits, self.records.folder, success)
+        try:
+            report = work.do()
+        except EncvaultError as error:
+            report = Report(problems=[error])
+            self.watcher.problem(error)
+        except OSError as error:
+            named = storage_error(error, error.filename or self.job.place)
+            report = Report(problems=[named])
+            self.watcher.problem(named)
+        self.outcome = replace(
+            self.outcome, verified=work.verified, archive=work.archive or self.outcome.archive
+        )
+        return report
+
+    def _known(self) -> Known:
+        with contextlib.suppress(EncvaultError):
+            return self.records.known()
+        return Known()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _note_failure(self, reason: str | None) -> None:
+        """A service that cannot be told is no failure of the job."""
+        if reason is not None:
+            self.watcher.note(f"{self.job.notify.ping_url or ''}: {reason}".removeprefix(": "))
+
+    def _sum_up(
+        self, error: EncvaultError | None, *, is_over: bool = False, exit_code: int | None = None
+    ) -> Outcome:
+        """The outcome so far.
+
+        Args:
+            error: what ended the run, or None.
+            is_over: whether it did all that it could.
+            exit_code: if it ended for another reason.
+        """
+        problems = list(self.report.problems)
+        if error is not None and error not in problems:
+            problems.append(error)
+        state, code = self._verdict(problems, error, is_over=is_over)
+        report = self.report
+        if not is_over and not report.files:  # it was ended amid its first attempt
+            report = replace(report, files=self.watcher.files, size=self.watcher.size)
+        return replace(
+            self.outcome,
+            ended_at=now_text(),
+            state=state,
+            exit_code=code if exit_code is None else exit_code,
+            files=report.files,
+            unchanged=report.unchanged,
+            removed=report.removed,
+            failed=len(problems),
+            size=report.size,
+            errors=tuple(self.around.error_json(one) for one in problems[:MAX_ERRORS]),
+            notes=tuple(self.watcher.notes[:MAX_ERRORS]),
+        )
+
+    def _verdict(
+        self, problems: list[EncvaultError], error: EncvaultError | None, *, is_over: bool
+    ) -> tuple[str, int]:
+        if isinstance(error, JobTimedOut):
+            return "timeout", error.exit_code
+        if error is None and not is_over:
+            return "stopped", Stopped.exit_code
+        found = worst(problems)
+        if found is None:
+            return "ok", 0
+        if found.exit_code == _PARTIAL:
+            return "partial", 0 if self.job.on_partial == "warn" else _PARTIAL
+        return "skipped" if found.exit_code == _AWAY else "failed", found.exit_code
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        """Run what comes after, and record how it ended; durable on return."""
+        for failure in hooks.run_after(self.job, outcome, self.around.environment):
+            self.watcher.problem(failure)
+            outcome = self._worsened(outcome, failure)
+        try:
+            self.records.end(outcome)
+        except EncvaultError as error:
+            self.watcher.problem(error)
+            return self._worsened(outcome, error)
+        if (reason := telling.write_metrics(self.job, self._known())) is not None:
+            self.watcher.note(reason)
+        if self.around.pings:
+            self._note_failure(telling.ping_end(self.job, outcome))
+        return outcome
+
+    def _worsened(self, outcome: Outcome, error: EncvaultError) -> Outcome:
+        """An outcome with one error more, which makes no other error look better."""
+        errors = (*outcome.errors, self.around.error_json(error))[-MAX_ERRORS:]
+        if outcome.exit_code != 0:
+            return replace(outcome, errors=errors)
+        state = "partial" if error.exit_code == _PARTIAL else "failed"
+        return replace(outcome, errors=errors, exit_code=error.exit_code, state=state)
+
+
+def _is_transient(error: EncvaultError) -> bool:
+    """Whether it may have passed a little later; what is away is for another day."""
+    return error.exit_code in _TRANSIENT and not isinstance(error, DestinationAway)

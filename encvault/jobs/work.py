@@ -1,0 +1,308 @@
+"""What a run does: seal each source as the job says, look at what lies there, remove originals."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from encvault import operations
+from encvault.crypto.suite import Suite
+from encvault.errors import EncvaultError, SourceMissing
+from encvault.fs import calls
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import Stamp, Tree, join
+from encvault.jobs.destinations import base_of, mirror_of, shelf_of
+from encvault.jobs.inventory import Inventory, check_vault
+from encvault.operations.drives.found import reached
+from encvault.operations.places import ledger_of
+from encvault.vault.layout import is_vault_folder
+from encvault.vault.report import Report
+from encvault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from encvault.jobs.archives import Shelf
+    from encvault.jobs.jobfile import Job
+    from encvault.jobs.limits import Limits
+    from encvault.jobs.records import Outcome
+    from encvault.operations.prompter import Prompter
+    from encvault.vault.ledger import Ledger
+    from encvault.vault.report import Observer
+
+_SAMPLE_PERCENT = 1.0
+_ALL_PERCENT = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run needs beside its job.
+
+    Attributes:
+        prompter: has the keys; asks nobody.
+        state_dir: local state folder.
+        register_path: of the company's drives.
+        environment: of hooks.
+        observer: is told what happens.
+        error_json: an error as ``--json`` shows it.
+        pings: whether the run itself tells the service that is pinged.
+    """
+
+    prompter: Prompter
+    state_dir: str
+    register_path: str
+    environment: Mapping[str, str]
+    observer: Observer
+    error_json: Callable[[EncvaultError], dict[str, object]]
+    pings: bool = True
+
+
+class Work:
+    """One attempt.
+
+    Args:
+        job: what to do.
+        around: what it needs.
+        observer: is told what happens.
+        limits: of the run.
+        folder: of the job's records, which is there.
+        success: the last run that did the work, or None.
+
+    Attributes:
+        verified: copies that were read back beyond those that were sealed.
+        archive: the archive that was made, or "".
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        around: Surroundings,
+        observer: Observer,
+        limits: Limits,
+        folder: str,
+        success: Outcome | None,
+    ) -> None:
+        self.job = job
+        self.prompter = around.prompter
+        self.state_dir = around.state_dir
+        self.register_path = around.register_path
+        self.observer = observer
+        self.limits = limits
+        self.folder = folder
+        self.success = success
+        self.report = Report()
+        self.verified = 0
+        self.archive = ""
+
+    def do(self) -> Report:
+        """Do it; failures of single files and sources are in the report.
+
+        Raises:
+            EncvaultError, OSError: nothing could be done at all.
+        """
+        if self.job.mode == "in-place":
+            for source in self._sources():
+                self._try(functools.partial(self._in_place, source))
+            return self.report
+        base = base_of(self.job, self.register_path)
+        with contextlib.ExitStack() as stack:
+            if self.job.drive is not None:
+                stack.enter_context(reached(base))
+            if self.job.mode == "archive":
+                self._archive(base)
+            else:
+                for source in self._sources():
+                    self._try(functools.partial(self._mirror, source, base))
+        return self.report
+
+    def _sources(self) -> Iterator[str]:
+        """Those that are there; of the others it is told."""
+        for source in self.job.sources:
+            self.limits.boundary()
+            if os.path.isdir(source):
+                yield source
+            else:
+                self._problem(SourceMissing(path=source))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do one of several; what one meets keeps no other from it."""
+        try:
+            step()
+        except EncvaultError as error:
+            self._problem(error)
+        except OSError as error:
+            self._problem(storage_error(error, error.filename or self.job.place))
+
+    def _problem(self, error: EncvaultError) -> None:
+        self.report.problems.append(error)
+        self.observer.problem(error)
+
+    def _request(self, *paths: str) -> operations.SealRequest:
+        return operations.SealRequest(
+            paths=paths,
+            suite=Suite.from_label(self.job.suite) if self.job.suite else None,
+            exclude=self.job.exclude,
+            state_dir=self.state_dir,
+        )
+
+    # -- in place ---------------------------------------------------------------------------
+
+    def _in_place(self, source: str) -> None:
+        request = replace(self._request(source), hide_names=self.job.hide_names)
+        self.report.add(operations.seal(request, self.prompter, self.observer))
+        self._verify(source, "")
+
+    # -- mirror -----------------------------------------------------------------------------
+
+    def _mirror(self, source: str, base: str) -> None:
+        place = mirror_of(self.job, source, base, self.prompter)
+        request = replace(
+            self._request(source),
+            to=place,
+            hide_names=self.job.hide_names,
+            delete=self.job.delete,
+        )
+        report = operations.seal(request, self.prompter, self.observer)
+        self.report.add(report)
+        is_whole = self._verify(place, os.path.realpath(source))
+        if self.job.remove_sources and is_whole and not report.problems:
+            self._remove_mirrored(source, place)
+
+    def _verify(self, place: str, root: str) -> bool:
+        """Look at what lies in a vault; whether all of it is right.
+
+        With a key it is opened, without one compared with what it was (see the inventory).
+        """
+        if self.job.verify == "none":
+            return False
+        is_sample = self.job.verify == "sample"
+        if self.job.secret.given:
+            share = _SAMPLE_PERCENT if is_sample else _ALL_PERCENT
+            found = operations.verify(place, self.prompter, sample=share, observer=self.observer)
+            self.verified += found.files
+            self.report.problems += found.problems
+            return not found.problems
+        before = len(self.report.problems)
+        with (
+            Vault.load(place) as vault,
+            ledger_of(self.state_dir, vault, root) as ledger,
+            Inventory(self.folder) as inventory,
+        ):
+            for error in self._checked(inventory, place, ledger, is_sample=is_sample):
+                if error is None:
+                    self.verified += 1
+                else:
+                    self._problem(error)
+        return len(self.report.problems) == before
+
+    def _checked(
+        self, inventory: Inventory, place: str, ledger: Ledger | None, *, is_sample: bool
+    ) -> Iterator[EncvaultError | None]:
+        if ledger is not None:
+            yield from check_vault(
+                inventory, place, ledger, sample=is_sample, boundary=self.limits.boundary
+            )
+
+    def _remove_mirrored(self, source: str, place: str) -> None:
+        """Remove the originals that are, unchanged, what was sealed and is verified."""
+        with (
+            Vault.load(place) as vault,
+            Tree(source) as tree,
+            ledger_of(self.state_dir, vault, tree.path) as ledger,
+        ):
+            if ledger is not None:
+                stamps = {join(folder, name): known for folder, name, known in ledger.rows()}
+                self._remove(tree, lambda path, stamp: stamps[path].matches(stamp), list(stamps))
+
+    def _remove(self, tree: Tree, is_same: Callable[[str, Stamp], bool], paths: list[str]) -> None:
+        touched = set()
+        for path in paths:
+            self.limits.boundary()
+            try:
+                if not is_same(path, Stamp.of(tree.status(path))):
+                    continue  # it was changed since; the next run seals it
+                folder, _slash, name = path.rpartition("/")
+                calls.unlink(tree.folder(folder), name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._problem(storage_error(error, tree.show(path)))
+                continue
+            touched.add(folder)
+            self.report.removed += 1
+        tree.sync_names(touched)
+
+    # -- archive ----------------------------------------------------------------------------
+
+    def _archive(self, base: str) -> None:
+        with shelf_of(self.job, base, self.success) as shelf, Inventory(self.folder) as inventory:
+            sources = list(self._sources())
+            if not sources:
+                return
+            stamps = self._stamps(sources) if self.job.remove_sources else {}
+            path = shelf.new_path()
+            request = replace(self._request(*sources), archive=path, reads_back=True)
+            self.report.add(operations.seal(request, self.prompter, self.observer))
+            self.archive = path
+            if self.report.problems:
+                return  # it stays where it is, and nothing is dropped for it
+            self.archive = shelf.complete_one(path)
+            self._verify_archives(shelf, inventory)
+            if self.report.problems:
+                return
+            for dropped in shelf.drop_old(self.job.keep):
+                inventory.forget(dropped)
+                self.report.removed += 1
+            inventory.keep()
+        for source, found in stamps.items():
+            with Tree(source) as tree:
+                self._remove(tree, functools.partial(_is_same, found), [*found])
+
+    def _verify_archives(self, shelf: Shelf, inventory: Inventory) -> None:
+        """Look at the archives that there are; this run's is the last, and was read back."""
+        names = {"none": [], "sample": shelf.complete()[-2:], "full": shelf.complete()}
+        for name in names[self.job.verify]:
+            self.limits.boundary()
+            try:
+                inventory.check_file(shelf.tree, name, name)
+                if self.job.secret.given:
+                    path = shelf.tree.show(name)
+                    found = operations.verify(path, self.prompter, observer=self.observer)
+                    self.report.problems += found.problems
+            except EncvaultError as error:
+                self._problem(error)
+            else:
+                self.verified += 1
+        inventory.keep()
+
+    def _stamps(self, sources: list[str]) -> dict[str, dict[str, Stamp]]:
+        """Every file that may be removed if it is the same afterwards."""
+        options = self._request().options()
+        log = self.prompter.access_log()
+        # what encvault itself works with is in no archive
+        own = [os.path.realpath(one) for one in (self.state_dir, log.path if log else None) if one]
+
+        def enters(tree: Tree, path: str) -> bool:
+            real = os.path.join(os.path.realpath(tree.path), path)
+            is_own = any(f"{real}/".startswith(f"{one}/") for one in own)
+            name = path.rpartition("/")[2]
+            return not (is_own or is_vault_folder(name) or options.excludes(path))
+
+        found: dict[str, dict[str, Stamp]] = {}
+        for source in sources:
+            mine = found[source] = {}
+            with Tree(source) as tree:
+                enters_here = functools.partial(enters, tree)
+                for folder in tree.walk(enter=enters_here):
+                    for entry in folder.entries:
+                        path = join(folder.path, entry.name)
+                        if entry.kind in ("file", "symlink") and enters_here(path):
+                            mine[path] = Stamp.of(entry.status)
+        return found
+
+
+def _is_same(stamps: Mapping[str, Stamp], path: str, stamp: Stamp) -> bool:
+    return stamps[path] == stamp
