@@ -190,7 +190,7 @@ class Records:
         if found.last is not None and found.last.state == "running" and not self.is_running():
             found = self._load()  # it may have ended between the two looks
             if found.last is not None and found.last.state == "running":
-                return replace(found, last=replace(found.last, state="interrupted", exit_code=1))
+                return replace(found, last=_interrupted(found.last))
         return found
 
     def _load(self) -> Known:
@@ -218,11 +218,11 @@ class Records:
             JobRecordsUnusable: it cannot be written.
         """
         try:
-            before = self.known()
+            before = self._load()
         except JobRecordsUnusable:
             before = Known()  # what is damaged is replaced; a success is not invented
-        if before.last is not None and before.last.state == "interrupted":
-            self._add(before.last)
+        if before.last is not None and before.last.state == "running":
+            self._add(_interrupted(before.last))
         self._write(Known(outcome, before.success))
 
     def end(self, outcome: Outcome) -> None:
@@ -281,6 +281,11 @@ class Records:
             raise
         except OSError as error:
             raise JobRecordsUnusable(path=self.folder, reason=system_reason(error)) from None
+
+
+def _interrupted(outcome: Outcome) -> Outcome:
+    """A run that has not ended and has no lock any more."""
+    return replace(outcome, state="interrupted", exit_code=1)
 
 
 def now_text() -> str:

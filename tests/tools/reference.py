@@ -1,13 +1,16 @@
-"""Write the two generated pages, or say whether they are what the code says.
+"""Write the generated pages, or say whether they are what the code says.
 
-``docs/cli.md`` is the help of every command; ``docs/exit-codes.md`` is the tree of errors. Without
-``--write`` nothing is changed: a page that differs is named, with the difference, and the exit code
-is 1.
+``docs/cli.md`` is the help of every command; ``docs/exit-codes.md`` is the tree of errors; of the
+pages on jobs the tables of keys, in both languages; ``docs/job.schema.json`` is for editors.
+Without ``--write`` nothing is changed: a page that differs is named, with the difference, and the
+exit code is 1.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,9 @@ import click
 from encvault import cli, i18n
 from encvault.cli.run import root
 from encvault.errors import EncvaultError
+from encvault.i18n import _
+from encvault.jobs.keys import HOOK_KEYS, KEYS, job_schema
+from encvault.jobs.values import toml_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,9 +42,10 @@ _MEANINGS = {
     69: ("EX_UNAVAILABLE", "something this machine should offer does not work"),
     73: ("EX_CANTCREAT", "a file cannot be created or is in the way, or there is no space"),
     74: ("EX_IOERR", "the storage reported an error, or went away"),
-    75: ("EX_TEMPFAIL", "another run is at work, or the keychain is locked: try again later"),
+    75: ("EX_TEMPFAIL", "another run is at work, or something is away or locked: try again later"),
     77: ("EX_NOPERM", "wrong password, or no key that fits"),
     78: ("EX_CONFIG", "a password, a key or a setting is missing or not usable"),
+    124: ("", "`job run`: it took longer than the job allows"),
     126: ("", "`run`: the command is there, and cannot be run"),
     127: ("", "`run`: there is no such command; any other code of `run` may be the command's own"),
     cli.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),
@@ -156,13 +163,47 @@ def _row(cls: type[EncvaultError]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-# -- the two pages --------------------------------------------------------------------------
+# -- jobs -----------------------------------------------------------------------------------
+
+_KEYS = re.compile(r"(<!-- keys: [^\n]*-->\n).*?(<!-- end of keys -->)", re.DOTALL)
+_JOB_PAGES = {
+    "jobs.md": ([], "| key | its value if it is left out, or an example | what it is for |"),
+    "jobs.zh-CN.md": (["zh_CN"], "| 键 | 不写时的值，或示例 | 用途 |"),
+}
+
+
+def key_table(heading: str) -> str:
+    """The keys of a job file, in the language that is active."""
+    lines = ["", heading, "|---|---|---|", "| `version` | `1` | |"]
+    for key in (*KEYS, *HOOK_KEYS):
+        name = f"{key.table}.{key.name}" if key.table else key.name
+        shown = f"`{toml_text(key.shown)}`" if key.shown != "" else ""
+        lines.append(f"| `{name}` | {shown} | {_(key.text)} |")
+    return "\n".join([*lines, "", ""])
+
+
+def job_page(name: str) -> str:
+    """A page on jobs with its table."""
+    languages, heading = _JOB_PAGES[name]
+    i18n.activate(languages)
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return _KEYS.sub(lambda found: found[1] + key_table(heading) + found[2], text)
+
+
+# -- all of them ----------------------------------------------------------------------------
 
 
 def pages() -> dict[Path, str]:
-    """Each generated page and its text, in English whatever the environment says."""
+    """Each generated page and its text, in its own language whatever the environment says."""
+    found = {DOCS / name: job_page(name) for name in _JOB_PAGES}
     i18n.activate([])
-    return {DOCS / "cli.md": cli_page(), DOCS / "exit-codes.md": exit_codes_page()}
+    schema = json.dumps(job_schema(), indent=1, sort_keys=True) + "\n"
+    return {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "exit-codes.md": exit_codes_page(),
+        DOCS / "job.schema.json": schema,
+        **found,
+    }
 
 
 def differences() -> list[str]:

@@ -8,7 +8,7 @@ from encvault.cli.lazy import LazyGroup
 from encvault.cli.options import config_dir
 from encvault.errors import HomeUnknown
 from encvault.i18n import _
-from encvault.jobs.finding import FOLDER, SYSTEM_FOLDER
+from encvault.jobs import finding
 
 _COMMANDS = {
     "new": "encvault.cli.job.keep",
@@ -38,12 +38,12 @@ job_command = LazyGroup(
 
 def user_folder() -> str:
     """Where the user's own jobs are."""
-    return os.path.join(config_dir(), FOLDER)
+    return os.path.join(config_dir(), finding.FOLDER)
 
 
 def job_folders() -> list[str]:
     """Where jobs are looked for: the user's first."""
     try:
-        return [user_folder(), SYSTEM_FOLDER]
+        return [user_folder(), finding.SYSTEM_FOLDER]
     except HomeUnknown:  # a service without a home has the machine's
-        return [SYSTEM_FOLDER]
+        return [finding.SYSTEM_FOLDER]

@@ -18,6 +18,7 @@ from encvault.i18n import N_, _, english
 from encvault.jobs import checking, finding
 from encvault.jobs.jobfile import SUFFIX, is_name, parse_job
 from encvault.jobs.keys import job_schema, job_text
+from encvault.jobs.records import Records
 from encvault.jobs.running import worst
 
 if TYPE_CHECKING:
@@ -179,7 +180,9 @@ def check_command(name: str | None, *, schema: bool, quiet: bool, as_json: bool)
         )
     )
     if as_json:
-        ui.show_json({"job": job.name, "path": job.path, "findings": [_json(one) for one in found]})
+        records = Records.of(job, state_dir()).folder
+        findings = [_json(one) for one in found]
+        ui.show_json({"job": job.name, "path": job.path, "records": records, "findings": findings})
     else:
         width = max(ui.cells(_(text)) for text in _LEVELS.values()) + 2
         for one in found:

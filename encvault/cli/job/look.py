@@ -99,7 +99,9 @@ def show_command(name: str, *, as_json: bool) -> int:
         return 0
     rows = [(key, _text(value)) for key, value in facts.items() if value not in (None, [], {})]
     if job.trigger == "schedule":
-        rows.append((_("next run"), f"{next_run(job.schedule, datetime.now().astimezone()):%Y-%m-%d %H:%M}"))
+        rows.append(
+            (_("next run"), f"{next_run(job.schedule, datetime.now().astimezone()):%Y-%m-%d %H:%M}")
+        )
     ui.result_table(rows)
     return 0
 
