@@ -12,23 +12,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import sqlite3
 from typing import TYPE_CHECKING, Self
 
-from encvault.errors import CopyChanged, EncvaultError, JobRecordsUnusable, SourceMissing
+from encvault.errors import CopyChanged, JobRecordsUnusable, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
+from encvault.vault.inspect import sealed_places
 from encvault.vault.layout import object_path, sealed_path
 from encvault.vault.sealed import read_header
-from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from encvault.vault.ledger import Ledger
+    from encvault.vault.vault import Vault
 
 FILE = "copies.sqlite"
 SAMPLE_SHARE = 100  # one in so many
@@ -125,38 +126,32 @@ class Inventory:
             self._db.execute("DELETE FROM copies WHERE id=?", (name,))
 
 
-def check_vault(
-    inventory: Inventory,
-    path: str,
-    ledger: Ledger,
-    *,
-    sample: bool,
-    boundary: Callable[[], None],
-) -> Iterator[EncvaultError | None]:
-    """Look at the copies of a vault that a run has left: for each, what is wrong with it or None.
+def copies_of(vault: Vault, ledger: Ledger | None, *, is_sample: bool) -> list[str]:
+    """Paths within a vault of the copies to look at.
 
     Args:
-        inventory: what is noted of them.
-        path: folder of the vault.
-        ledger: what must be there.
-        sample: one in a hundred, at least fifty, or all of them.
-        boundary: is called between two of them.
+        vault: the vault.
+        ledger: what must be there; None in place, where what is there is looked at.
+        is_sample: one in a hundred, at least fifty, or all of them.
     """
-    most = max(SAMPLE_LEAST, ledger.count() // SAMPLE_SHARE) if sample else -1
-    with Vault.load(path) as vault:
-        for folder, name, known in ledger.rows(most):
-            places = [object_path(one) for one in known.ids]
-            if not vault.hidden:
-                places = [sealed_path(join(folder, name))]
-            for place in places:
-                boundary()
-                try:
-                    inventory.check_file(vault.tree, place)
-                except EncvaultError as error:
-                    yield error
-                else:
-                    yield None
-    inventory.keep()
+    if ledger is None:
+        places = sealed_places(vault)
+        return (
+            random.sample(places, min(len(places), _sample_size(len(places))))
+            if is_sample
+            else places
+        )
+    found = []
+    for folder, name, known in ledger.rows(_sample_size(ledger.count()) if is_sample else -1):
+        if vault.hidden:
+            found += [object_path(one) for one in known.ids]
+        else:
+            found.append(sealed_path(join(folder, name)))
+    return found
+
+
+def _sample_size(count: int) -> int:
+    return max(SAMPLE_LEAST, count // SAMPLE_SHARE)
 
 
 def _digest(fd: int) -> bytes:

@@ -261,13 +261,15 @@ class _Run:
         for failure in hooks.run_after(self.job, outcome, self.around.environment):
             self.watcher.problem(failure)
             outcome = self._worsened(outcome, failure)
+        known = Known(outcome, outcome if outcome.is_good else self._known().success)
+        if (reason := telling.write_metrics(self.job, known)) is not None:
+            self.watcher.note(reason)
+            outcome = replace(outcome, notes=(*outcome.notes, reason))
         try:
             self.records.end(outcome)
         except EncvaultError as error:
             self.watcher.problem(error)
             return self._worsened(outcome, error)
-        if (reason := telling.write_metrics(self.job, self._known())) is not None:
-            self.watcher.note(reason)
         if self.around.pings:
             self._note_failure(telling.ping_end(self.job, outcome))
         return outcome

@@ -15,7 +15,7 @@ from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join
 from encvault.jobs.destinations import base_of, mirror_of, shelf_of
-from encvault.jobs.inventory import Inventory, check_vault
+from encvault.jobs.inventory import Inventory, copies_of
 from encvault.operations.drives.found import reached
 from encvault.operations.places import ledger_of
 from encvault.vault.layout import is_vault_folder
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from encvault.jobs.limits import Limits
     from encvault.jobs.records import Outcome
     from encvault.operations.prompter import Prompter
-    from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer
 
 _SAMPLE_PERCENT = 1.0
@@ -186,25 +185,22 @@ class Work:
             self.report.problems += found.problems
             return not found.problems
         before = len(self.report.problems)
-        with (
-            Vault.load(place) as vault,
-            ledger_of(self.state_dir, vault, root) as ledger,
-            Inventory(self.folder) as inventory,
-        ):
-            for error in self._checked(inventory, place, ledger, is_sample=is_sample):
-                if error is None:
+        with Inventory(self.folder) as inventory, Vault.load(place) as vault:
+            for path in self._copies(vault, root, is_sample=is_sample):
+                self.limits.boundary()
+                try:
+                    inventory.check_file(vault.tree, path)
                     self.verified += 1
-                else:
+                except EncvaultError as error:
                     self._problem(error)
+            inventory.keep()
         return len(self.report.problems) == before
 
-    def _checked(
-        self, inventory: Inventory, place: str, ledger: Ledger | None, *, is_sample: bool
-    ) -> Iterator[EncvaultError | None]:
-        if ledger is not None:
-            yield from check_vault(
-                inventory, place, ledger, sample=is_sample, boundary=self.limits.boundary
-            )
+    def _copies(self, vault: Vault, root: str, *, is_sample: bool) -> list[str]:
+        if not root:
+            return copies_of(vault, None, is_sample=is_sample)
+        with ledger_of(self.state_dir, vault, root) as ledger:
+            return copies_of(vault, ledger, is_sample=is_sample)
 
     def _remove_mirrored(self, source: str, place: str) -> None:
         """Remove the originals that are, unchanged, what was sealed and is verified."""

@@ -113,6 +113,18 @@ def holds_sealed_files(vault: Vault) -> bool:
     )
 
 
+def sealed_places(vault: Vault) -> list[str]:
+    """Paths within the vault of everything that looks sealed; what cannot be listed is left out."""
+    if vault.hidden:
+        return [object_path(entry.name) for entry in objects(vault, lambda _error: None)]
+    return [
+        join(folder.path, entry.name)
+        for folder in _plain_folders(vault, VaultStatus())
+        for entry in folder.entries
+        if entry.kind == "file" and entry.name.endswith(SUFFIX)
+    ]
+
+
 def _plain_folders(vault: Vault, status: VaultStatus) -> Iterator[Folder]:
     for folder in vault.tree.walk(enter=_is_looked_into):
         if folder.error is not None:
