@@ -66,8 +66,7 @@ class Stamp(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a folder.
 
     Attributes:

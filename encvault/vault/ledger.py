@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from encvault.errors import StateUnavailable
 from encvault.i18n import N_, _, system_reason
@@ -70,19 +70,31 @@ class FileRow:
     older: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is remembered of one name.
+class Known(NamedTuple):
+    """What is remembered of one name: a row as it is stored, for there may be a million of them.
 
     Attributes:
-        stamp: size, mtime_ns, ctime_ns and inode of the plain file.
-        ids: of the sealed file and its parts.
-        older: of what that one replaced.
+        size, mtime_ns, ctime_ns, inode: of the plain file.
+        ids_text: ids of the sealed file and its parts, with blanks between.
+        older_text: of what that one replaced, likewise.
     """
 
-    stamp: tuple[int, int, int, int]
-    ids: tuple[str, ...]
-    older: tuple[str, ...] = ()
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    ids_text: str
+    older_text: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the sealed file and its parts."""
+        return tuple(self.ids_text.split())
+
+    @property
+    def older(self) -> tuple[str, ...]:
+        """Of what that one replaced."""
+        return tuple(self.older_text.split())
 
     @property
     def all(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -91,7 +103,7 @@ class Known:
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
-        return self.stamp == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
+        return self[:4] == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +221,7 @@ class Ledger:
                 " WHERE root=? AND dir=?",
                 (self._root, os.fsencode(folder)),
             ).fetchall()
-        return {
-            os.fsdecode(name): Known(
-                (size, mtime_ns, ctime_ns, inode), tuple(ids.split()), tuple(older.split())
-            )
-            for name, size, mtime_ns, ctime_ns, inode, ids, older in rows
-        }
+        return {os.fsdecode(name): Known._make(row) for name, *row in rows}
 
     def rows(self, most: int = -1) -> list[tuple[str, str, Known]]:
         """Folder, name and what is remembered, of every file or of some by chance.
@@ -230,12 +237,8 @@ class Ledger:
                 (self._root, most),
             ).fetchall()
         return [
-            (
-                os.fsdecode(folder),
-                os.fsdecode(name),
-                Known((size, mtime_ns, ctime_ns, inode), tuple(ids.split()), tuple(older.split())),
-            )
-            for folder, name, size, mtime_ns, ctime_ns, inode, ids, older in rows
+            (os.fsdecode(folder), os.fsdecode(name), Known._make(row))
+            for folder, name, *row in rows
         ]
 
     def count(self) -> int:
