@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 from encvault.about import __version__
@@ -53,6 +51,9 @@ def ping_end(job: Job, outcome: Outcome) -> str | None:
 def _ping(job: Job, suffix: str, body: bytes) -> str | None:
     if job.notify.ping_url is None:
         return None
+    import urllib.error  # noqa: PLC0415 - most jobs tell nobody, and these take their time
+    import urllib.request  # noqa: PLC0415 - likewise
+
     try:
         request = urllib.request.Request(  # noqa: S310 - the job file allows http and https only
             job.notify.ping_url.rstrip("/") + suffix,
