@@ -228,6 +228,8 @@ def _contradictions(file: config.TomlFile, job: Job) -> Iterator[tuple[str, bool
         yield key, not is_one, _("say either a destination or a drive")
         reason = _("two folders of one name do not fit into one destination")
         yield "sources", len(set(names)) < len(names), reason
+    reason = _("a drive takes a mirror, into its own vault; for archives name a folder on it")
+    yield "drive", job.drive is not None and job.mode == "archive", reason
     reason = _("is of one vault; make a job for each source")
     yield "fingerprint", job.fingerprint is not None and len(job.sources) > 1, reason
     is_full = job.verify == "full"

@@ -508,3 +508,38 @@ def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     [problem] = screen.problems
     assert isinstance(problem, HookFailed)
     assert "not done in 0 seconds" in str(problem)
+
+
+# -- jobs -----------------------------------------------------------------------------------
+
+
+def test_a_job_goes_to_a_registered_drive_and_waits_for_it(
+    bed: Testbed, stick: DriveImage, key: str, tmp_path: Path
+) -> None:
+    drive = prepared(bed, key)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "offer.txt").write_bytes(b"secret offer")
+    file = tmp_path / "night.toml"
+    file.write_text(
+        f'version = 1\nmode = "mirror"\nsources = ["{source}"]\ndrive = "{drive}"\n'
+        'retries = 0\nverify = "full"\n'
+    )
+
+    def run_job() -> dict[str, Any]:
+        done = on(bed, "job", "run", file, "--json")
+        found: dict[str, Any] = json.loads(done.out)
+        assert done.code == found["exit_code"]
+        return found
+
+    assert run_job()["errors"][0]["error"] == "DestinationAway"  # it is not registered
+    assert on(bed, "usb", "allow", "SALES 2026").code == 0
+    assert (run_job()["state"], run_job()["unchanged"]) == ("ok", 1)
+    opened = tmp_path / "opened"
+    assert on(bed, "open", "--to", opened, "-i", key, stick.path).code == 0
+    assert (opened / "offer.txt").read_bytes() == b"secret offer"
+    bed.tell("pull")
+    away = run_job()
+    assert (away["state"], away["errors"][0]["error"]) == ("skipped", "DestinationAway")
+    bed.tell("plug")
+    assert run_job()["state"] == "ok"

@@ -23,7 +23,8 @@ FINGERPRINT = "-".join(["abcd"] * 8)
 
 
 def text(top: dict[str, Any], *tables: str) -> str:
-    lines = ["version = 1", *(f"{key} = {json.dumps(value)}" for key, value in top.items())]
+    said = {key: value for key, value in top.items() if value is not None}
+    lines = ["version = 1", *(f"{key} = {json.dumps(value)}" for key, value in said.items())]
     return "\n".join([*lines, *tables]) + "\n"
 
 
@@ -79,6 +80,12 @@ def test_a_job_has_what_its_file_says_and_defaults() -> None:
         ({"destination": "ftp://x/y"}, [], ":4", "must begin with one of sftp://, s3://"),
         ({"destination": "sftp://"}, [], ":4", "must begin with one of sftp://, s3://"),
         ({"drive": "abc"}, [], ":5", "drive: say either a destination or a drive"),
+        (
+            {"destination": None, "drive": "abc", "mode": "archive"},
+            [],
+            ":4",
+            "drive: a drive takes a mirror",
+        ),
         ({"keep": 3}, [], ":5", "keep: has no effect where mode is mirror"),
         ({"keep": 0, "mode": "archive"}, [], ":5", "keep: must be a whole number from 1"),
         ({"timeout": "5 h"}, [], ":5", "timeout: must be a time such as"),
