@@ -9,7 +9,7 @@ import cryptography
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.backends.openssl import backend
 
-from encvault.crypto import stream
+from encvault.crypto import gcrypt, stream
 from encvault.crypto.suite import KEY_SIZE, Suite
 from encvault.errors import SuiteUnavailable
 
@@ -21,6 +21,13 @@ BUFFER_SIZE = (
 def library_versions() -> tuple[str, str]:
     """The versions of pyca/cryptography, and of the OpenSSL that it brings or found."""
     return cryptography.__version__, backend.openssl_version_text()
+
+
+def backend_of(suite: Suite) -> str:
+    """The library that computes a suite here, and its version."""
+    if suite is Suite.SM4_GCM and gcrypt.is_usable():
+        return f"libgcrypt {gcrypt.status().version}"
+    return f"{backend.openssl_version_text()}, pyca/cryptography {cryptography.__version__}"
 
 
 def rate(suite: Suite, duration_ns: int) -> float:

@@ -173,17 +173,19 @@ class Sm4Encryptor:
 
     def update(self, data: Buffer) -> bytes:
         """See `Encryptor`."""
-        out = [self._prefix]
-        self._prefix = b""
-        chunks = _whole_pieces(self._held, data, CHUNK_SIZE)
-        out += [self._cipher.seal(self._counter.take(), chunk) for chunk in chunks]
-        return b"".join(out)
+        out = bytearray(output_size(memoryview(data).nbytes))
+        return bytes(memoryview(out)[: self.update_into(data, out)])
 
     def update_into(self, data: Buffer, buf: Buffer) -> int:
         """See `Encryptor`."""
-        out = self.update(data)
-        memoryview(buf)[: len(out)] = out
-        return len(out)
+        out, at = memoryview(buf), len(self._prefix)
+        out[:at] = self._prefix
+        self._prefix = b""
+        for chunk in _whole_pieces(self._held, data, CHUNK_SIZE):
+            end = at + SEALED_CHUNK_SIZE
+            self._cipher.seal_into(self._counter.take(), chunk, out[at:end])
+            at = end
+        return at
 
     def finalize(self) -> bytes:
         """See `Encryptor`."""
@@ -204,22 +206,25 @@ class Sm4Decryptor:
 
     def update(self, data: Buffer) -> bytes:
         """See `Decryptor`."""
+        out = bytearray(output_size(memoryview(data).nbytes))
+        return bytes(memoryview(out)[: self.update_into(data, out)])
+
+    def update_into(self, data: Buffer, buf: Buffer) -> int:
+        """See `Decryptor`."""
         view = memoryview(data)
         if self._cipher is None:
             missing = PREFIX_SIZE - len(self._held)
             self._held += view[:missing]
             view = view[missing:]
             if len(self._held) < PREFIX_SIZE:
-                return b""
+                return 0
             self._start()
-        pieces = _whole_pieces(self._held, view, SEALED_CHUNK_SIZE)
-        return b"".join([self._open(piece) for piece in pieces])
-
-    def update_into(self, data: Buffer, buf: Buffer) -> int:
-        """See `Decryptor`."""
-        out = self.update(data)
-        memoryview(buf)[: len(out)] = out
-        return len(out)
+        out, at = memoryview(buf), 0
+        for piece in _whole_pieces(self._held, view, SEALED_CHUNK_SIZE):
+            opened = self._open(piece)
+            out[at : at + len(opened)] = opened
+            at += len(opened)
+        return at
 
     def finalize(self) -> bytes:
         """See `Decryptor`."""

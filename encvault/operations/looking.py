@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from encvault.crypto import selftest
+from encvault.crypto import selftest, speed
 from encvault.envelope import InlineKeyInfo
 from encvault.errors import (
     EncvaultError,
@@ -223,6 +223,7 @@ def info(path: str) -> Info:
                     "id": record.id,
                     "fingerprint": record.fingerprint,
                     "suite": record.suite.label,
+                    "backend": speed.backend_of(record.suite),
                     "layout": record.layout,
                     "created_at": record.created_at,
                     "generation": record.generation,
@@ -238,6 +239,7 @@ def _file_info(path: str) -> Info:
         "path": path,
         "version": 1,
         "suite": header.suite.label,
+        "backend": speed.backend_of(header.suite),
         "file": header.key_info.file,
         "sealed_size": os.path.getsize(path),
         "metadata_size": header.metadata_size,

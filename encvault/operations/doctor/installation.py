@@ -6,13 +6,14 @@ import os
 import platform
 import stat
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from encvault import config
 from encvault.about import __version__
 from encvault.accesslog.epochs import KEY, Calendar
 from encvault.accesslog.log import user_name
-from encvault.crypto import selftest, speed
+from encvault.crypto import gcrypt, selftest, speed
 from encvault.crypto.suite import Suite
 from encvault.errors.base import quoted
 from encvault.fs.tree import Tree
@@ -55,15 +56,20 @@ def aes_speed(_where: Surroundings) -> Finding:
 
 def sm4_speed(_where: Surroundings) -> Finding:
     """How fast SM4-GCM is, and who computes it."""
-    return _speed(Suite.SM4_GCM)
+    found = _speed(Suite.SM4_GCM)
+    if reason := gcrypt.status().reason:
+        slower = _("{text}; libgcrypt is not used: {reason}")
+        return replace(found, detail=slower.format(text=found.detail, reason=_(reason)))
+    return found
 
 
 def _speed(suite: Suite) -> Finding:
     rate = speed.rate(suite, _MEASURED_NS)
-    text = _("fast: {rate} MB/s on one core, by OpenSSL through pyca/cryptography")
+    text = _("fast: {rate} MB/s on one core, by {library}")
     if rate < _FAST:
-        text = _("slow: {rate} MB/s on one core, by OpenSSL through pyca/cryptography")
-    return Finding("ok", text.format(rate=f"{rate / 1e6:.0f}"))
+        text = _("slow: {rate} MB/s on one core, by {library}")
+    library = speed.backend_of(suite)
+    return Finding("ok", text.format(rate=f"{rate / 1e6:.0f}", library=library))
 
 
 def configuration(where: Surroundings) -> Finding:
