@@ -114,6 +114,18 @@ from encvault.errors.mount import (
     SavedAside,
     UnmountedBadly,
 )
+from encvault.errors.services import (
+    CronMissing,
+    CrontabFailed,
+    NotInstalled,
+    ServiceError,
+    ServiceNotBegun,
+    ServiceNotEnded,
+    ServiceTaken,
+    ServiceUserBarred,
+    ServiceUserMissing,
+    ServiceUserUnfit,
+)
 from encvault.errors.settings import (
     ConfigMalformed,
     ConfigUnreadable,
@@ -210,7 +222,6 @@ from encvault.errors.usb import (
     PlainTrash,
     RegisterDamaged,
     RegisterKeyMissing,
-    ServiceNotBegun,
     UdevAbsent,
 )
 
@@ -231,6 +242,8 @@ __all__ = [
     "ContradictedPin",
     "CopyChanged",
     "CopyInVault",
+    "CronMissing",
+    "CrontabFailed",
     "DamagedFiles",
     "Declined",
     "DestinationAbsent",
@@ -332,6 +345,7 @@ __all__ = [
     "NotARecipient",
     "NotAVault",
     "NotInKeychain",
+    "NotInstalled",
     "NotMounted",
     "NotRegistered",
     "NotSaved",
@@ -362,7 +376,13 @@ __all__ = [
     "SealedAlone",
     "SealedElsewhere",
     "SelfTestFailed",
+    "ServiceError",
     "ServiceNotBegun",
+    "ServiceNotEnded",
+    "ServiceTaken",
+    "ServiceUserBarred",
+    "ServiceUserMissing",
+    "ServiceUserUnfit",
     "SkippedError",
     "SourceChanged",
     "SourceMissing",
