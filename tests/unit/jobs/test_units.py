@@ -223,6 +223,8 @@ def service(text: str, manager: Manager = "system", **options: Any) -> str:
 
 
 def test_only_what_the_job_writes_can_be_written() -> None:
+    for text in KINDS.values():
+        assert "\nProtectSystem=strict\nProtectHome=read-only\n" in service(text)
     assert 'ReadWritePaths="-/mnt/nas/vaults"\n' in service(LOCAL)
     assert "/srv/f" not in service(LOCAL)
     assert 'ReadWritePaths="-/srv/f"\n' in service(KINDS["in place"])
