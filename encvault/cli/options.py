@@ -288,6 +288,12 @@ def units_dir() -> str:
     return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "systemd", "user")
 
 
+def kept_variables() -> dict[str, str]:
+    """What a program that runs by itself needs to find what the command line found."""
+    names = ("XDG_STATE_HOME", "XDG_CONFIG_HOME")
+    return {name: os.environ[name] for name in names if os.path.isabs(os.environ.get(name, ""))}
+
+
 def _base(variable: str, in_home: str) -> str:
     """A folder of the XDG Base Directory Specification, which ignores relative paths.
 

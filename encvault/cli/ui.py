@@ -57,6 +57,12 @@ def result(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def verbatim(text: str) -> None:
+    """A file's text on stdout, byte for byte; the caller vouches that it is harmless."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
+
+
 def result_table(rows: Sequence[tuple[str, Any]]) -> None:
     """Named facts on stdout, one a line, the values below each other."""
     width = max(cells(label) for label, _value in rows) + 2

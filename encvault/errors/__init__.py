@@ -115,6 +115,18 @@ from encvault.errors.mount import (
     SavedAside,
     UnmountedBadly,
 )
+from encvault.errors.services import (
+    CronMissing,
+    CrontabFailed,
+    NotInstalled,
+    ServiceError,
+    ServiceNotBegun,
+    ServiceNotEnded,
+    ServiceTaken,
+    ServiceUserBarred,
+    ServiceUserMissing,
+    ServiceUserUnfit,
+)
 from encvault.errors.settings import (
     ConfigMalformed,
     ConfigUnreadable,
@@ -211,7 +223,6 @@ from encvault.errors.usb import (
     PlainTrash,
     RegisterDamaged,
     RegisterKeyMissing,
-    ServiceNotBegun,
     UdevAbsent,
 )
 
@@ -232,6 +243,8 @@ __all__ = [
     "ContradictedPin",
     "CopyChanged",
     "CopyInVault",
+    "CronMissing",
+    "CrontabFailed",
     "DamagedFiles",
     "Declined",
     "DestinationAbsent",
@@ -333,6 +346,7 @@ __all__ = [
     "NotARecipient",
     "NotAVault",
     "NotInKeychain",
+    "NotInstalled",
     "NotMounted",
     "NotRegistered",
     "NotSaved",
@@ -364,7 +378,13 @@ __all__ = [
     "SealedAlone",
     "SealedElsewhere",
     "SelfTestFailed",
+    "ServiceError",
     "ServiceNotBegun",
+    "ServiceNotEnded",
+    "ServiceTaken",
+    "ServiceUserBarred",
+    "ServiceUserMissing",
+    "ServiceUserUnfit",
     "SkippedError",
     "SourceChanged",
     "SourceMissing",

@@ -225,14 +225,3 @@ class DriveStillUsed(DriveError):
     advice = N_("do not pull it out yet; eject these as well")
     path: str
     others: str
-
-
-class ServiceNotBegun(EncvaultError):
-    """A service was written, and systemd did not begin it."""
-
-    exit_code = 69
-    message = N_("{path} is written, and not begun: {reason}")
-    advice = N_("begin it with: systemctl --user enable --now {name}")
-    path: str
-    reason: str
-    name: str

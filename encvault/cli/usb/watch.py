@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault.cli import ui
-from encvault.cli.options import json_option, keyless_prompter, quiet_option, state_dir, units_dir
+from encvault.cli.options import (
+    json_option,
+    kept_variables,
+    keyless_prompter,
+    quiet_option,
+    state_dir,
+    units_dir,
+)
 from encvault.cli.usb.group import usb_command
 from encvault.cli.usb.look import STATES
-from encvault.errors import HookFailed, InvalidRequest, ServiceNotBegun
+from encvault.errors import HookFailed
 from encvault.i18n import N_, _, system_reason
 from encvault.operations import drives
 
@@ -26,8 +33,6 @@ if TYPE_CHECKING:
 
 _HOOK_PATIENCE_S = 30.0
 _KINDS = {"present": N_("is there"), "in": N_("came"), "out": N_("went")}
-# a service must find what the command line found
-_KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CONFIG_HOME")
 
 
 def _words(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[str]:
@@ -178,18 +183,7 @@ def _service(on_insert: Sequence[str], on_alert: Sequence[str]) -> str:
     for option, words in (("--on-insert", on_insert), ("--on-alert", on_alert)):
         if words:
             command += [option, shlex.join(words)]
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if os.environ.get(name)}
-    if any("\n" in word or not _is_text(word) for word in (*command, *kept.values())):
-        raise InvalidRequest(reason=_("a service has no line feeds in it, and only UTF-8"))
-    return drives.service_text(command, kept)
-
-
-def _is_text(word: str) -> bool:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return drives.service_text(command, kept_variables())
 
 
 def _install(text: str, *, is_shown: bool, quiet: bool) -> int:
@@ -197,9 +191,7 @@ def _install(text: str, *, is_shown: bool, quiet: bool) -> int:
         for line in text.splitlines():
             ui.result(line)
         return 0
-    path, failed = drives.install_service(text, units_dir())
-    if failed is not None:
-        raise ServiceNotBegun(path=path, reason=failed, name=os.path.basename(path))
+    path = drives.install_service(text, units_dir())
     if not quiet:
         ui.message(_("drives are watched by {path} from now on").format(path=path))
     return 0
