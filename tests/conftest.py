@@ -52,6 +52,7 @@ def _clean_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     # where every user can see that there is none
     monkeypatch.setattr("encvault.cli.options.SYSTEM_CONFIG", "/nonexistent/config.toml")
     monkeypatch.setattr("encvault.jobs.finding.SYSTEM_FOLDER", "/nonexistent/jobs.d")
+    monkeypatch.setattr("encvault.jobs.finding.SYSTEM_STATE", "/nonexistent/state")
     # each test that records an access makes a log, and keys for ten years take their time
     monkeypatch.setattr("encvault.accesslog.log.DAYS", 40)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")

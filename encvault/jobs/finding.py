@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = "jobs.d"
 SYSTEM_FOLDER = "/etc/encvault/jobs.d"
+SYSTEM_STATE = "/var/lib/encvault"  # as the unit has it, and nobody's home
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,16 @@ def list_jobs(folders: Sequence[str]) -> list[Listed]:
 def write_job(text: str, folder: str, name: str, *, force: bool = False) -> str:
     """Write a new job file, durable on return; its path.
 
+    One of the machine can be read by all, for another user runs it; no secret is in it.
+
     Raises:
         FileExistsError: there is one, and not `force`.
         OSError: it cannot be written.
     """
     with Tree.made(folder) as tree:
         file = name + SUFFIX
+        mode = 0o644 if folder == SYSTEM_FOLDER else 0o600
         durable.write_file(
-            tree, "", file, text.encode(), file_id=new_id(), mode=0o600, replace=force
+            tree, "", file, text.encode(), file_id=new_id(), mode=mode, replace=force
         )
         return tree.show(file)

@@ -123,6 +123,7 @@ def write_metrics(job: Job, known: Known) -> str | None:
         with Tree(folder) as tree:
             data = metrics_text(known).encode()
             durable.write_file(tree, "", name, data, file_id=new_id(), mode=0o644, replace=True)
+            os.chmod(name, 0o644, dir_fd=tree.fd)  # whatever the unit's umask is: others read it
     except OSError as error:
         return f"{job.notify.metrics}: {system_reason(error)}"
     return None

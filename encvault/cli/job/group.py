@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from encvault.cli.lazy import LazyGroup
-from encvault.cli.options import config_dir
+from encvault.cli.options import config_dir, state_dir
 from encvault.errors import HomeUnknown
 from encvault.i18n import _
 from encvault.jobs import finding
+
+if TYPE_CHECKING:
+    from encvault.jobs.jobfile import Job
 
 _COMMANDS = {
     "new": "encvault.cli.job.keep",
@@ -34,6 +38,13 @@ job_command = LazyGroup(
     ),
     short_help=_("Seal unattended: nightly jobs."),
 )
+
+
+def state_of(job: Job) -> str:
+    """The local state folder of a job: those of the machine have one for whoever looks at them."""
+    if os.path.dirname(job.path) == finding.SYSTEM_FOLDER:
+        return finding.SYSTEM_STATE
+    return state_dir()
 
 
 def user_folder() -> str:

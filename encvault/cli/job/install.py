@@ -21,8 +21,7 @@ from encvault.cli.options import (
 )
 from encvault.errors import ServiceNotBegun
 from encvault.i18n import _
-from encvault.jobs import installing, schedule
-from encvault.jobs.finding import SYSTEM_FOLDER, find_job
+from encvault.jobs import finding, installing, schedule
 from encvault.jobs.installing import KINDS, Machine, Plan
 from encvault.jobs.jobfile import SUFFIX
 
@@ -46,7 +45,7 @@ def _kind_options(function: Function) -> Function:
         "cron": _("By cron, where there is no systemd."),
     }
     for kind, text in reversed(texts.items()):
-        help_text = text.format(folder=SYSTEM_FOLDER)
+        help_text = text.format(folder=finding.SYSTEM_FOLDER)
         function = click.option(f"--{kind}", "kind", flag_value=kind, help=help_text)(function)
     return function
 
@@ -87,9 +86,9 @@ def install_command(
     as_json: bool,
 ) -> int:
     """See the command's help."""
-    job, machine = find_job(name, job_folders()), _machine()
+    job, machine = finding.find_job(name, job_folders()), _machine()
     if kind is None:
-        kind = "system" if os.path.dirname(job.path) == SYSTEM_FOLDER else "user"
+        kind = "system" if os.path.dirname(job.path) == finding.SYSTEM_FOLDER else "user"
     plan = installing.plan(job, kind, machine, user=user, read_all=read_all)
     if is_shown:
         _show(plan, as_json=as_json)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault.cli import ui
-from encvault.cli.job.group import job_folders, user_folder
+from encvault.cli.job.group import job_folders, state_of, user_folder
 from encvault.cli.job.keys import prompter_of
-from encvault.cli.options import json_option, quiet_option, state_dir
+from encvault.cli.options import json_option, quiet_option
 from encvault.errors import InvalidRequest, JobExists
 from encvault.fs.durable import storage_error
 from encvault.i18n import N_, _, english
@@ -174,13 +174,13 @@ def check_command(name: str | None, *, schema: bool, quiet: bool, as_json: bool)
         checking.check_job(
             job,
             lambda: prompter_of(job),
-            state_dir(),
-            lambda: prompter_of(job).defaults.register(state_dir()),
+            state_of(job),
+            lambda: prompter_of(job).defaults.register(state_of(job)),
             datetime.now().astimezone(),
         )
     )
     if as_json:
-        records = Records.of(job, state_dir()).folder
+        records = Records.of(job, state_of(job)).folder
         findings = [_json(one) for one in found]
         ui.show_json({"job": job.name, "path": job.path, "records": records, "findings": findings})
     else:

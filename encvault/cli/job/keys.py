@@ -7,7 +7,8 @@ import shlex
 import stat
 from typing import TYPE_CHECKING
 
-from encvault.cli.options import config_files, state_dir
+from encvault.cli.job.group import state_of
+from encvault.cli.options import config_files
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
 from encvault.errors import PasswordSourceFailed
@@ -33,7 +34,7 @@ def prompter_of(job: Job) -> CommandLinePrompter:
             password=_source(secret),
             keyring=secret.keyring,
             fingerprint=job.fingerprint or "",
-            state_dir=state_dir(),
+            state_dir=state_of(job),
             config_files=config_files(),
             no_input=True,
             quiet=True,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault.cli import ui
-from encvault.cli.job.group import job_folders
+from encvault.cli.job.group import job_folders, state_of
 from encvault.cli.job.journal import summary_text
-from encvault.cli.options import json_option, state_dir
+from encvault.cli.options import json_option
 from encvault.errors import EncvaultError, InvalidRequest, JobNotWell
 from encvault.i18n import _
 from encvault.jobs import finding
@@ -165,7 +165,7 @@ def status_command(names: tuple[str, ...], *, max_age: str | None, as_json: bool
         error, known = listed.error, Known()
         if listed.job is not None:
             try:
-                known = Records.of(listed.job, state_dir()).known()
+                known = Records.of(listed.job, state_of(listed.job)).known()
                 error = _not_well(listed.name, known, limit, now)
             except EncvaultError as unusable:
                 error = unusable
@@ -244,7 +244,7 @@ def _status_json(
 def logs_command(name: str, *, lines: int, as_json: bool) -> int:
     """See the command's help."""
     job = finding.find_job(name, job_folders())
-    records = Records.of(job, state_dir())
+    records = Records.of(job, state_of(job))
     runs = records.history()
     last = records.known().last
     if last is not None and last.state in ("running", "interrupted"):

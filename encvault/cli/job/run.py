@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from encvault.cli import ui
-from encvault.cli.job.group import job_folders
+from encvault.cli.job.group import job_folders, state_of
 from encvault.cli.job.journal import Lines
 from encvault.cli.job.keys import prompter_of
-from encvault.cli.options import json_option, quiet_option, state_dir
+from encvault.cli.options import json_option, quiet_option
 from encvault.errors import EncvaultError, InvalidRequest, NotTold
 from encvault.i18n import _
 from encvault.jobs import finding, telling
@@ -94,8 +94,8 @@ def _run(job: Job, *, quiet: bool, pings: bool) -> Outcome:
         prompter = prompter_of(job)
         around = Surroundings(
             prompter,
-            state_dir(),
-            prompter.defaults.register(state_dir()),
+            state_of(job),
+            prompter.defaults.register(state_of(job)),
             os.environ,
             lines,
             ui.error_json,
@@ -121,7 +121,7 @@ def _not_begun(job: Job, error: EncvaultError) -> Outcome:
         failed=1,
         errors=(ui.error_json(error),),
     )
-    records = Records.of(job, state_dir())
+    records = Records.of(job, state_of(job))
     with records.alone(0.0):
         records.end(outcome)
     return outcome
@@ -149,7 +149,7 @@ def _worst_code(codes: list[int]) -> int:
 def notify_command(name: str, *, quiet: bool) -> int:
     """See the command's help."""
     job = finding.find_job(name, job_folders())
-    known = Records.of(job, state_dir()).known()
+    known = Records.of(job, state_of(job)).known()
     if job.notify.ping_url is None or known.last is None:
         raise InvalidRequest(reason=_("{name} has no ping_url, or never ran").format(name=job.name))
     if (reason := telling.ping_end(job, known.last)) is not None:

@@ -66,6 +66,11 @@ def test_both_libraries_make_the_same_bytes(key: bytes, nonce: bytes, plain: byt
     ours, pycas = gcrypt.sm4_cipher(key), Sm4ChunkCipher(key)
     sealed = ours.seal(nonce, plain)
     assert sealed == pycas.seal(nonce, plain)
+    for cipher in (ours, pycas):
+        out, again = bytearray(len(plain)), bytearray(len(sealed))
+        cipher.open_into(nonce, sealed, memoryview(out))
+        cipher.seal_into(nonce, plain, memoryview(again))
+        assert (out, again) == (plain, sealed)
     assert ours.open(nonce, sealed) == pycas.open(nonce, sealed) == plain
     for cipher in (ours, pycas):
         flipped = bytearray(sealed)
