@@ -273,7 +273,7 @@ def test_the_machines_services(
 def test_where_a_job_belongs_by_its_folder(
     run: Command, job: Job, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "SYSTEM_FOLDER", os.path.dirname(job.path))
+    monkeypatch.setattr("encvault.jobs.finding.SYSTEM_FOLDER", os.path.dirname(job.path))
     monkeypatch.setattr(install, "_ROOT", machine.root)
     assert f"# {machine.root}/etc/systemd/system/" in run("job", "install", job.path, "--print").out
     done = run("job", "install", job.path, "--user", "--print")
