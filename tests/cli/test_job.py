@@ -396,6 +396,10 @@ def test_programs_before_and_after(night: Night) -> None:
     night.write(*hooks, sources=[str(night.top / "none")])
     night.outcome(code=66)
     assert told.read_text().splitlines()[1:] == ["failure night failed 66", "after night failed 66"]
+    told.unlink()
+    night.write(*hooks, destination=str(night.top / "none" / "copies"))
+    night.outcome(code=75)
+    assert told.read_text().splitlines()[1:] == ["after night skipped 75"]
 
 
 @pytest.mark.parametrize(
