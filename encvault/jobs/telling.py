@@ -34,7 +34,7 @@ def ping_start(job: Job) -> str | None:
 def ping_end(job: Job, outcome: Outcome) -> str | None:
     """Say how a run ended; why it could not be said, or None.
 
-    Of a run that was skipped nothing is said: if that goes on, silence is what the service warns of.
+    Of one that was skipped nothing is said: if that goes on, silence is what the service warns of.
     """
     if outcome.state == "skipped":
         return None
