@@ -119,6 +119,7 @@ class _Folder:
     path: str
     home: str = ""  # where its file system is mounted
     is_there: bool | None = None  # None until it is known
+    is_remote: bool = False
     is_polled: bool = False
     waiting: dict[str, _Arrival] = field(default_factory=dict)
     sealed: set[int] = field(default_factory=set)  # hashes of path and stamp, to open each once
@@ -200,8 +201,8 @@ class _Watch:
 
     def _note_polling(self, folder: _Folder, tree: Tree) -> None:
         before = folder.is_polled
-        is_told = self.changes.is_complete and not is_remote(os.fstat(tree.fd).st_dev)
-        folder.is_polled = not is_told
+        folder.is_remote = is_remote(os.fstat(tree.fd).st_dev)
+        folder.is_polled = folder.is_remote or not self.changes.is_complete
         if folder.is_polled and not before:
             self.tell(DropEvent("polling", folder.path))
 
@@ -329,7 +330,7 @@ class _Watch:
         if stamp != arrival.stamp:
             folder.waiting[path] = _Arrival(stamp, since=now, due=now + self.settle)
             return False
-        if is_being_written(tree, path):
+        if not folder.is_remote and is_being_written(tree, path):
             arrival.due = now + max(self.settle, 1.0)
             return False
         return True

@@ -47,7 +47,7 @@ TEMPORARIES = {
 _OF_RSYNC = re.compile(r"\..+\.(?![a-z]{6}$)[A-Za-z0-9]{6}", re.ASCII)
 _OF_OTHERS = re.compile("|".join(map(fnmatch.translate, TEMPORARIES)))
 
-# changes that another machine makes there are not told here, and a lease says nothing of its files
+# changes that another machine makes there are not told here
 _REMOTE = {"9p", "afs", "ceph", "cifs", "fuse", "glusterfs", "lustre", "nfs", "nfs4", "smb3"}
 _HARMLESS_SIGNAL = signal.SIGURG  # ignored unless somebody asks for it
 
@@ -75,8 +75,11 @@ def is_being_written(tree: Tree, path: str) -> bool:
     """Whether anybody has a file open for writing, or mapped so, as far as that can be seen.
 
     The kernel refuses a lease for reading on such a file (fcntl(2), F_SETLEASE). It gives one only
-    to the file's owner and to who has CAP_LEASE, and only on file systems of this machine; of any
-    other file this says no.
+    to the file's owner and to who has CAP_LEASE; of any other file this says no.
+
+    Args:
+        tree: not on a share, where a refusal means nothing; nor is what is mounted inside asked.
+        path: in it.
     """
     folder, name = split(path)
     try:
@@ -85,7 +88,7 @@ def is_being_written(tree: Tree, path: str) -> bool:
         return False  # who seals it is told why not
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or is_remote(status.st_dev):
+        if not stat.S_ISREG(status.st_mode) or status.st_dev != os.fstat(tree.fd).st_dev:
             return False
         # who opens the file in this moment waits for us to close it, and we get a signal, which
         # by default would end us

@@ -193,11 +193,12 @@ def test_a_file_that_changes_is_not_sealed_before_it_is_still(
     monkeypatch.setattr(dropping, "is_being_written", lambda _tree, _path: False)
     path = folder / "growing"
     with Watching(folder, settle=1.0) as watching:
-        for _number in range(30):
-            with path.open("a") as file:
+        with path.open("a") as file:
+            for _number in range(30):
                 file.write("more\n")
-            time.sleep(0.1)
-        last = datetime.now(UTC)
+                file.flush()  # which tells nobody
+                time.sleep(0.1)
+            last = datetime.now(UTC)
         event = watching.until_told("sealed", path)
     assert (event.at - last).total_seconds() > 0.7
     assert opened(folder) == {"growing": b"more\n" * 30}
@@ -537,6 +538,21 @@ def test_what_lies_beneath_a_mount_point_is_not_meant(
         until(lambda: subprocess.run(["umount", folder], check=False).returncode == 0, "umount")
         until(lambda: len(watching.told("gone")) == 2, "that it is gone again")
     assert [path.name for path in folder.iterdir()] == ["beneath"]
+
+
+def test_a_drive_that_goes_away_while_it_is_sealed_leads_nobody_to_the_host(
+    folder: Path,
+    mounted: Callable[[], None],
+) -> None:
+    def seal(where: str, paths: Sequence[str], observer: Observer) -> Report:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        return watching.seal(where, paths, observer)
+
+    watching = Watching(folder, seal=seal)
+    (folder / "one").touch()
+    with watching:
+        watching.until_told("gone")
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("_impatient")
