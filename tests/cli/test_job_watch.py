@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from encvault.jobs.finding import load_job
+from encvault.jobs.records import Records
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -201,6 +204,40 @@ def test_keys_that_do_not_fit_end_it(run: Command, job: Path, folder: Path, tmp_
     ran = run("job", "watch", job)
     assert ran.code == 77, ran.err
     assert (folder / "one").exists()
+
+
+def test_a_password_comes_from_systemd_or_is_said_to_be_missing(
+    run: Command, job: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [line for line in job.read_text().splitlines() if "recipients" not in line]
+    job.write_text("\n".join([*lines, "[secret]", 'credential = "nightly"', ""]))
+    ran = run("job", "watch", job)
+    assert ran.code == 78, ran.err
+    (tmp_path / "nightly").write_text("a long enough password\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (folder / "one").touch()
+    watcher = Watcher(job, "--json")
+    watcher.until_told("sealed", folder / "one")
+    assert watcher.end()[0] == 143
+    slots = json.loads(run("slot", "list", folder, "--json").out)["slots"]
+    assert [slot["kind"] for slot in slots] == ["password"]
+
+
+def test_its_run_is_recorded(run: Command, job: Path, folder: Path) -> None:
+    (folder / "one").write_text("1")
+    (folder / "bad").write_text("2")
+    (folder / "bad.sealed").write_text("in the way")
+    watcher = Watcher(job, "--json")
+    watcher.until_told("failed", folder / "bad")
+    records = Records.of(load_job(str(job)), f"{os.environ['XDG_STATE_HOME']}/encvault")
+    found = records.known().last
+    assert found is not None
+    assert found.state == "running"
+    watcher.end()
+    found = records.known().last
+    assert found is not None
+    assert (found.state, found.exit_code, found.failed) == ("stopped", 143, 1)
+    assert found.errors[0]["path"] == str(folder / "bad")
 
 
 def test_without_the_library_it_says_how_to_get_it(
