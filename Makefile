@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # real parts that the tests use, and the Debian packages that have them
 TEST_TOOLS := chromium dbus-daemon fusefat fusermount3 git gnome-keyring-daemon mkfs.exfat mkfs.vfat \
-  mount.exfat-fuse ntfs-3g rsync systemd-analyze umockdev-run
+  mount.exfat-fuse ntfs-3g rsync systemd-analyze umockdev-run vim
 TEST_PACKAGES := chromium dbus dosfstools exfat-fuse exfatprogs fuse3 fusefat git gnome-keyring ntfs-3g \
-  rsync systemd umockdev
+  rsync systemd umockdev vim
 # for `make test-usb`, and the Debian packages that it does not install but unpacks
 USB_TOOLS := cpio mkfs.exfat mkfs.vfat qemu-system-x86_64
 USB_PACKAGES := cpio dosfstools exfatprogs qemu-system-x86

@@ -211,6 +211,7 @@ _LABELS = {
     "id": N_("id"),
     "fingerprint": N_("fingerprint"),
     "suite": N_("suite"),
+    "backend": N_("computed by"),
     "layout": N_("layout"),
     "created_at": N_("made at"),
     "generation": N_("generation"),

@@ -29,7 +29,7 @@ STATE_BASE = "/var/lib"  # of the machine's jobs; what they keep is in encvault/
 _TEMPORARY = ("/tmp/", "/var/tmp/")  # noqa: S108 - nothing is made there
 _SLACK_S = 300  # by which systemd is more patient than the job itself
 _LONGEST_COMMAND = 900  # bytes; Debian's cron passes over one of more than 998
-_EXIT_SKIPPED, _EXIT_CONFIG, _EXIT_TERMINATED = 75, 78, 143
+_EXIT_SKIPPED, _EXIT_TERMINATED = 75, 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,8 @@ def _what_runs(job: Job, host: Host) -> Iterator[str]:
         words = [*host.command, "job", "watch", job.path]
         yield f"Type=exec\nExecStart={command_line(words)}\n"
         yield "Restart=on-failure\nRestartSec=30\n"
-        yield "# the same configuration would only fail again\n"
-        yield f"RestartPreventExitStatus={_EXIT_CONFIG}\n"
+        yield "# what does not pass by itself would only fail again\n"
+        yield "RestartPreventExitStatus=2 69 77 78\n"
         yield f"SuccessExitStatus={_EXIT_TERMINATED}\n"
         return
     words = [*host.command, "job", "run", job.path, "--no-input", "--no-ping"]

@@ -47,6 +47,7 @@ class Surroundings:
         environment: of hooks.
         observer: is told what happens.
         error_json: an error as ``--json`` shows it.
+        suite: of what is new, where the job does not say.
         pings: whether the run itself tells the service that is pinged.
     """
 
@@ -56,6 +57,7 @@ class Surroundings:
     environment: Mapping[str, str]
     observer: Observer
     error_json: Callable[[EncvaultError], dict[str, object]]
+    suite: Suite
     pings: bool = True
 
 
@@ -86,6 +88,7 @@ class Work:
     ) -> None:
         self.job = job
         self.prompter = around.prompter
+        self.suite = around.suite
         self.state_dir = around.state_dir
         self.register_path = around.register_path
         self.observer = observer
@@ -143,6 +146,7 @@ class Work:
         return operations.SealRequest(
             paths=paths,
             suite=Suite.from_label(self.job.suite) if self.job.suite else None,
+            default_suite=self.suite,
             exclude=self.job.exclude,
             state_dir=self.state_dir,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from encvault.crypto.suite import Suite
 from encvault.errors import InvalidRequest
+from encvault.fs.tree import join
 from encvault.i18n import _, ngettext
 from encvault.vault.plan import SealOptions
 from encvault.vault.vault import find_vault
@@ -33,6 +34,8 @@ class SealRequest:
         hide_names: layout of a new vault.
         keep, force, delete, exclude, jobs: see `SealOptions`.
         leave: paths within the one folder that is sealed, which are left out.
+        only: paths within the one folder that is sealed, which alone are; empty for all of it.
+            One that is not there is no error.
         reads_back: see `seal_archive`; everything else is always read back.
         dry_run: tell the plan and do nothing.
         state_dir: local state folder, or None to remember nothing.
@@ -50,6 +53,7 @@ class SealRequest:
     delete: bool = False
     exclude: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     jobs: int = 0
     reads_back: bool = False
     dry_run: bool = False
@@ -60,8 +64,13 @@ class SealRequest:
         """The cipher suite of what is new."""
         return self.suite or self.default_suite
 
-    def options(self, *only: str) -> SealOptions:
-        """The options of a run over a tree."""
+    def options(self, inside: str = "") -> SealOptions:
+        """The options of a run over a tree.
+
+        Args:
+            inside: where in the tree is what is sealed, or "".
+        """
+        only = tuple(join(inside, path) for path in self.only) or tuple(filter(None, [inside]))
         return SealOptions(
             keep=self.keep,
             force=self.force,

@@ -352,7 +352,7 @@ def _seal_in_place(
         ledger_of(request.state_dir, vault, "", create=not request.dry_run) as ledger,
     ):
         own = _own_places(request, vault.path, watcher, only)
-        options = replace(request.options(*([only] if only else [])), own=(*request.leave, *own))
+        options = replace(request.options(only), own=(*request.leave, *own))
         run = plan_seal if request.dry_run else seal_tree
         with watcher.inside(vault):
             report = run(vault, vault.tree, options, ledger=ledger, observer=watcher)

@@ -18,7 +18,7 @@ _COMMANDS = {
     "new": "encvault.cli.job.keep",
     "check": "encvault.cli.job.keep",
     "run": "encvault.cli.job.run",
-    "watch": "encvault.cli.job.run",
+    "watch": "encvault.cli.job.watch",
     "list": "encvault.cli.job.look",
     "show": "encvault.cli.job.look",
     "status": "encvault.cli.job.look",

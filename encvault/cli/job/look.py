@@ -166,7 +166,7 @@ def status_command(names: tuple[str, ...], *, max_age: str | None, as_json: bool
         if listed.job is not None:
             try:
                 known = Records.of(listed.job, state_of(listed.job)).known()
-                error = _not_well(listed.name, known, limit, now)
+                error = _not_well(listed.job, known, limit, now)
             except EncvaultError as unusable:
                 error = unusable
         if error is not None:
@@ -193,9 +193,12 @@ def _named(names: tuple[str, ...]) -> list[finding.Listed]:
 
 
 def _not_well(
-    name: str, known: Known, limit: timedelta | None, now: datetime
+    job: Job, known: Known, limit: timedelta | None, now: datetime
 ) -> EncvaultError | None:
     """Why somebody should look at a job, or None."""
+    name, last = job.name, known.last
+    if job.trigger == "on-change" and last is not None and last.state == "running":
+        return None  # it watches, whether or not there was anything to do
     age = known.age(now)
     if limit is not None and age is None:
         return JobNotWell(name=name, reason=_("its work was never done"))
@@ -204,7 +207,6 @@ def _not_well(
         return JobNotWell(
             name=name, reason=text.format(age=duration_text(age.total_seconds() // 60 * 60))
         )
-    last = known.last
     if limit is None and last is not None and not last.is_good and last.state != "running":
         return JobNotWell(name=name, reason=_("its last run did not do its work"))
     return None

@@ -19,6 +19,7 @@ from encvault.jobs import finding, telling
 from encvault.jobs.records import Outcome, Records, now_text
 from encvault.jobs.running import WORST_FIRST, run_job
 from encvault.jobs.work import Surroundings
+from encvault.operations import DEFAULT_SUITE
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
@@ -99,6 +100,7 @@ def _run(job: Job, *, quiet: bool, pings: bool) -> Outcome:
             os.environ,
             lines,
             ui.error_json,
+            prompter.defaults.suite or DEFAULT_SUITE,
             pings=pings,
         )
     except EncvaultError as error:

@@ -12,6 +12,8 @@ import pytest
 from helpers import RECIPIENT, everything, keys, seal, write_tree
 
 from encvault import operations
+from encvault.crypto import speed
+from encvault.crypto.suite import Suite
 from encvault.errors import (
     EncvaultError,
     InvalidRequest,
@@ -168,6 +170,7 @@ def test_info_of_a_sealed_file_is_its_header(tree: Path, tmp_path: Path) -> None
         "path": str(path),
         "version": 1,
         "suite": "aes-256-gcm",
+        "backend": speed.backend_of(Suite.AES_256_GCM),
         "sealed_size": len(data),
         "metadata_size": metadata_size,
         **key_info,
