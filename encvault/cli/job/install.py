@@ -40,13 +40,12 @@ _ROOT = "/"
 def _kind_options(function: Function) -> Function:
     """``--system``, ``--user``, ``--cron``; the command gets a ``kind``, which may be None."""
     texts = {
-        "system": _("As a service of the machine; so it is for jobs in {folder}."),
+        "system": _("As a service of the machine; so it is for jobs in /etc/encvault/jobs.d."),
         "user": _("As a service of yours; so it is for all other jobs."),
         "cron": _("By cron, where there is no systemd."),
     }
     for kind, text in reversed(texts.items()):
-        help_text = text.format(folder=finding.SYSTEM_FOLDER)
-        function = click.option(f"--{kind}", "kind", flag_value=kind, help=help_text)(function)
+        function = click.option(f"--{kind}", "kind", flag_value=kind, help=text)(function)
     return function
 
 

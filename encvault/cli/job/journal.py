@@ -55,7 +55,8 @@ class Lines(Observer):
         level = _INFO if is_well else _WARNING if outcome.exit_code in _LEFT else _ERROR
         say(summary_text(outcome), level)
         if hint is not None and not is_well:
-            say(_("hint: {text}").format(text=hint), level)
+            _prefix(level)
+            ui.hint(hint)
 
 
 def summary_text(outcome: Outcome) -> str:
@@ -81,9 +82,13 @@ def summary_text(outcome: Outcome) -> str:
 
 def say(text: str, level: str) -> None:
     """Write a line to stderr, with its priority if the journal reads it."""
+    _prefix(level)
+    ui.message(text)
+
+
+def _prefix(level: str) -> None:
     if _is_journal():
         sys.stderr.write(level)
-    ui.message(text)
 
 
 def _is_journal() -> bool:
