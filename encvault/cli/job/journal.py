@@ -77,7 +77,8 @@ def summary_text(outcome: Outcome) -> str:
         parts.append(_("{seconds} s").format(seconds=f"{outcome.seconds:.1f}"))
     if outcome.exit_code:
         parts.append(_("exit code {code}").format(code=outcome.exit_code))
-    return f"{outcome.job}: {', '.join(parts)}"
+    told = _(", ").join(parts)
+    return _("{name}: {reason}").format(name=outcome.job, reason=told)
 
 
 def say(text: str, level: str) -> None:

@@ -187,7 +187,8 @@ def check_command(name: str | None, *, schema: bool, quiet: bool, as_json: bool)
         width = max(ui.cells(_(text)) for text in _LEVELS.values()) + 2
         for one in found:
             if not quiet or one.level != "ok":
-                ui.result(f"{ui.column(_(_LEVELS[one.level]), width)}{_(one.what)}: {one.text}")
+                told = _("{name}: {reason}").format(name=_(one.what), reason=one.text)
+                ui.result(f"{ui.column(_(_LEVELS[one.level]), width)}{told}")
     error = worst([one.error for one in found if one.error is not None])
     if error is None:
         return 0
