@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # real parts that the tests use, and the Debian packages that have them
 TEST_TOOLS := chromium dbus-daemon fusefat fusermount3 git gnome-keyring-daemon mkfs.exfat mkfs.vfat \
-  mount.exfat-fuse ntfs-3g rsync systemd-analyze umockdev-run vim
+  mount.exfat-fuse ntfs-3g rsync sftp sshd systemd-analyze umockdev-run vim
 TEST_PACKAGES := chromium dbus dosfstools exfat-fuse exfatprogs fuse3 fusefat git gnome-keyring ntfs-3g \
-  rsync systemd umockdev vim
+  openssh-client openssh-server rsync systemd umockdev vim
 # for `make test-usb`, and the Debian packages that it does not install but unpacks
 USB_TOOLS := cpio mkfs.exfat mkfs.vfat qemu-system-x86_64
 USB_PACKAGES := cpio dosfstools exfatprogs qemu-system-x86
@@ -75,7 +75,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/tested-with: pyproject.toml Makefile | $(VENV)/bin/python
-	@( for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || { \
+	@( PATH=$$PATH:/usr/sbin:/sbin; for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    export DEBIAN_FRONTEND=noninteractive; \
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends $(TEST_PACKAGES); \

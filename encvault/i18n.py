@@ -82,11 +82,15 @@ def system_reason(error: OSError) -> str:
 # the words of strerror(3) for those reasons, here so that the catalog has them
 _SYSTEM_REASONS = (
     N_("Bad file descriptor"),
+    N_("Connection refused"),
+    N_("Connection reset by peer"),
     N_("Device or resource busy"),
     N_("File exists"),
     N_("File name too long"),
     N_("Input/output error"),
     N_("Is a directory"),
+    N_("Network is unreachable"),
+    N_("No route to host"),
     N_("No such device"),
     N_("No such file or directory"),
     N_("Not a directory"),

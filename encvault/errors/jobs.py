@@ -135,6 +135,54 @@ class RemoteFailed(JobError):
     reason: str
 
 
+class RemoteRefused(RemoteFailed):
+    """A server did not do it with one file; it does go on with others."""
+
+
+class ForeignCopy(RemoteFailed):
+    """A file on a server has the name of one that is to go there, and is not of this job."""
+
+    advice = N_("move it away, or name another destination in the job file: encvault job show")
+
+
+class OtherVaultThere(RemoteFailed):
+    """A mirror would go where another vault is."""
+
+    advice = N_("name another destination in the job file; see it with: encvault job show")
+
+
+class HostUnknown(RemoteFailed):
+    """Nobody has said that this key is the server's; it could be anyone's."""
+
+    message = N_("{place}: nobody here has vouched for this server: {reason}")
+    advice = N_(
+        "compare it with what its owner says, then: ssh-keyscan {scan} >> ~/.ssh/known_hosts"
+    )
+    scan: str
+
+
+class HostChanged(RemoteFailed):
+    """A server has another key than the one that is known; someone may be in between."""
+
+    message = N_("{place}: this is not the server that is known here: {reason}")
+    advice = N_(
+        "ask its owner whether the key was changed; only if so: ssh-keygen -R {name}, and then "
+        "ssh-keyscan {scan} >> ~/.ssh/known_hosts"
+    )
+    name: str
+    scan: str
+
+
+class AddressUnusable(ConfigError):
+    """A destination on a server is not written as one, or has a password in it."""
+
+    message = N_("{place}: {reason}")
+    advice = N_("{fix}")
+    place: str
+    reason: str
+    fix: str
+
+
 class WatcherUnavailable(JobError):
     """A folder cannot be watched."""
 
