@@ -18,7 +18,7 @@ from encvault.fs import calls
 from encvault.fs.tree import Tree, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 INCOMPLETE = "incomplete"
 _ENDING = ".tar.sealed"
@@ -83,10 +83,14 @@ class Shelf:
             return archives_in(self.job, os.listdir(self.tree.folder(INCOMPLETE)))
         return []
 
-    def new_path(self) -> str:
-        """Where to make the next archive: absolute, in the folder of incomplete ones."""
+    def new_path(self, elsewhere: Iterable[str] = ()) -> str:
+        """Where to make the next archive: absolute, in the folder of incomplete ones.
+
+        Args:
+            elsewhere: names of archives that are not here, as on a server.
+        """
         self.tree.make_folders(INCOMPLETE)
-        name = next_name(self.job, self.complete() + self.incomplete())
+        name = next_name(self.job, [*self.complete(), *self.incomplete(), *elsewhere])
         return self.tree.show(join(INCOMPLETE, name))
 
     def complete_one(self, path: str) -> str:

@@ -18,6 +18,7 @@ from encvault.i18n import _
 from encvault.jobs.destinations import base_of, mirror_of, shelf_of
 from encvault.jobs.records import Records
 from encvault.jobs.schedule import next_run
+from encvault.jobs.sending import probe, spool_of
 from encvault.vault.manifest import new_id
 from encvault.vault.vault import Vault
 
@@ -123,6 +124,13 @@ def _destination(
             for source in job.sources:
                 yield _writable("destination", source)
                 yield _vault(job, source, prompter)
+            return
+        if job.is_remote:
+            text = _("{path} can be written to").format(path=probe(job))
+            yield Finding("destination", "ok", text)
+            folder = Records.of(job, state_dir).folder
+            for source in job.sources if job.mode == "mirror" else ():
+                yield _vault(job, spool_of(folder, source), prompter)
             return
         base = base_of(job, register_path())
         if job.mode == "archive":

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 from encvault.errors import (
     DestinationAway,
     EncvaultError,
+    ForeignCopy,
+    HostChanged,
+    HostUnknown,
     InputOutputError,
     JobTimedOut,
+    OtherVaultThere,
 )
 from encvault.fs.durable import storage_error
 from encvault.jobs import hooks, telling
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 # of several things that went wrong, the first here decides (docs/jobs.md)
 WORST_FIRST = (65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
 _TRANSIENT = {74, 75}  # what may have passed a little later
+# and what is of the same codes, and does not pass by waiting
+_LASTING = (DestinationAway, ForeignCopy, HostChanged, HostUnknown, OtherVaultThere)
 _PARTIAL = 3
 _AWAY = 75
 _INTERRUPTED = 130
@@ -285,4 +291,4 @@ class _Run:
 
 def _is_transient(error: EncvaultError) -> bool:
     """Whether it may have passed a little later; what is away is for another day."""
-    return error.exit_code in _TRANSIENT and not isinstance(error, DestinationAway)
+    return error.exit_code in _TRANSIENT and not isinstance(error, _LASTING)

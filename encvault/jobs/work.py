@@ -14,8 +14,10 @@ from encvault.errors import EncvaultError, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join
+from encvault.jobs.archives import Shelf
 from encvault.jobs.destinations import base_of, mirror_of, shelf_of
 from encvault.jobs.inventory import Inventory, copies_of
+from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
 from encvault.operations.places import ledger_of
 from encvault.vault.layout import is_vault_folder
@@ -23,9 +25,8 @@ from encvault.vault.report import Report
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from encvault.jobs.archives import Shelf
     from encvault.jobs.jobfile import Job
     from encvault.jobs.limits import Limits
     from encvault.jobs.records import Outcome
@@ -108,6 +109,9 @@ class Work:
         if self.job.mode == "in-place":
             for source in self._sources():
                 self._try(functools.partial(self._in_place, source))
+            return self.report
+        if self.job.is_remote:
+            self._to_server()
             return self.report
         base = base_of(self.job, self.register_path)
         with contextlib.ExitStack() as stack:
@@ -235,6 +239,64 @@ class Work:
             self.report.removed += 1
         tree.sync_names(touched)
 
+    # -- servers ----------------------------------------------------------------------------
+
+    def _to_server(self) -> None:
+        if self.job.mode == "archive":
+            self._archive_there()
+            return
+        sealed: dict[str, Report] = {}
+        for source in self._sources():
+            self._try(functools.partial(self._mirror_here, source, sealed))
+        # the engine forks, and a connection has threads: all is sealed before any is carried
+        for source, report in sealed.items():
+            self._try(functools.partial(self._carry, source, report))
+
+    def _mirror_here(self, source: str, sealed: dict[str, Report]) -> None:
+        place = spool_of(self.folder, source)
+        Tree.made(os.path.dirname(place)).close()
+        request = replace(
+            self._request(source),
+            to=place,
+            hide_names=self.job.hide_names,
+            delete=self.job.delete,
+        )
+        sealed[source] = operations.seal(request, self.prompter, self.observer)
+        self.report.add(sealed[source])
+
+    def _carry(self, source: str, sealed: Report) -> None:
+        self.limits.boundary()
+        carried = send_mirror(self.job, source, self.folder, self.observer)
+        self.verified += carried.verified
+        self.report.problems += carried.problems
+        self.report.notes += carried.notes
+        if self.job.remove_sources and not (sealed.problems or carried.problems):
+            self._remove_mirrored(source, spool_of(self.folder, source))
+
+    def _archive_there(self) -> None:
+        with Outbox(self.job, self.folder, self.success, self.observer) as outbox:
+            sources = list(self._sources())
+            there = outbox.there()
+        if not sources:
+            return
+        stamps = self._stamps(sources) if self.job.remove_sources else {}
+        with Shelf(self.job.name, outbox.shelf.tree.path) as shelf:  # nothing is connected now
+            path = self._sealed_archive(shelf, sources, there)
+        if not path:
+            return
+        with Outbox(self.job, self.folder, None, self.observer) as outbox:
+            for address in outbox.send():
+                self.archive = address
+            for error in outbox.check(self.limits.boundary):
+                if error is None:
+                    self.verified += 1
+                else:
+                    self._problem(error)
+            if self.report.problems:
+                return
+            self.report.removed += sum(1 for _name in outbox.drop_old())
+        self._remove_archived(stamps)
+
     # -- archive ----------------------------------------------------------------------------
 
     def _archive(self, base: str) -> None:
@@ -243,13 +305,8 @@ class Work:
             if not sources:
                 return
             stamps = self._stamps(sources) if self.job.remove_sources else {}
-            path = shelf.new_path()
-            request = replace(self._request(*sources), archive=path, reads_back=True)
-            self.report.add(operations.seal(request, self.prompter, self.observer))
-            self.archive = path
-            if self.report.problems:
-                return  # it stays where it is, and nothing is dropped for it
-            self.archive = shelf.complete_one(path)
+            if not self._sealed_archive(shelf, sources):
+                return
             self._verify_archives(shelf, inventory)
             if self.report.problems:
                 return
@@ -257,6 +314,22 @@ class Work:
                 inventory.forget(dropped)
                 self.report.removed += 1
             inventory.keep()
+        self._remove_archived(stamps)
+
+    def _sealed_archive(
+        self, shelf: Shelf, sources: list[str], elsewhere: Sequence[str] = ()
+    ) -> bool:
+        """Make an archive; whether it has everything, and its place then."""
+        path = shelf.new_path(elsewhere)
+        request = replace(self._request(*sources), archive=path, reads_back=True)
+        self.report.add(operations.seal(request, self.prompter, self.observer))
+        self.archive = path
+        if self.report.problems:
+            return False  # it stays where it is, and nothing is dropped for it
+        self.archive = shelf.complete_one(path)
+        return True
+
+    def _remove_archived(self, stamps: dict[str, dict[str, Stamp]]) -> None:
         for source, found in stamps.items():
             with Tree(source) as tree:
                 self._remove(tree, functools.partial(_is_same, found), [*found])

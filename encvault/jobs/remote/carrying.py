@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from encvault.errors import CopyChanged
 from encvault.fs import durable
 from encvault.jobs.remote.carrier import Carrier, CarryReport
 
@@ -104,6 +105,18 @@ def list_files(server: Server, prefix: str, known: CarriedLedger) -> list[There]
     """
     known.look_at(server.files(prefix))
     return known.ours()
+
+
+def check_file(server: Server, name: str, known: CarriedLedger) -> None:
+    """Read back a file that was carried from here, and compare it with what was sent.
+
+    Raises:
+        CopyChanged: it is another, or gone.
+        RemoteFailed: it cannot be read.
+    """
+    row, found = known.carried(name), server.digest(name)
+    if row is None or found is None or found[0] != row.digest:
+        raise CopyChanged(path=server.show(name))
 
 
 def remove_file(server: Server, name: str, known: CarriedLedger) -> None:
