@@ -289,6 +289,26 @@ def alone(tree: Tree, name: str, patience: float) -> Iterator[None]:
             os.close(fd)
 
 
+def is_held(tree: Tree, name: str) -> bool:
+    """Whether a process is `alone`. To ask is in the way of who wants to be, for a moment.
+
+    Args:
+        tree: where.
+        name: of the file.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    fd = calls.open_read(tree.fd, name)
+    try:
+        _lock(fd, shared=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _is_there(tree: Tree, name: str, fd: int) -> bool:
     try:
         return os.path.samestat(tree.status(name), os.fstat(fd))

@@ -31,6 +31,7 @@ HISTORY_FILE = "history.jsonl"
 MAX_ERRORS = 50
 MAX_RUNS = 400  # in the history
 _MAX_SIZE = 4 << 20
+_GLANCE_S = 0.2  # who only looks whether a run goes on is in the way for a moment
 
 # what a run may have come to; "running" until it ends
 STATES = {
@@ -165,7 +166,7 @@ class Records:
             with self._usable():
                 tree = stack.enter_context(Tree.made(self.folder))
                 try:
-                    stack.enter_context(durable.alone(tree, LOCK_FILE, patience))
+                    stack.enter_context(durable.alone(tree, LOCK_FILE, max(patience, _GLANCE_S)))
                 except TimeoutError:
                     raise JobRunning(name=self.name) from None
             yield
@@ -173,10 +174,8 @@ class Records:
     def is_running(self) -> bool:
         """Whether a run has the lock."""
         try:
-            with Tree(self.folder) as tree, durable.alone(tree, LOCK_FILE, 0.0):
-                return False
-        except TimeoutError:
-            return True
+            with Tree(self.folder) as tree:
+                return durable.is_held(tree, LOCK_FILE)
         except OSError:
             return False  # there was no run, or what it left cannot be read
 

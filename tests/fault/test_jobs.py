@@ -15,10 +15,10 @@ from fault.processes import Countdown, fork, wait
 
 from encvault.fs import calls
 from encvault.jobs.archives import INCOMPLETE, Shelf
-from encvault.jobs.records import STATUS_FILE, Outcome, Records
+from encvault.jobs.records import STATUS_FILE, Known, Outcome, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from helpers import Command
@@ -45,6 +45,35 @@ def run_of(records: Records, number: int) -> None:
     with records.alone(0.0):
         records.begin(outcome(number))
         records.end(ended(number))
+
+
+def test_who_looks_is_in_nobodys_way(tmp_path: Path) -> None:
+    records = Records("nightly", str(tmp_path / "records"))
+
+    def begin() -> None:
+        with records.alone(0.0):
+            records.begin(outcome(1))
+            os._exit(0)
+
+    assert wait(fork(begin)) == 0
+
+    def look() -> int:
+        # its lock is looked at each time
+        states = {known.last.state for known in _looks(records) if known.last is not None}
+        return 0 if states == {"interrupted"} else 1
+
+    assert [wait(pid) for pid in [fork(look) for _each in range(3)]] == [0, 0, 0]
+
+    looker = fork(lambda: len(list(_looks(records))))
+    for _each in range(200):
+        with records.alone(0.0):
+            pass
+    wait(looker)
+
+
+def _looks(records: Records) -> Iterator[Known]:
+    for _each in range(200):
+        yield records.known()
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"last": 7, "success": null}', b"\xff" * 9, b"[]"])
