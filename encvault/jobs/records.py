@@ -189,7 +189,7 @@ class Records:
         if found.last is not None and found.last.state == "running" and not self.is_running():
             found = self._load()  # it may have ended between the two looks
             if found.last is not None and found.last.state == "running":
-                return replace(found, last=replace(found.last, state="interrupted", exit_code=1))
+                return replace(found, last=_killed(found.last))
         return found
 
     def _load(self) -> Known:
@@ -217,11 +217,11 @@ class Records:
             JobRecordsUnusable: it cannot be written.
         """
         try:
-            before = self.known()
+            before = self._load()
         except JobRecordsUnusable:
             before = Known()  # what is damaged is replaced; a success is not invented
-        if before.last is not None and before.last.state == "interrupted":
-            self._add(before.last)
+        if before.last is not None:
+            self._add_killed(before.last)
         self._write(Known(outcome, before.success))
 
     def end(self, outcome: Outcome) -> None:
@@ -253,6 +253,12 @@ class Records:
                 found.append(Outcome.from_json(json.loads(line)))
         return found
 
+    def _add_killed(self, last: Outcome) -> None:
+        """Have the run before this one in the history, where it may not have got any more."""
+        runs = self.history()
+        if not runs or runs[-1].run != last.run:
+            self._add(_killed(last) if last.state == "running" else last)
+
     def _add(self, outcome: Outcome) -> None:
         kept = [*self.history(), outcome][-MAX_RUNS:]
         lines = [json.dumps(one.to_json(), sort_keys=True).encode() + b"\n" for one in kept]
@@ -280,6 +286,11 @@ class Records:
             raise
         except OSError as error:
             raise JobRecordsUnusable(path=self.folder, reason=system_reason(error)) from None
+
+
+def _killed(run: Outcome) -> Outcome:
+    """A run that goes on, as it is said, and does not."""
+    return replace(run, state="interrupted", exit_code=1)
 
 
 def now_text() -> str:

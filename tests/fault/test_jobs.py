@@ -15,7 +15,7 @@ from fault.processes import Countdown, fork, wait
 
 from encvault.fs import calls
 from encvault.jobs.archives import INCOMPLETE, Shelf
-from encvault.jobs.records import STATUS_FILE, Known, Outcome, Records
+from encvault.jobs.records import HISTORY_FILE, STATUS_FILE, Known, Outcome, Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,35 @@ def run_of(records: Records, number: int) -> None:
     with records.alone(0.0):
         records.begin(outcome(number))
         records.end(ended(number))
+
+
+def test_killed_at_each_call_of_the_records(tmp_path: Path) -> None:
+    number, code = 0, KILLED
+    while code == KILLED:
+        number += 1
+        records = Records("nightly", str(tmp_path / f"{number}" / "records"))
+        run_of(records, 1)
+        before = records.known()
+
+        def work(records: Records = records, number: int = number) -> None:
+            calls.probe = Countdown(number, kill_self)
+            run_of(records, 2)
+
+        code = wait(fork(work))
+        known = records.known()
+        assert known.last is not None
+        state = (known.last.run[-1], known.last.state)
+        assert state in (("1", "ok"), ("2", "interrupted"), ("2", "ok"))
+        assert known.success == (known.last if state == ("2", "ok") else before.success)
+        # the next run has the history right, whatever was missing in it
+        run_of(records, 3)
+        told = [(one.run[-1], one.state) for one in records.history()]
+        assert told in ([("1", "ok"), state, ("3", "ok")], [("1", "ok"), ("3", "ok")])
+        assert (state[0] == "2") == (len(told) == 3)
+        assert os.listdir(records.folder).count(STATUS_FILE) == 1
+        assert not [name for name in os.listdir(records.folder) if name.endswith(".tmp")]
+    assert code == 0
+    assert number > 15
 
 
 def test_who_looks_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -93,6 +122,20 @@ def test_damaged_records_are_said_and_replaced(
     night = job.begin().ended()
     assert night.code == 0, str(night)
     assert job.status()["success"] == night.told
+
+
+def test_a_torn_history(run: Command, public_path: Path) -> None:
+    job = Nightly(run, public_path, "mirror")
+    job.counted()
+    job.counted()
+    (history,) = (public_path / "state").rglob(HISTORY_FILE)
+    history.write_bytes(history.read_bytes()[:-40] + b"\0\0\0")
+    first, second = job.seen
+    del job.seen[second]
+    job.seen[second] = "ok"  # it is the last run, and so known from the status
+    job.counted()
+    assert next(iter(job.seen)) == first
+    job.history()
 
 
 @needs_root
