@@ -239,6 +239,21 @@ def test_killed_at_each_call_of_the_shelf(tmp_path: Path) -> None:
     assert number > 5
 
 
+def test_what_a_killed_run_has_left_goes_before_the_next_archive(
+    run: Command, public_path: Path
+) -> None:
+    job = Nightly(run, public_path, "archive")
+    number = job.counted()
+    left = []
+    for call in range(number // 3, 2 * number // 3, 3):
+        night = job.night(at_call(call, kill_self))
+        left += job.left()
+        assert len(job._temporary()) <= 1
+        assert night.code == KILLED
+    assert len(left) >= 2
+    job.counted()  # which looks for what is left
+
+
 def test_an_incomplete_archive_drops_none(run: Command, public_path: Path) -> None:
     job = Nightly(run, public_path, "archive")
     for _each in range(KEEP + 1):
