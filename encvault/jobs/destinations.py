@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import DestinationAbsent, DestinationAway, DriveAbsent, DriveNotMounted
 from encvault.i18n import _
-from encvault.jobs.archives import Shelf
+from encvault.jobs.archives import INCOMPLETE, Shelf
 from encvault.operations.drives.found import standing_of
 from encvault.usb.drives import find_drive
 from encvault.vault.vault import find_vault
@@ -91,7 +91,8 @@ def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
     except (FileNotFoundError, NotADirectoryError):
         raise absent(job, base, _("there is no such folder")) from None
     made = success.archive if success is not None else ""
-    is_same = os.path.dirname(made) == os.path.realpath(base)
+    real = os.path.realpath(base)
+    is_same = os.path.dirname(made) in (real, os.path.join(real, INCOMPLETE))
     if made and is_same and not (shelf.complete() or shelf.incomplete()):
         shelf.tree.close()
         raise absent(job, base, _("the archives that were there are gone"))

@@ -254,6 +254,19 @@ def test_what_a_killed_run_has_left_goes_before_the_next_archive(
     job.counted()  # which looks for what is left
 
 
+def test_a_share_that_is_not_mounted_after_a_partial_success(
+    run: Command, public_path: Path
+) -> None:
+    job = Nightly(run, public_path, "archive")
+    job.changes[0].add().chmod(0)
+    night = job.night(on_partial="warn")
+    assert night.code == 0, str(night)
+    with job.away(job.copies, leaves=True):
+        night = job.night(on_partial="warn")
+        assert list(job.copies.iterdir()) == []
+    assert night.code == 75, str(night)
+
+
 def test_an_incomplete_archive_drops_none(run: Command, public_path: Path) -> None:
     job = Nightly(run, public_path, "archive")
     for _each in range(KEEP + 1):
