@@ -283,6 +283,23 @@ def test_an_incomplete_archive_drops_none(run: Command, public_path: Path) -> No
 # -- a mirror -------------------------------------------------------------------------------
 
 
+@LAYOUTS
+def test_a_new_source_does_not_fill_the_folder_below_a_share(
+    run: Command,
+    public_path: Path,
+    layout: str,
+) -> None:
+    job = Nightly(run, public_path, "mirror", hidden=layout == "hidden", sources=2)
+    job.counted()
+    new = public_path / "new"
+    shutil.copytree(job.sources[0], new)
+    job.sources.append(new)
+    with job.away(job.copies, leaves=True):
+        night = job.night()
+        assert list(job.copies.iterdir()) == []
+    assert night.code == 75, str(night)
+
+
 # -- originals that are removed -------------------------------------------------------------
 
 REMOVES = {"remove_sources": True, "delete": None}
