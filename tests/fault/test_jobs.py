@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fault.mounts import fill, mounted, needs_root
-from fault.nightly import KEEP, KILLED, Nightly, Wanted, at_call, files_of, kill_self
+from fault.nightly import KEEP, KILLED, Nightly, Wanted, at_call, fall_asleep, files_of, kill_self
 from fault.processes import Countdown, fork, wait
 
 from encvault.fs import calls
@@ -168,6 +168,35 @@ def _hook(when: str, shell: str) -> str:
 
 
 # -- how a run ends -------------------------------------------------------------------------
+
+
+def test_what_comes_after_may_outlast_the_deadline(run: Command, public_path: Path) -> None:
+    job = Nightly(run, public_path, "mirror")
+    night = job.night(timeout="1s", hooks=_hook("after", "sleep 1.5"))
+    assert night.code == 0, str(night)
+    assert night.told is not None
+    assert night.told["state"] == "ok"
+
+
+def test_a_stop_while_it_ends_changes_nothing(run: Command, public_path: Path) -> None:
+    job = Nightly(run, public_path, "mirror")
+    job.want(Wanted(hooks=_hook("after", "kill -TERM $PPID; sleep 0.2")))
+    before = job.status()
+    night = job.begin().ended()
+    assert night.code == 0, str(night)
+    job.look(before, night)
+    assert job.status()["last"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("call", [1, 4, 8])
+def test_the_deadline_strikes_again_after_the_work(
+    run: Command, public_path: Path, call: int
+) -> None:
+    """A write of the status that takes long is not torn by the deadline."""
+    job = Nightly(run, public_path, "mirror")
+    number = job.counted()
+    night = job.night(at_call(number - call, fall_asleep), timeout="1s")
+    assert night.code == 0, str(night)
 
 
 def test_what_may_pass_is_tried_again(run: Command, public_path: Path) -> None:
