@@ -15,17 +15,23 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Self
 
-from encvault.errors import CopyChanged, EncvaultError, JobRecordsUnusable, SourceMissing
+from encvault.errors import (
+    CopyChanged,
+    EncvaultError,
+    JobRecordsUnusable,
+    NotSealed,
+    SourceMissing,
+)
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
-from encvault.vault.layout import object_path, sealed_path
+from encvault.vault.layout import header_at, object_path, sealed_path
 from encvault.vault.sealed import read_header
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import TracebackType
 
     from encvault.vault.ledger import Ledger
@@ -76,13 +82,14 @@ class Inventory:
     ) -> None:
         self._db.close()
 
-    def check_file(self, tree: Tree, path: str, name: str | None = None) -> None:
+    def check_file(self, tree: Tree, path: str, ids: Collection[str] = ()) -> None:
         """Compare one copy with what is noted of it, or note it.
 
         Args:
             tree: where it is.
             path: within the tree.
-            name: what it is noted under; None for the file id that its header has.
+            ids: file ids of which its header must have one, and it is noted under that; none for
+                an archive, which is noted under its path.
 
         Raises:
             CopyChanged: it is another.
@@ -97,7 +104,7 @@ class Inventory:
         except OSError as error:
             raise storage_error(error, shown, reading=True) from None
         try:
-            key = name or read_header(fd, shown).key_info.file
+            key = read_header(fd, shown).key_info.file if ids else path
             digest = _digest(fd)
         except OSError as error:
             raise storage_error(error, shown, reading=True) from None
@@ -109,7 +116,8 @@ class Inventory:
                 self._db.execute("INSERT INTO copies VALUES (?,?)", (key, digest))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
-        if found is not None and found[0] != digest:
+        is_known = found is None or found[0] == digest
+        if not is_known or (ids and key not in ids):
             raise CopyChanged(path=shown)
 
     def keep(self) -> None:
@@ -144,19 +152,50 @@ def check_vault(
     """
     most = max(SAMPLE_LEAST, ledger.count() // SAMPLE_SHARE) if sample else -1
     with Vault.load(path) as vault:
-        for folder, name, known in ledger.rows(most):
-            places = [object_path(one) for one in known.ids]
-            if not vault.hidden:
-                places = [sealed_path(join(folder, name))]
-            for place in places:
-                boundary()
-                try:
-                    inventory.check_file(vault.tree, place)
-                except EncvaultError as error:
-                    yield error
-                else:
-                    yield None
+        for place, ids in _copies(vault, ledger, most):
+            boundary()
+            try:
+                inventory.check_file(vault.tree, place, ids)
+            except EncvaultError as error:
+                yield error
+            else:
+                yield None
     inventory.keep()
+
+
+def check_presence(path: str, ledger: Ledger) -> Iterator[EncvaultError]:
+    """Look whether the copies that must be there are there, and are the latest, by their headers.
+
+    What authenticates may still be an older copy that somebody put back.
+
+    Args:
+        path: folder of the vault.
+        ledger: what must be there.
+    """
+    with Vault.load(path) as vault:
+        for place, ids in _copies(vault, ledger):
+            shown = vault.tree.show(place)
+            try:
+                if header_at(vault.tree, *split(place)).key_info.file not in ids:
+                    yield CopyChanged(path=shown)
+            except NotSealed:
+                yield SourceMissing(path=shown)
+            except OSError as error:
+                yield storage_error(error, shown, reading=True)
+            except EncvaultError as error:
+                yield error
+
+
+def _copies(vault: Vault, ledger: Ledger, most: int = -1) -> Iterator[tuple[str, Collection[str]]]:
+    """The path of each copy that must be there, and the file ids that it may have."""
+    for folder, name, known in ledger.rows(most):
+        if not vault.hidden:
+            # of what a killed run was about to seal, the older copy may be there still
+            yield sealed_path(join(folder, name)), (known.ids[0], *known.older)
+            continue
+        is_there = vault.tree.exists(object_path(known.ids[0]))
+        for file_id in known.ids if is_there or known.is_proven else known.older:
+            yield object_path(file_id), (file_id,)
 
 
 def _digest(fd: int) -> bytes:

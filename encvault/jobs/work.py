@@ -15,7 +15,7 @@ from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join
 from encvault.jobs.destinations import base_of, mirror_of, shelf_of
-from encvault.jobs.inventory import Inventory, check_vault
+from encvault.jobs.inventory import Inventory, check_presence, check_vault
 from encvault.operations.drives.found import reached
 from encvault.operations.places import ledger_of
 from encvault.vault.layout import is_vault_folder
@@ -179,24 +179,30 @@ class Work:
         if self.job.verify == "none":
             return False
         is_sample = self.job.verify == "sample"
-        if self.job.secret.given:
-            share = _SAMPLE_PERCENT if is_sample else _ALL_PERCENT
-            found = operations.verify(place, self.prompter, sample=share, observer=self.observer)
-            self.verified += found.files
-            self.report.problems += found.problems
-            return not found.problems
         before = len(self.report.problems)
         with (
             Vault.load(place) as vault,
             ledger_of(self.state_dir, vault, root) as ledger,
             Inventory(self.folder) as inventory,
         ):
-            for error in self._checked(inventory, place, ledger, is_sample=is_sample):
-                if error is None:
-                    self.verified += 1
-                else:
-                    self._problem(error)
+            if self.job.secret.given:
+                self._authenticate(place, ledger, is_sample=is_sample)
+            else:
+                for error in self._checked(inventory, place, ledger, is_sample=is_sample):
+                    if error is None:
+                        self.verified += 1
+                    else:
+                        self._problem(error)
         return len(self.report.problems) == before
+
+    def _authenticate(self, place: str, ledger: Ledger | None, *, is_sample: bool) -> None:
+        share = _SAMPLE_PERCENT if is_sample else _ALL_PERCENT
+        found = operations.verify(place, self.prompter, sample=share, observer=self.observer)
+        self.verified += found.files
+        self.report.problems += found.problems
+        if ledger is not None and not (is_sample or found.problems):
+            for error in check_presence(place, ledger):
+                self._problem(error)
 
     def _checked(
         self, inventory: Inventory, place: str, ledger: Ledger | None, *, is_sample: bool
@@ -267,7 +273,7 @@ class Work:
         for name in names[self.job.verify]:
             self.limits.boundary()
             try:
-                inventory.check_file(shelf.tree, name, name)
+                inventory.check_file(shelf.tree, name)
                 if self.job.secret.given:
                     path = shelf.tree.show(name)
                     found = operations.verify(path, self.prompter, observer=self.observer)

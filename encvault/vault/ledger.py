@@ -89,6 +89,11 @@ class Known:
         """The ids of the sealed file and of what it replaced, each first object first."""
         return self.ids, self.older
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is sure that the sealed file got its name, and of what it was made."""
+        return self.stamp[2] != 0
+
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
         return self.stamp == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)

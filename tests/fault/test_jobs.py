@@ -414,3 +414,67 @@ def test_what_changed_after_it_was_sealed_is_kept(
     assert job.begin().ended().code == 0
     assert job.opened()[str(source)]["late 3"].content == b"second"
     assert not late.exists()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("key", ["with-key", "without-key"])
+@pytest.mark.parametrize("harm", ["flipped", "missing", "older", "swapped"])
+def test_a_harmed_copy_is_found_and_no_original_removed(
+    run: Command,
+    public_path: Path,
+    layout: str,
+    key: str,
+    harm: str,
+) -> None:
+    job = Nightly(run, public_path, "mirror", hidden=layout == "hidden")
+    (source,) = job.sources
+    secret = f'[secret]\nidentity_file = "{job.key}"\n' if key == "with-key" else ""
+    wanted = Wanted(verify="full", hooks=secret)
+    job.want(wanted)
+    assert job.begin().ended().code == 0
+    older = public_path / "older"
+    shutil.copytree(job.copies, older, symlinks=True)
+    edited = next(path for path in sorted(source.rglob("*")) if path.is_file())
+    edited.write_bytes(b"another content, which no older copy has")
+    assert job.begin().ended().code == 0
+    copies = [path for path in sorted(job.copies.rglob("*")) if _is_copy(path)]
+    _harm(harm, copies, job.copies, older)
+    job.want(Wanted(verify="full", hooks=secret, more=REMOVES))
+    before = files_of(source)
+    night = job.begin().ended()
+    left = files_of(source)
+    if night.code == 0:  # it was noticed in time, and mended
+        (opened,) = job.opened().values()
+        for name, node in before.items():
+            assert left.get(name) == node or opened.get(name) == node, name
+        return
+    assert night.code == (66 if harm == "missing" else 65), str(night)
+    assert left == before
+
+
+def _is_copy(path: Path) -> bool:
+    in_objects = "objects" in path.parts
+    return path.is_file() and (in_objects or path.suffix == ".sealed")
+
+
+def _harm(harm: str, copies: list[Path], place: Path, older: Path) -> None:
+    if harm == "flipped":
+        data = bytearray(copies[2].read_bytes())
+        data[-20] ^= 1
+        copies[2].write_bytes(data)
+    elif harm == "missing":
+        copies[2].unlink()
+    elif harm == "older":
+        for path in copies:
+            old = older / path.relative_to(place)
+            if not old.exists() or old.read_bytes() != path.read_bytes():
+                path.unlink()
+        for path in older.rglob("*"):
+            new = place / path.relative_to(older)
+            if _is_copy(path) and not new.exists():
+                new.parent.mkdir(exist_ok=True)
+                shutil.copy(path, new)
+    else:
+        one, other = copies[0].read_bytes(), copies[1].read_bytes()
+        copies[0].write_bytes(other)
+        copies[1].write_bytes(one)
