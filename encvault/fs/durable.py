@@ -358,7 +358,8 @@ class Lock:
     who holds it.
 
     Attributes:
-        was_interrupted: whether the run before this one, which changed the vault, was killed.
+        was_interrupted: whether a run that changed the vault was killed, and nobody has cleaned up
+            behind it (`cleaned_up`).
 
     Args:
         tree: the vault.
@@ -406,12 +407,16 @@ class Lock:
         """Whether it is only held to read."""
         return self._reading
 
+    def cleaned_up(self) -> None:
+        """What the killed run has left is gone."""
+        self.was_interrupted = False
+
     def release(self) -> None:
-        """Let the next run in; the emptied file says that this one ended in order."""
+        """Let the next run in; the emptied file says that there is nothing to clean up."""
         if self._fd < 0:
             return
         try:
-            if not self._reading:
+            if not (self._reading or self.was_interrupted):
                 os.ftruncate(self._fd, 0)
         except OSError:
             pass  # the drive is gone; the next run cleans up for nothing
