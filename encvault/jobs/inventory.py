@@ -187,7 +187,16 @@ def check_presence(path: str, ledger: Ledger) -> Iterator[EncvaultError]:
 
 
 def _copies(vault: Vault, ledger: Ledger, most: int = -1) -> Iterator[tuple[str, Collection[str]]]:
-    """The path of each copy that must be there, and the file ids that it may have."""
+    """The path of each copy that must be there, and the file ids that it may have.
+
+    Args:
+        vault: where they are.
+        ledger: what must be there.
+        most: of how many files, or -1 for all of them, and the folders that have objects.
+    """
+    for row in ledger.all_folders().values() if most < 0 else ():
+        if row.is_proven:
+            yield object_path(row.objects[0]), row.objects[:1]
     for folder, name, known in ledger.rows(most):
         if not vault.hidden:
             # of what a killed run was about to seal, the older copy may be there still
