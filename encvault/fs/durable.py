@@ -289,6 +289,26 @@ def alone(tree: Tree, name: str, patience: float) -> Iterator[None]:
             os.close(fd)
 
 
+def is_held(tree: Tree, name: str) -> bool:
+    """Whether a process is `alone`. To ask is in the way of who wants to be, for a moment.
+
+    Args:
+        tree: where.
+        name: of the file.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    fd = calls.open_read(tree.fd, name)
+    try:
+        _lock(fd, shared=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _is_there(tree: Tree, name: str, fd: int) -> bool:
     try:
         return os.path.samestat(tree.status(name), os.fstat(fd))
@@ -338,7 +358,8 @@ class Lock:
     who holds it.
 
     Attributes:
-        was_interrupted: whether the run before this one, which changed the vault, was killed.
+        was_interrupted: whether a run that changed the vault was killed, and nobody has cleaned up
+            behind it (`cleaned_up`).
 
     Args:
         tree: the vault.
@@ -386,12 +407,16 @@ class Lock:
         """Whether it is only held to read."""
         return self._reading
 
+    def cleaned_up(self) -> None:
+        """What the killed run has left is gone."""
+        self.was_interrupted = False
+
     def release(self) -> None:
-        """Let the next run in; the emptied file says that this one ended in order."""
+        """Let the next run in; the emptied file says that there is nothing to clean up."""
         if self._fd < 0:
             return
         try:
-            if not self._reading:
+            if not (self._reading or self.was_interrupted):
                 os.ftruncate(self._fd, 0)
         except OSError:
             pass  # the drive is gone; the next run cleans up for nothing

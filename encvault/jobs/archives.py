@@ -14,7 +14,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from encvault.fs import calls
+from encvault.fs import calls, durable
 from encvault.fs.tree import Tree, join
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ class Shelf:
         Args:
             elsewhere: names of archives that are not here, as on a server.
         """
-        self.tree.make_folders(INCOMPLETE)
+        left = filter(durable.is_temporary, os.listdir(self.tree.make_folders(INCOMPLETE)))
+        # of runs that were killed, each as large as an archive; one that cannot go harms nobody
+        for _error in durable.discard_leftovers(self.tree, [(INCOMPLETE, one) for one in left]):
+            pass
         name = next_name(self.job, [*self.complete(), *self.incomplete(), *elsewhere])
         return self.tree.show(join(INCOMPLETE, name))
 

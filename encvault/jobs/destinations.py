@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import DestinationAbsent, DestinationAway, DriveAbsent, DriveNotMounted
 from encvault.i18n import _
-from encvault.jobs.archives import Shelf
+from encvault.jobs.archives import INCOMPLETE, Shelf
 from encvault.operations.drives.found import standing_of
 from encvault.usb.drives import find_drive
 from encvault.vault.vault import find_vault
@@ -64,15 +64,34 @@ def mirror_of(job: Job, source: str, base: str, prompter: Prompter) -> str:
     Raises:
         DestinationAbsent, DestinationAway: it is not there.
     """
-    place = base if len(job.sources) == 1 else os.path.join(base, os.path.basename(source))
-    expected = prompter.known_vaults().expected(place) or prompter.known_vaults().at(place)
+    place = _place_of(job, source, base)
+    expected = _expected(place, prompter)
     if os.path.isdir(place):
-        if expected and find_vault(place) != os.path.realpath(place):
+        if expected and not _is_vault(place):
             reason = _("the vault {fingerprint} that was there is gone")
             raise absent(job, place, reason.format(fingerprint=expected))
-    elif expected or not os.path.isdir(os.path.dirname(base)):
+    elif expected or not os.path.isdir(os.path.dirname(base)) or _are_gone(job, base, prompter):
         raise absent(job, place, _("there is no such folder"))
     return place
+
+
+def _place_of(job: Job, source: str, base: str) -> str:
+    return base if len(job.sources) == 1 else os.path.join(base, os.path.basename(source))
+
+
+def _expected(place: str, prompter: Prompter) -> str:
+    return prompter.known_vaults().expected(place) or prompter.known_vaults().at(place)
+
+
+def _is_vault(place: str) -> bool:
+    return find_vault(place) == os.path.realpath(place)
+
+
+def _are_gone(job: Job, base: str, prompter: Prompter) -> bool:
+    """Whether there were vaults of other sources, and none is: then this is not their folder."""
+    places = [_place_of(job, source, base) for source in job.sources]
+    known = [place for place in places if _expected(place, prompter)]
+    return bool(known) and not any(os.path.isdir(place) and _is_vault(place) for place in known)
 
 
 def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
@@ -91,7 +110,8 @@ def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
     except (FileNotFoundError, NotADirectoryError):
         raise absent(job, base, _("there is no such folder")) from None
     made = success.archive if success is not None else ""
-    is_same = os.path.dirname(made) == os.path.realpath(base)
+    real = os.path.realpath(base)
+    is_same = os.path.dirname(made) in (real, os.path.join(real, INCOMPLETE))
     if made and is_same and not (shelf.complete() or shelf.incomplete()):
         shelf.tree.close()
         raise absent(job, base, _("the archives that were there are gone"))

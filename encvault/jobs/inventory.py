@@ -16,16 +16,23 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING, Self
 
-from encvault.errors import CopyChanged, JobRecordsUnusable, SourceMissing
+from encvault.errors import (
+    CopyChanged,
+    EncvaultError,
+    JobRecordsUnusable,
+    NotSealed,
+    SourceMissing,
+)
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
 from encvault.vault.inspect import sealed_places
-from encvault.vault.layout import object_path, sealed_path
+from encvault.vault.layout import header_at, object_path, sealed_path
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from types import TracebackType
 
     from encvault.vault.ledger import Ledger
@@ -77,13 +84,14 @@ class Inventory:
     ) -> None:
         self._db.close()
 
-    def check_file(self, tree: Tree, path: str, name: str | None = None) -> None:
+    def check_file(self, tree: Tree, path: str, ids: Collection[str] | None = None) -> None:
         """Compare one copy with what is noted of it, or note it.
 
         Args:
             tree: where it is.
             path: within the tree.
-            name: what it is noted under; None for the file id that its header has.
+            ids: file ids of which its header must have one, or None for any; it is noted under
+                that. Empty for an archive, which is noted under its path.
 
         Raises:
             CopyChanged: it is another.
@@ -98,7 +106,7 @@ class Inventory:
         except OSError as error:
             raise storage_error(error, shown, reading=True) from None
         try:
-            key = name or read_header(fd, shown).key_info.file
+            key = path if ids == () else read_header(fd, shown).key_info.file
             digest = _digest(fd)
         except OSError as error:
             raise storage_error(error, shown, reading=True) from None
@@ -110,7 +118,8 @@ class Inventory:
                 self._db.execute("INSERT INTO copies VALUES (?,?)", (key, digest))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
-        if found is not None and found[0] != digest:
+        is_known = found is None or found[0] == digest
+        if not is_known or (ids and key not in ids):
             raise CopyChanged(path=shown)
 
     def keep(self) -> None:
@@ -126,32 +135,69 @@ class Inventory:
             self._db.execute("DELETE FROM copies WHERE id=?", (name,))
 
 
-def copies_of(vault: Vault, ledger: Ledger | None, *, is_sample: bool) -> list[str]:
-    """Paths within a vault of the copies to look at.
+def copies_of(
+    vault: Vault, ledger: Ledger | None, *, is_sample: bool
+) -> list[tuple[str, Collection[str] | None]]:
+    """Paths within a vault of the copies to look at, and the file ids that each may have.
 
     Args:
         vault: the vault.
         ledger: what must be there; None in place, where what is there is looked at.
         is_sample: one in a hundred, at least fifty, or all of them.
     """
-    if ledger is None:
-        places = sealed_places(vault)
-        return (
-            random.sample(places, min(len(places), _sample_size(len(places))))
-            if is_sample
-            else places
-        )
-    found = []
-    for folder, name, known in ledger.rows(_sample_size(ledger.count()) if is_sample else -1):
-        if vault.hidden:
-            found += [object_path(one) for one in known.ids]
-        else:
-            found.append(sealed_path(join(folder, name)))
-    return found
+    if ledger is not None:
+        return list(_copies(vault, ledger, _sample_size(ledger.count()) if is_sample else -1))
+    places = sealed_places(vault)
+    if is_sample:
+        places = random.sample(places, min(len(places), _sample_size(len(places))))
+    return [(place, None) for place in places]
 
 
 def _sample_size(count: int) -> int:
     return max(SAMPLE_LEAST, count // SAMPLE_SHARE)
+
+
+def check_presence(vault: Vault, ledger: Ledger) -> Iterator[EncvaultError]:
+    """Look whether the copies that must be there are there, and are the latest, by their headers.
+
+    What authenticates may still be an older copy that somebody put back.
+
+    Args:
+        vault: where.
+        ledger: what must be there.
+    """
+    for place, ids in _copies(vault, ledger):
+        shown = vault.tree.show(place)
+        try:
+            if header_at(vault.tree, *split(place)).key_info.file not in ids:
+                yield CopyChanged(path=shown)
+        except NotSealed:
+            yield SourceMissing(path=shown)
+        except OSError as error:
+            yield storage_error(error, shown, reading=True)
+        except EncvaultError as error:
+            yield error
+
+
+def _copies(vault: Vault, ledger: Ledger, most: int = -1) -> Iterator[tuple[str, Collection[str]]]:
+    """The path of each copy that must be there, and the file ids that it may have.
+
+    Args:
+        vault: where they are.
+        ledger: what must be there.
+        most: of how many files, or -1 for all of them, and the folders that have objects.
+    """
+    for row in ledger.all_folders().values() if most < 0 else ():
+        if row.is_proven:
+            yield object_path(row.objects[0]), row.objects[:1]
+    for folder, name, known in ledger.rows(most):
+        if not vault.hidden:
+            # of what a killed run was about to seal, the older copy may be there still
+            yield sealed_path(join(folder, name)), (known.ids[0], *known.older)
+            continue
+        is_there = vault.tree.exists(object_path(known.ids[0]))
+        for file_id in known.ids if is_there or known.is_proven else known.older:
+            yield object_path(file_id), (file_id,)
 
 
 def _digest(fd: int) -> bytes:

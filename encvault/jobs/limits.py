@@ -46,6 +46,7 @@ class Limits:
         self._seconds = seconds
         self._ends_at = time.monotonic() + seconds
         self.is_stopping = False
+        self._is_lifted = False
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -71,13 +72,21 @@ class Limits:
         for number, before in self._before.items():
             signal.signal(number, before)  # type: ignore[arg-type]  # what signal() returned
 
+    def lift(self) -> None:
+        """The work is over: nothing stops the run any more, for how it ended is to be recorded."""
+        self._is_lifted = True
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
     def _alarm(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_lifted:
+            return
         if self.is_stopping:
             raise Stopped
         raise TimedOut
 
     def _terminate(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.is_stopping:
+        if not (self.is_stopping or self._is_lifted):
             self.is_stopping = True
             left = max(0.01, self._ends_at - time.monotonic())
             signal.setitimer(signal.ITIMER_REAL, min(left, GRACE_S))

@@ -31,6 +31,7 @@ HISTORY_FILE = "history.jsonl"
 MAX_ERRORS = 50
 MAX_RUNS = 400  # in the history
 _MAX_SIZE = 4 << 20
+_GLANCE_S = 0.2  # who only looks whether a run goes on is in the way for a moment
 
 # what a run may have come to; "running" until it ends
 STATES = {
@@ -165,7 +166,7 @@ class Records:
             with self._usable():
                 tree = stack.enter_context(Tree.made(self.folder))
                 try:
-                    stack.enter_context(durable.alone(tree, LOCK_FILE, patience))
+                    stack.enter_context(durable.alone(tree, LOCK_FILE, max(patience, _GLANCE_S)))
                 except TimeoutError:
                     raise JobRunning(name=self.name) from None
             yield
@@ -173,10 +174,8 @@ class Records:
     def is_running(self) -> bool:
         """Whether a run has the lock."""
         try:
-            with Tree(self.folder) as tree, durable.alone(tree, LOCK_FILE, 0.0):
-                return False
-        except TimeoutError:
-            return True
+            with Tree(self.folder) as tree:
+                return durable.is_held(tree, LOCK_FILE)
         except OSError:
             return False  # there was no run, or what it left cannot be read
 
@@ -190,7 +189,7 @@ class Records:
         if found.last is not None and found.last.state == "running" and not self.is_running():
             found = self._load()  # it may have ended between the two looks
             if found.last is not None and found.last.state == "running":
-                return replace(found, last=_interrupted(found.last))
+                return replace(found, last=_killed(found.last))
         return found
 
     def _load(self) -> Known:
@@ -221,8 +220,8 @@ class Records:
             before = self._load()
         except JobRecordsUnusable:
             before = Known()  # what is damaged is replaced; a success is not invented
-        if before.last is not None and before.last.state == "running":
-            self._add(_interrupted(before.last))
+        if before.last is not None:
+            self._add_killed(before.last)
         self._write(Known(outcome, before.success))
 
     def end(self, outcome: Outcome) -> None:
@@ -254,6 +253,12 @@ class Records:
                 found.append(Outcome.from_json(json.loads(line)))
         return found
 
+    def _add_killed(self, last: Outcome) -> None:
+        """Have the run before this one in the history, where it may not have got any more."""
+        runs = self.history()
+        if not runs or runs[-1].run != last.run:
+            self._add(_killed(last) if last.state == "running" else last)
+
     def _add(self, outcome: Outcome) -> None:
         kept = [*self.history(), outcome][-MAX_RUNS:]
         lines = [json.dumps(one.to_json(), sort_keys=True).encode() + b"\n" for one in kept]
@@ -283,9 +288,9 @@ class Records:
             raise JobRecordsUnusable(path=self.folder, reason=system_reason(error)) from None
 
 
-def _interrupted(outcome: Outcome) -> Outcome:
-    """A run that has not ended and has no lock any more."""
-    return replace(outcome, state="interrupted", exit_code=1)
+def _killed(run: Outcome) -> Outcome:
+    """A run that goes on, as it is said, and does not."""
+    return replace(run, state="interrupted", exit_code=1)
 
 
 def now_text() -> str:

@@ -144,11 +144,11 @@ class _Run:
 
     def _alone(self) -> Outcome:
         try:
-            self.records.begin(self.outcome)
-            if self.around.pings:
-                self._note_failure(telling.ping_start(self.job))
-            hooks.run_before(self.job, self.around.environment)
-            self._work()
+            try:
+                self._begin()
+                self._work()
+            finally:
+                self.limits.lift()
         except (EncvaultError, OSError, TimedOut, Stopped) as error:
             outcome = self._sum_up(self._named(error))
         except Exception as error:
@@ -162,6 +162,12 @@ class _Run:
         else:
             outcome = self._sum_up(None, is_over=True)
         return self._end(outcome)
+
+    def _begin(self) -> None:
+        self.records.begin(self.outcome)
+        if self.around.pings:
+            self._note_failure(telling.ping_start(self.job))
+        hooks.run_before(self.job, self.around.environment)
 
     # -- the work ---------------------------------------------------------------------------
 

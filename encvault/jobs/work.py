@@ -16,7 +16,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join
 from encvault.jobs.archives import Shelf
 from encvault.jobs.destinations import base_of, mirror_of, shelf_of
-from encvault.jobs.inventory import Inventory, copies_of
+from encvault.jobs.inventory import Inventory, check_presence, copies_of
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
 from encvault.operations.places import ledger_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from encvault.jobs.limits import Limits
     from encvault.jobs.records import Outcome
     from encvault.operations.prompter import Prompter
+    from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer
 
 _SAMPLE_PERCENT = 1.0
@@ -186,29 +187,39 @@ class Work:
         if self.job.verify == "none":
             return False
         is_sample = self.job.verify == "sample"
-        if self.job.secret.given:
-            share = _SAMPLE_PERCENT if is_sample else _ALL_PERCENT
-            found = operations.verify(place, self.prompter, sample=share, observer=self.observer)
-            self.verified += found.files
-            self.report.problems += found.problems
-            return not found.problems
         before = len(self.report.problems)
         with Inventory(self.folder) as inventory, Vault.load(place) as vault:
-            for path in self._copies(vault, root, is_sample=is_sample):
-                self.limits.boundary()
-                try:
-                    inventory.check_file(vault.tree, path)
-                    self.verified += 1
-                except EncvaultError as error:
-                    self._problem(error)
-            inventory.keep()
+            if self.job.secret.given:
+                self._authenticate(vault, root, is_sample=is_sample)
+            else:
+                self._compare(inventory, vault, root, is_sample=is_sample)
         return len(self.report.problems) == before
 
-    def _copies(self, vault: Vault, root: str, *, is_sample: bool) -> list[str]:
-        if not root:
-            return copies_of(vault, None, is_sample=is_sample)
-        with ledger_of(self.state_dir, vault, root) as ledger:
-            return copies_of(vault, ledger, is_sample=is_sample)
+    def _authenticate(self, vault: Vault, root: str, *, is_sample: bool) -> None:
+        share = _SAMPLE_PERCENT if is_sample else _ALL_PERCENT
+        found = operations.verify(vault.path, self.prompter, sample=share, observer=self.observer)
+        self.verified += found.files
+        self.report.problems += found.problems
+        with self._ledger(vault, root) as ledger:
+            if ledger is not None and not (is_sample or found.problems):
+                for error in check_presence(vault, ledger):
+                    self._problem(error)
+
+    def _compare(self, inventory: Inventory, vault: Vault, root: str, *, is_sample: bool) -> None:
+        with self._ledger(vault, root) as ledger:
+            copies = copies_of(vault, ledger, is_sample=is_sample)
+        for path, ids in copies:
+            self.limits.boundary()
+            try:
+                inventory.check_file(vault.tree, path, ids)
+                self.verified += 1
+            except EncvaultError as error:
+                self._problem(error)
+        inventory.keep()
+
+    def _ledger(self, vault: Vault, root: str) -> contextlib.AbstractContextManager[Ledger | None]:
+        """What is known of a mirror; in place nothing is, once the originals are gone."""
+        return ledger_of(self.state_dir, vault, root) if root else contextlib.nullcontext()
 
     def _remove_mirrored(self, source: str, place: str) -> None:
         """Remove the originals that are, unchanged, what was sealed and is verified."""
@@ -340,7 +351,7 @@ class Work:
         for name in names[self.job.verify]:
             self.limits.boundary()
             try:
-                inventory.check_file(shelf.tree, name, name)
+                inventory.check_file(shelf.tree, name, ())
                 if self.job.secret.given:
                     path = shelf.tree.show(name)
                     found = operations.verify(path, self.prompter, observer=self.observer)

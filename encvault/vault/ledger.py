@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS folders (
 CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
+_UNPROVEN = -1  # for a mode
+
 # what SQLite says when it cannot begin, here so that the catalog has it
 _SQLITE_REASONS = (
     N_("attempt to write a readonly database"),
@@ -101,6 +103,11 @@ class Known(NamedTuple):
         """The ids of the sealed file and of what it replaced, each first object first."""
         return self.ids, self.older
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is sure that the sealed file got its name, and of what it was made."""
+        return self.ctime_ns != 0
+
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
         return self[:4] == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
@@ -121,9 +128,14 @@ class FolderRow:
     mode: int
     mtime_ns: int
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is sure that its object got its name."""
+        return self.mode != _UNPROVEN
+
     def unproven(self) -> FolderRow:
         """The row before its object has its name: such that the folder is sealed again."""
-        return replace(self, mode=-1)
+        return replace(self, mode=_UNPROVEN)
 
 
 def _folder_row(folder: str, objects: str, mode: int, mtime_ns: int) -> FolderRow:

@@ -134,6 +134,9 @@ class _SealRun:
     def run(self) -> Report:
         if self.observer.wants_total:
             self.observer.total(*self.planner.survey())
+        if self.vault.was_interrupted and self.vault.hidden:
+            clean_objects(self.target)  # first: it may make the room that this run needs
+            self.vault.cleaned_up()
         with contextlib.ExitStack() as keys:
             if self.vault.hidden:
                 # in order: a folder counts only if the one above it does
@@ -393,8 +396,6 @@ class _SealRun:
         for error in durable.discard_leftovers(self.target, self.planner.leftovers):
             self.planner.problem(error)
         self._touched |= {folder for folder, _name in self.planner.leftovers}
-        if self.vault.was_interrupted and self.vault.hidden:
-            clean_objects(self.target)
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:

@@ -271,8 +271,13 @@ class Vault:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether the run that held the vault before was killed."""
+        """Whether a run that held the vault was killed, and nobody has cleaned up behind it."""
         return self._lock is not None and self._lock.was_interrupted
+
+    def cleaned_up(self) -> None:
+        """What a killed run has left is gone. Only for who holds the vault."""
+        if self._lock is not None:
+            self._lock.cleaned_up()
 
     @property
     def is_in_use(self) -> bool:
@@ -293,8 +298,10 @@ class Vault:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
             if not reading:
                 self._reload()
-                for folder in (FOLDER, KEYS_FOLDER, INDEX_FOLDER):
+                for folder in (FOLDER, KEYS_FOLDER, INDEX_FOLDER, CHECKPOINTS_FOLDER):
                     durable.clean(self.tree, folder)
+                if not self.hidden:  # whoever walks there sees what was left, and removes it
+                    self._lock.cleaned_up()
                 mend_records(self.tree, self.record)
 
     def _reload(self) -> None:

@@ -34,10 +34,11 @@ from fault.scenes import (
     violations,
     write,
 )
-from helpers import seal
+from helpers import seal, unseal
 
 from encvault import cli
-from encvault.fs import calls
+from encvault.fs import calls, durable
+from encvault.vault.manifest import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,6 +300,27 @@ def test_a_run_under_nohup_outlives_its_terminal(world: World) -> None:
     )
     assert "signalled" in done.stderr
     assert done.returncode == 0
+    assert violations(top, scene, finished=True) == []
+
+
+def test_what_a_killed_run_left_goes_whoever_comes_between(world: World) -> None:
+    scene = SCENES["seal-hidden"]
+    number, left = 0, list[str]()
+    while not any("objects" in name for name in left):
+        number += 1
+        top = world.reset(scene)
+        work = with_probe(Countdown(number, kill_self), lambda top=top: scene.command(top, None))
+        assert wait(fork(work)) == -signal.SIGKILL
+        left = survey(top).temporary
+    kept = top / "docs" / FOLDER / "checkpoints" / durable.temporary_name("a" * 26)
+    kept.parent.mkdir(exist_ok=True)
+    kept.touch()
+    # to open, nobody looks for temporary files among objects
+    unseal(top / "docs", state_dir=str(top / STATE / "encvault"))
+    assert survey(top).temporary == left
+    scene.command(top, None)
+    assert survey(top).temporary == []
+    assert not kept.exists()
     assert violations(top, scene, finished=True) == []
 
 
