@@ -178,7 +178,10 @@ class _Run:
         ) as recorder:
             for attempt in range(1, job.retries + 2):
                 self.outcome = replace(self.outcome, attempts=attempt)
-                self.report = self._attempt()
+                before, self.report = self.report, self._attempt()
+                self.report.files += before.files  # what an earlier attempt did is done
+                self.report.size += before.size
+                self.report.removed += before.removed
                 transient = [one for one in self.report.problems if _is_transient(one)]
                 if not transient or attempt > job.retries:
                     break
