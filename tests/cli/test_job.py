@@ -178,6 +178,61 @@ def test_a_broken_file_hides_no_other_job(run: Command, night: Night) -> None:
     assert run("job", "run", "good", "--all").code == 2
 
 
+def findings(night: Night, code: int = 0) -> dict[str, list[str]]:
+    """What `check` found: levels by what was looked at."""
+    done = night.job("check", "--json", codes=(code,))
+    found: dict[str, list[str]] = {}
+    for one in json.loads(done.out)["findings"]:
+        found.setdefault(one["what"], []).append(one["level"])
+        assert (one["error"] is not None) == (one["level"] == "failed")
+    return found
+
+
+def test_check_looks_at_everything_that_a_run_needs(night: Night) -> None:
+    night.write(*hook("before", "true"), *hook("after", "/nonexistent/program"))
+    assert findings(night, 66)["hook"] == ["ok", "failed"]
+    night.write(sources=[str(night.top / "none"), str(night.destination.parent)])
+    assert findings(night, 66)["source"] == ["failed", "warning"]  # missing, and empty
+    night.write(mode="in-place", destination=None)
+    assert findings(night)["vault"] == ["ok"]
+    night.outcome()
+    assert findings(night)["vault"] == ["warning"]  # not pinned
+    shown = night.run("info", night.source, "--json")
+    pin = json.loads(shown.out)["fingerprint"]
+    night.write(mode="in-place", destination=None, fingerprint=pin)
+    assert findings(night)["vault"] == ["ok"]
+    assert night.job("check", "--quiet").out == ""
+    assert not [path for path in night.source.rglob("*.tmp") if path.name.startswith(".encvault")]
+
+
+def test_check_names_the_keys_that_are_missing(night: Night) -> None:
+    night.write(recipients=None, mode="archive", destination=str(night.top))
+    assert findings(night, 78)["keys"] == ["failed"]
+    night.write("[secret]", f'identity_file = "{night.top}/none.key"')
+    assert findings(night, 78)["keys"] == ["failed"]
+    night.write("[secret]", f'identity_file = "{night.identity}"')
+    assert findings(night)["keys"] == ["ok"]
+    night.write("[secret]", "keyring = true")
+    checked = night.run("job", "check", night.file)
+    assert checked.code in (0, 69, 75, 78)  # as the desktop of this machine has it
+
+
+def test_check_of_a_destination_that_is_not_there_or_cannot_be_written_to(night: Night) -> None:
+    night.write(mode="archive", destination=str(night.top / "none"))
+    assert findings(night, 75)["destination"] == ["failed"]
+    night.write(drive="abcdefgh", destination=None)
+    assert findings(night, 75)["destination"] == ["failed"]
+    night.destination.write_text("a file")
+    night.write(mode="archive")
+    assert findings(night, 75)["destination"] == ["failed"]
+
+
+def test_check_without_a_job(run: Command) -> None:
+    assert run("job", "check").code == 2
+    assert json.loads(run("job", "check", "--schema").out)["type"] == "object"
+    assert run("job", "check", "none").code == 78
+
+
 # -- modes ----------------------------------------------------------------------------------
 
 
