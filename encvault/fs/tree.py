@@ -403,6 +403,22 @@ class Tree:
             below = [join(path, entry.name) for entry in folder.entries if entry.kind == "dir"]
             waiting += reversed([name for name in below if enter is None or enter(name)])
 
+    def folders(self, *, enter: Callable[[str], bool]) -> Iterator[str]:
+        """Paths of the folders, each before those inside it; files cost no call.
+
+        Args:
+            enter: asked with each folder's path; False leaves the folder out.
+        """
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            yield path
+            with contextlib.suppress(OSError), os.scandir(self.folder(path)) as entries:
+                below = [
+                    join(path, one.name) for one in entries if one.is_dir(follow_symlinks=False)
+                ]
+                waiting += filter(enter, below)
+
     def _list(self, path: str) -> Folder | None:
         try:
             fd = self.folder(path)

@@ -119,7 +119,7 @@ class Gone:
             paths = list(self._ledger.all_folders()) if self._ledger else []
         else:
             top = self._vault.tree
-            paths = [folder.path for folder in top.walk(enter=lambda path: path != FOLDER)]
+            paths = list(top.folders(enter=lambda path: path != FOLDER))
         needed: set[str] = set()  # folders of what stays
         for path in sorted(paths, reverse=True):
             if path in visited or not self._source.has_no_folder(path):
@@ -155,7 +155,9 @@ class Gone:
         self, path: str, names: set[str], known: dict[str, Known]
     ) -> list[list[Place]]:
         """Those of the names that are sealed files from this source."""
-        found = []
+        found: list[list[Place]] = []
+        if not names:
+            return found  # as nearly always
         rows = {sealed_name(name): (*row.ids, *row.older) for name, row in known.items()}
         for name in sorted(names):
             if not name.endswith(SUFFIX) or self._is_excluded(join(path, plain_name(name))):
