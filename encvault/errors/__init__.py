@@ -60,6 +60,7 @@ from encvault.errors.jobs import (
     JobError,
     JobExists,
     JobNotWell,
+    JobOfAnother,
     JobRecordsUnusable,
     JobRunning,
     JobTimedOut,
@@ -71,6 +72,7 @@ from encvault.errors.jobs import (
     RemoteUnavailable,
     RunRefused,
     RunSkipped,
+    SourceEmpty,
     WatcherUnavailable,
 )
 from encvault.errors.keychain import (
@@ -297,6 +299,7 @@ __all__ = [
     "JobError",
     "JobExists",
     "JobNotWell",
+    "JobOfAnother",
     "JobRecordsUnusable",
     "JobRunning",
     "JobTimedOut",
@@ -399,6 +402,7 @@ __all__ = [
     "ServiceUserUnfit",
     "SkippedError",
     "SourceChanged",
+    "SourceEmpty",
     "SourceMissing",
     "SpecialFile",
     "StateUnavailable",

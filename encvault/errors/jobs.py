@@ -41,6 +41,15 @@ class JobRunning(JobError):
     name: str
 
 
+class JobOfAnother(ConfigError):
+    """Root would work in the state folder of another user."""
+
+    message = N_("{path} belongs to the user {user}, and root does not work in it")
+    advice = N_("run it as that user: setpriv --reuid {user} --regid {user} --clear-groups COMMAND")
+    path: str
+    user: str
+
+
 class JobTimedOut(JobError):
     """A run took longer than its job allows."""
 
@@ -70,6 +79,15 @@ class DestinationAway(JobError):
     advice = N_("mount it or plug it in; the next run does the work")
     place: str
     reason: str
+
+
+class SourceEmpty(JobError):
+    """A folder that is to be sealed has no files; so has one that is not mounted."""
+
+    exit_code = 66
+    message = N_("{path}: there are no files; is it mounted?")
+    advice = N_("mount it, or take it out of the job if it is meant to be empty")
+    path: str
 
 
 class JobNotWell(SkippedError):
@@ -111,7 +129,7 @@ class CopyChanged(EncvaultError):
 
     exit_code = 65
     message = N_("{path}: not what was sealed there")
-    advice = N_("keep it, and the source; see what can be opened with: encvault verify {path}")
+    advice = N_("move it aside; the next run seals a mirror's anew from the source")
     path: str
 
 

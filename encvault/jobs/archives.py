@@ -18,10 +18,12 @@ from encvault.fs import calls, durable
 from encvault.fs.tree import Tree, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 INCOMPLETE = "incomplete"
 _ENDING = ".tar.sealed"
+_ODD = 100_000_000  # a number that no job comes to, and somebody may have made up
+_INCOMPLETE_KEPT = 2
 
 
 def archive_number(job: str, name: str) -> int:
@@ -47,7 +49,10 @@ def next_name(job: str, names: list[str], now: datetime | None = None) -> str:
         names: of the archives that there are, complete or not.
         now: aware; None for this moment.
     """
-    number = max((archive_number(job, name) for name in names), default=0) + 1
+    taken = {archive_number(job, name) for name in names}
+    number = max((one for one in taken if one < _ODD), default=0) + 1
+    while number in taken:
+        number += 1
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"{job}-{moment:%Y%m%dT%H%M%SZ}-{number}{_ENDING}"
 
@@ -103,18 +108,28 @@ class Shelf:
         self.tree.sync_names(["", INCOMPLETE])
         return self.tree.show(name)
 
-    def drop_old(self, keep: int) -> Iterator[str]:
+    def drop_old(self, keep: int, ours: Collection[str]) -> Iterator[str]:
         """Remove complete archives beyond so many, and incomplete ones; the names of all of them.
 
         Only after a complete one was made.
+
+        Args:
+            keep: how many complete ones stay.
+            ours: names of what this job has made; another one's of the same name stay as well.
         """
-        dropped = self.complete()[:-keep]
-        for name in dropped:
+        for name in [name for name in self.complete() if name in ours][:-keep]:
             calls.unlink(self.tree.fd, name)
             yield name
-        for name in self.incomplete():
-            calls.unlink(self.tree.folder(INCOMPLETE), name)
-            yield join(INCOMPLETE, name)
+        yield from self.drop_incomplete(0, ours)
         with contextlib.suppress(OSError):  # somebody keeps something there
             calls.rmdir(self.tree.fd, INCOMPLETE)
         self.tree.sync_names([""])
+
+    def drop_incomplete(
+        self, keep: int = _INCOMPLETE_KEPT, ours: Collection[str] = ()
+    ) -> Iterator[str]:
+        """Remove archives that lack files, but for the latest; their names."""
+        found = [name for name in self.incomplete() if name in ours]
+        for name in found[: len(found) - keep]:
+            calls.unlink(self.tree.folder(INCOMPLETE), name)
+            yield name

@@ -10,11 +10,14 @@ import os
 from typing import TYPE_CHECKING
 
 from encvault.errors import DestinationAbsent, DestinationAway, DriveAbsent, DriveNotMounted
+from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.jobs.archives import INCOMPLETE, Shelf
 from encvault.operations.drives.found import standing_of
 from encvault.usb.drives import find_drive
 from encvault.vault.vault import find_vault
+
+_FOUND = "lost+found"
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
@@ -75,6 +78,27 @@ def mirror_of(job: Job, source: str, base: str, prompter: Prompter) -> str:
     return place
 
 
+def check_in_place(job: Job, source: str, prompter: Prompter) -> None:
+    """Refuse a folder that was a vault and is none: what was mounted there is not.
+
+    Raises:
+        DestinationAbsent, DestinationAway: it is.
+    """
+    if (expected := _expected(source, prompter)) and find_vault(source) is None:
+        reason = _("the vault {fingerprint} that was there is gone")
+        raise absent(job, source, reason.format(fingerprint=expected))
+
+
+def has_files(path: str) -> bool:
+    """Whether there is anything but folders; what a file system has at its top does not count."""
+    with Tree(path) as tree:
+        return any(
+            entry.kind != "dir"
+            for folder in tree.walk(enter=lambda name: name != _FOUND)
+            for entry in folder.entries
+        )
+
+
 def _place_of(job: Job, source: str, base: str) -> str:
     return base if len(job.sources) == 1 else os.path.join(base, os.path.basename(source))
 
@@ -100,7 +124,7 @@ def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
     Args:
         job: archiving.
         base: of the destination.
-        success: the last run that did the work.
+        success: the last run that made an archive, be it one that lacks files.
 
     Raises:
         DestinationAbsent, DestinationAway: it is another folder, an empty one, or none.
@@ -111,7 +135,7 @@ def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
         raise absent(job, base, _("there is no such folder")) from None
     made = success.archive if success is not None else ""
     real = os.path.realpath(base)
-    is_same = os.path.dirname(made) in (real, os.path.join(real, INCOMPLETE))
+    is_same = os.path.realpath(os.path.dirname(made)) in (real, os.path.join(real, INCOMPLETE))
     if made and is_same and not (shelf.complete() or shelf.incomplete()):
         shelf.tree.close()
         raise absent(job, base, _("the archives that were there are gone"))

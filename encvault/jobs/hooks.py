@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO, TYPE_CHECKING
 
 from encvault.errors import HookFailed, RunRefused, RunSkipped
 from encvault.i18n import _, system_reason
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from encvault.jobs.records import Outcome
 
 _SKIP = 75  # EX_TEMPFAIL, as borgmatic has it
+_READ = 4096  # bytes of the end of what a program says
 _SHOWN = 300  # characters of what a program says
 
 
@@ -55,12 +58,17 @@ def run_after(job: Job, outcome: Outcome, environment: Mapping[str, str]) -> Ite
 
 def _run(hook: Hook, environment: Mapping[str, str]) -> tuple[int, str]:
     """Its exit code, and why it failed, or ""."""
+    with tempfile.TemporaryFile() as told:  # no pipe: what it leaves running would hold it open
+        return _run_telling(hook, environment, told)
+
+
+def _run_telling(hook: Hook, environment: Mapping[str, str], told: IO[bytes]) -> tuple[int, str]:
     try:
         done = subprocess.run(  # noqa: S603 - the administrator's own program, and no shell
             hook.run,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=told,
             env=dict(environment),
             check=False,
             timeout=hook.timeout,
@@ -74,5 +82,6 @@ def _run(hook: Hook, environment: Mapping[str, str]) -> tuple[int, str]:
     if done.returncode == 0:
         return 0, ""
     reason = _("it ended with code {code}").format(code=done.returncode)
-    said = done.stderr.decode(errors="replace").strip().splitlines()
+    told.seek(max(0, told.seek(0, os.SEEK_END) - _READ))
+    said = told.read(_READ).decode(errors="replace").strip().splitlines()
     return done.returncode, f"{reason}: {said[-1][:_SHOWN]}" if said else reason

@@ -63,6 +63,7 @@ class Inventory:
                     "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=FULL;"
                     "CREATE TABLE IF NOT EXISTS copies (id TEXT PRIMARY KEY, digest BLOB)"
                     " WITHOUT ROWID;"
+                    "CREATE TABLE IF NOT EXISTS made (name TEXT PRIMARY KEY) WITHOUT ROWID;"
                 )
             except BaseException:
                 self._db.close()
@@ -122,6 +123,21 @@ class Inventory:
         if not is_known or (ids and key not in ids):
             raise CopyChanged(path=shown)
 
+    def note_made(self, name: str) -> None:
+        """An archive is about to be made; durable on return. Only such are ever removed."""
+        try:
+            with self._db:
+                self._db.execute("INSERT OR IGNORE INTO made VALUES (?)", (name,))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def made(self) -> set[str]:
+        """The names of all archives that were made, whether they are there or not."""
+        try:
+            return {name for (name,) in self._db.execute("SELECT name FROM made")}
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
     def keep(self) -> None:
         """Have what was noted durable."""
         try:
@@ -133,6 +149,7 @@ class Inventory:
         """A copy is gone on purpose."""
         with contextlib.suppress(sqlite3.Error):  # what is noted too much harms nobody
             self._db.execute("DELETE FROM copies WHERE id=?", (name,))
+            self._db.execute("DELETE FROM made WHERE name=?", (name,))
 
 
 def copies_of(

@@ -235,7 +235,8 @@ def _contradictions(file: config.TomlFile, job: Job) -> Iterator[tuple[str, bool
     is_full = job.verify == "full"
     yield "remove_sources", job.remove_sources and not is_full, _('needs verify = "full"')
     reason = _("would remove the copies as well, once the sources are removed")
-    yield "delete", job.delete and job.remove_sources, reason
+    for key in ("delete", "keep"):
+        yield key, key in said and bool(said[key]) and job.remove_sources, reason
     if job.trigger == "on-change":
         yield "trigger", job.mode != "in-place", _('on-change needs mode = "in-place"')
         yield "schedule", "schedule" in said, _("has no effect where trigger is on-change")

@@ -61,6 +61,7 @@ class Outcome:
         verified: copies that were read back beyond those that were sealed.
         archive: the file that was made, or "".
         attempts: how often it was tried.
+        invocation: systemd's id of the service's run, or "".
         errors: the first of what went wrong, as ``--json`` shows errors.
         notes: what is worth knowing.
     """
@@ -79,6 +80,7 @@ class Outcome:
     verified: int = 0
     archive: str = ""
     attempts: int = 0
+    invocation: str = ""
     errors: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -164,6 +166,7 @@ class Records:
         """
         with contextlib.ExitStack() as stack:
             with self._usable():
+                os.makedirs(self.folder, mode=0o700, exist_ok=True)  # names are in it
                 tree = stack.enter_context(Tree.made(self.folder))
                 try:
                     stack.enter_context(durable.alone(tree, LOCK_FILE, max(patience, _GLANCE_S)))
@@ -224,6 +227,14 @@ class Records:
             self._add_killed(before.last)
         self._write(Known(outcome, before.success))
 
+    def go_on(self, outcome: Outcome) -> None:
+        """Record what a run that goes on has come to; durable on return.
+
+        Raises:
+            JobRecordsUnusable: it cannot be written.
+        """
+        self._write(Known(outcome, self._load().success))
+
     def end(self, outcome: Outcome) -> None:
         """Record how it ended; durable on return.
 
@@ -276,7 +287,7 @@ class Records:
     def _replace(self, name: str, data: bytes) -> None:
         with self._usable(), Tree.made(self.folder) as tree:
             durable.clean(tree, "")  # of a run that was killed; this one is alone
-            durable.write_file(tree, "", name, data, file_id=new_id(), mode=0o644, replace=True)
+            durable.write_file(tree, "", name, data, file_id=new_id(), mode=0o600, replace=True)
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:

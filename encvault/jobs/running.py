@@ -22,18 +22,20 @@ from encvault.errors import (
     OtherVaultThere,
 )
 from encvault.fs.durable import storage_error
+from encvault.i18n import _
 from encvault.jobs import hooks, telling
 from encvault.jobs.limits import Limits, Stopped, TimedOut
 from encvault.jobs.records import MAX_ERRORS, Known, Outcome, Records, now_text
 from encvault.jobs.values import duration_text
-from encvault.jobs.work import Surroundings, Work
+from encvault.jobs.work import Work
 from encvault.operations.recording import recording
 from encvault.vault.report import Observer, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from encvault.jobs.jobfile import Job
+    from encvault.jobs.work import Means
     from encvault.vault.report import Event
 
 # of several things that went wrong, the first here decides (docs/jobs.md)
@@ -44,6 +46,28 @@ _LASTING = (DestinationAway, ForeignCopy, HostChanged, HostUnknown, OtherVaultTh
 _PARTIAL = 3
 _AWAY = 75
 _INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a job runs.
+
+    Attributes:
+        means: gives what the work needs, or raises what is missing; asked once the run has begun,
+            so that a secret that is not there is recorded, and told, as any other failure.
+        state_dir: local state folder.
+        environment: of hooks.
+        observer: is told what happens.
+        error_json: an error as ``--json`` shows it.
+        pings: whether the run itself tells the service that is pinged.
+    """
+
+    means: Callable[[], Means]
+    state_dir: str
+    environment: Mapping[str, str]
+    observer: Observer
+    error_json: Callable[[EncvaultError], dict[str, object]]
+    pings: bool = True
 
 
 def run_job(job: Job, around: Surroundings) -> Outcome:
@@ -119,7 +143,8 @@ class _Run:
         self.records = Records.of(job, around.state_dir)
         self.limits = Limits(job.timeout)
         self.watcher = _Listener(around.observer, self.limits)
-        self.outcome = Outcome.begun(job.name)
+        invocation = around.environment.get("INVOCATION_ID", "")  # of systemd
+        self.outcome = replace(Outcome.begun(job.name), invocation=invocation)
         self.report = Report()
 
     def run(self) -> Outcome:
@@ -130,8 +155,14 @@ class _Run:
                 stack.enter_context(self.records.alone(job.lock_wait))
             except (EncvaultError, Stopped, TimedOut) as error:
                 # the records are those of the run that has the lock
-                return self._sum_up(self._named(error))
+                return self._sum_up(self._told(error))
             return self._alone()
+
+    def _told(self, error: BaseException) -> EncvaultError | None:
+        """The same as `_named`, for what ended the run, and nobody was told of yet."""
+        if (named := self._named(error)) is not None:
+            self.watcher.problem(named)
+        return named
 
     def _named(self, error: BaseException) -> EncvaultError | None:
         """What a run ended with, as an error; None of one that was stopped."""
@@ -150,7 +181,7 @@ class _Run:
             finally:
                 self.limits.lift()
         except (EncvaultError, OSError, TimedOut, Stopped) as error:
-            outcome = self._sum_up(self._named(error))
+            outcome = self._sum_up(self._told(error))
         except Exception as error:
             # a bug: it must not look like a run that goes on for ever
             self._end(self._sum_up(InputOutputError(path=self.job.place, reason=repr(error))))
@@ -167,6 +198,7 @@ class _Run:
         self.records.begin(self.outcome)
         if self.around.pings:
             self._note_failure(telling.ping_start(self.job))
+        self.means = self.around.means()
         hooks.run_before(self.job, self.around.environment)
 
     # -- the work ---------------------------------------------------------------------------
@@ -174,7 +206,7 @@ class _Run:
     def _work(self) -> None:
         job = self.job
         with recording(
-            self.around.prompter.access_log(), "job.run", job.place, self.watcher
+            self.means.prompter.access_log(), "job.run", job.place, self.watcher
         ) as recorder:
             for attempt in range(1, job.retries + 2):
                 self.outcome = replace(self.outcome, attempts=attempt)
@@ -198,8 +230,15 @@ class _Run:
             recorder.reported(self.report)
 
     def _attempt(self) -> Report:
-        success = self._known().success
-        work = Work(self.job, self.around, self.watcher, self.limits, self.records.folder, success)
+        work = Work(
+            self.job,
+            self.means,
+            self.around.state_dir,
+            self.watcher,
+            self.limits,
+            self.records.folder,
+            self._earlier(),
+        )
         try:
             report = work.do()
         except EncvaultError as error:
@@ -214,6 +253,13 @@ class _Run:
         )
         return report
 
+    def _earlier(self) -> Outcome | None:
+        """The last run that made an archive, also one that lacks files."""
+        with contextlib.suppress(EncvaultError):
+            runs = [*self.records.history(), *filter(None, [self._known().success])]
+            return next((one for one in reversed(runs) if one.archive), None)
+        return None
+
     def _known(self) -> Known:
         with contextlib.suppress(EncvaultError):
             return self.records.known()
@@ -224,7 +270,8 @@ class _Run:
     def _note_failure(self, reason: str | None) -> None:
         """A service that cannot be told is no failure of the job."""
         if reason is not None:
-            self.watcher.note(f"{self.job.notify.ping_url or ''}: {reason}".removeprefix(": "))
+            told = _("{place} could not be told: {reason}")
+            self.watcher.note(told.format(place=telling.shown(self.job), reason=reason))
 
     def _sum_up(
         self, error: EncvaultError | None, *, is_over: bool = False, exit_code: int | None = None
@@ -241,7 +288,7 @@ class _Run:
             problems.append(error)
         state, code = self._verdict(problems, error, is_over=is_over)
         report = self.report
-        if not is_over and not report.files:  # it was ended amid its first attempt
+        if not (is_over or report.files or self.job.mode == "archive"):  # ended amid its attempt
             report = replace(report, files=self.watcher.files, size=self.watcher.size)
         return replace(
             self.outcome,

@@ -29,7 +29,7 @@ from encvault.jobs.remote.server import Cargo, Server
 from encvault.vault.manifest import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Self
 
     from encvault.jobs.jobfile import Job
@@ -166,12 +166,15 @@ class Outbox:
             else:
                 yield None
 
-    def drop_old(self) -> Iterator[str]:
+    def drop_old(self, ours: Collection[str]) -> Iterator[str]:
         """Remove what is too much there, and incomplete archives here; the names.
 
         Only after a complete one was sent.
+
+        Args:
+            ours: names of what this job has made.
         """
         for name in self.there()[: -self._job.keep]:
             remove_file(self._server, name, self._known)
             yield name
-        yield from self.shelf.drop_old(self._job.keep)
+        yield from self.shelf.drop_old(self._job.keep, ours)

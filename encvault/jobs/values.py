@@ -111,9 +111,10 @@ def credential(value: object) -> str:
 
 def web_address(value: object) -> str:
     """An address that is asked over HTTP."""
-    if not isinstance(value, str) or not _WEB.fullmatch(value):
+    is_web = isinstance(value, str) and _WEB.fullmatch(value)
+    if not is_web or "@" in str(value).split("/")[2]:
         raise ValueError(_("must be an address that begins with https:// or http://"))
-    return value
+    return str(value)
 
 
 def text(value: object) -> str:

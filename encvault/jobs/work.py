@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 
 from encvault import operations
 from encvault.crypto.suite import Suite
-from encvault.errors import EncvaultError, SourceMissing
+from encvault.errors import EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join
 from encvault.jobs.archives import Shelf
-from encvault.jobs.destinations import base_of, mirror_of, shelf_of
+from encvault.jobs.destinations import (
+    base_of,
+    check_in_place,
+    has_files,
+    mirror_of,
+    shelf_of,
+)
 from encvault.jobs.inventory import Inventory, check_presence, copies_of
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
@@ -39,28 +45,18 @@ _ALL_PERCENT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a run needs beside its job.
+class Means:
+    """What the work needs beside its job.
 
     Attributes:
         prompter: has the keys; asks nobody.
-        state_dir: local state folder.
         register_path: of the company's drives.
-        environment: of hooks.
-        observer: is told what happens.
-        error_json: an error as ``--json`` shows it.
         suite: of what is new, where the job does not say.
-        pings: whether the run itself tells the service that is pinged.
     """
 
     prompter: Prompter
-    state_dir: str
     register_path: str
-    environment: Mapping[str, str]
-    observer: Observer
-    error_json: Callable[[EncvaultError], dict[str, object]]
     suite: Suite
-    pings: bool = True
 
 
 class Work:
@@ -68,11 +64,12 @@ class Work:
 
     Args:
         job: what to do.
-        around: what it needs.
+        means: what it needs.
+        state_dir: local state folder.
         observer: is told what happens.
         limits: of the run.
         folder: of the job's records, which is there.
-        success: the last run that did the work, or None.
+        success: the last run that made an archive, or None.
 
     Attributes:
         verified: copies that were read back beyond those that were sealed.
@@ -82,17 +79,18 @@ class Work:
     def __init__(
         self,
         job: Job,
-        around: Surroundings,
+        means: Means,
+        state_dir: str,
         observer: Observer,
         limits: Limits,
         folder: str,
         success: Outcome | None,
     ) -> None:
         self.job = job
-        self.prompter = around.prompter
-        self.suite = around.suite
-        self.state_dir = around.state_dir
-        self.register_path = around.register_path
+        self.prompter = means.prompter
+        self.suite = means.suite
+        self.register_path = means.register_path
+        self.state_dir = state_dir
         self.observer = observer
         self.limits = limits
         self.folder = folder
@@ -129,10 +127,12 @@ class Work:
         """Those that are there; of the others it is told."""
         for source in self.job.sources:
             self.limits.boundary()
-            if os.path.isdir(source):
-                yield source
-            else:
+            if not os.path.isdir(source):
                 self._problem(SourceMissing(path=source))
+            elif self.job.mode == "in-place" or has_files(source):
+                yield source
+            elif not self.job.remove_sources:  # what is not mounted looks like this
+                self._problem(SourceEmpty(path=source))
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do one of several; what one meets keeps no other from it."""
@@ -159,6 +159,7 @@ class Work:
     # -- in place ---------------------------------------------------------------------------
 
     def _in_place(self, source: str) -> None:
+        check_in_place(self.job, source, self.prompter)
         request = replace(self._request(source), hide_names=self.job.hide_names)
         self.report.add(operations.seal(request, self.prompter, self.observer))
         self._verify(source, "")
@@ -167,6 +168,7 @@ class Work:
 
     def _mirror(self, source: str, base: str) -> None:
         place = mirror_of(self.job, source, base, self.prompter)
+        source = os.path.realpath(source)  # what is remembered of it goes by this
         request = replace(
             self._request(source),
             to=place,
@@ -175,7 +177,7 @@ class Work:
         )
         report = operations.seal(request, self.prompter, self.observer)
         self.report.add(report)
-        is_whole = self._verify(place, os.path.realpath(source))
+        is_whole = self._verify(place, source)
         if self.job.remove_sources and is_whole and not report.problems:
             self._remove_mirrored(source, place)
 
@@ -229,7 +231,11 @@ class Work:
             ledger_of(self.state_dir, vault, tree.path) as ledger,
         ):
             if ledger is not None:
-                stamps = {join(folder, name): known for folder, name, known in ledger.rows()}
+                options = self._request().options()
+                rows = {join(folder, name): known for folder, name, known in ledger.rows()}
+                stamps = {
+                    path: known for path, known in rows.items() if not options.excludes_within(path)
+                }
                 self._remove(tree, lambda path, stamp: stamps[path].matches(stamp), list(stamps))
 
     def _remove(self, tree: Tree, is_same: Callable[[str, Stamp], bool], paths: list[str]) -> None:
@@ -267,7 +273,7 @@ class Work:
         place = spool_of(self.folder, source)
         Tree.made(os.path.dirname(place)).close()
         request = replace(
-            self._request(source),
+            self._request(os.path.realpath(source)),
             to=place,
             hide_names=self.job.hide_names,
             delete=self.job.delete,
@@ -282,7 +288,7 @@ class Work:
         self.report.problems += carried.problems
         self.report.notes += carried.notes
         if self.job.remove_sources and not (sealed.problems or carried.problems):
-            self._remove_mirrored(source, spool_of(self.folder, source))
+            self._remove_mirrored(os.path.realpath(source), spool_of(self.folder, source))
 
     def _archive_there(self) -> None:
         with Outbox(self.job, self.folder, self.success, self.observer) as outbox:
@@ -291,10 +297,15 @@ class Work:
         if not sources:
             return
         stamps = self._stamps(sources) if self.job.remove_sources else {}
-        with Shelf(self.job.name, outbox.shelf.tree.path) as shelf:  # nothing is connected now
-            path = self._sealed_archive(shelf, sources, there)
-        if not path:
-            return
+        with (  # nothing is connected now
+            Shelf(self.job.name, outbox.shelf.tree.path) as shelf,
+            Inventory(self.folder) as inventory,
+        ):
+            is_complete = self._sealed_archive(shelf, inventory, sources, there)
+            ours = inventory.made()
+            if not is_complete:
+                self.report.removed += sum(1 for _name in shelf.drop_incomplete(ours=ours))
+                return
         with Outbox(self.job, self.folder, None, self.observer) as outbox:
             for address in outbox.send():
                 self.archive = address
@@ -305,7 +316,8 @@ class Work:
                     self._problem(error)
             if self.report.problems:
                 return
-            self.report.removed += sum(1 for _name in outbox.drop_old())
+            if not self.job.remove_sources:
+                self.report.removed += sum(1 for _name in outbox.drop_old(ours))
         self._remove_archived(stamps)
 
     # -- archive ----------------------------------------------------------------------------
@@ -316,22 +328,31 @@ class Work:
             if not sources:
                 return
             stamps = self._stamps(sources) if self.job.remove_sources else {}
-            if not self._sealed_archive(shelf, sources):
+            if not self._sealed_archive(shelf, inventory, sources):
+                self.report.removed += sum(
+                    1 for _name in shelf.drop_incomplete(ours=inventory.made())
+                )
                 return
             self._verify_archives(shelf, inventory)
             if self.report.problems:
                 return
-            for dropped in shelf.drop_old(self.job.keep):
-                inventory.forget(dropped)
-                self.report.removed += 1
+            if not self.job.remove_sources:  # else each may be the only copy of something
+                for dropped in shelf.drop_old(self.job.keep, inventory.made()):
+                    inventory.forget(dropped)
+                    self.report.removed += 1
             inventory.keep()
         self._remove_archived(stamps)
 
     def _sealed_archive(
-        self, shelf: Shelf, sources: list[str], elsewhere: Sequence[str] = ()
+        self,
+        shelf: Shelf,
+        inventory: Inventory,
+        sources: list[str],
+        elsewhere: Sequence[str] = (),
     ) -> bool:
         """Make an archive; whether it has everything, and its place then."""
         path = shelf.new_path(elsewhere)
+        inventory.note_made(os.path.basename(path))
         request = replace(self._request(*sources), archive=path, reads_back=True)
         self.report.add(operations.seal(request, self.prompter, self.observer))
         self.archive = path

@@ -255,15 +255,16 @@ class Planner:
         path = folder.path
         known = self._ledger.files(path) if self._ledger else {}
         taken: set[str] = set()
+        strange: set[str] = set()
         if self.in_place:
             taken = {entry.name for entry in folder.entries}
         elif not self._vault.hidden:
             try:
-                taken = self._names_in_target(path)
+                taken = self._names_in_target(path, strange)
             except OSError as error:  # a file or a link stands where the folder belongs
                 self.problem(storage_error(error, self._vault.tree.show(path)))
                 return
-        for entry in self._without_unchanged(folder, known, taken):
+        for entry in self._without_unchanged(folder, known, taken - strange):
             if self._is_to_seal(path, entry):
                 task = self._plan_file(folder, entry, folder_id, known.get(entry.name), taken)
                 if task is not None:
@@ -323,11 +324,15 @@ class Planner:
             return False
         return not self._is_sealed_already(path, entry)
 
-    def _names_in_target(self, path: str) -> set[str]:
+    def _names_in_target(self, path: str, other: set[str]) -> set[str]:
+        """The names in the mirror's folder; those of what is no regular file go to `other`."""
         try:
-            return set(os.listdir(self._vault.tree.folder(path)))
+            with os.scandir(self._vault.tree.folder(path)) as entries:
+                found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
         except FileNotFoundError:
             return set()
+        other.update(name for name, is_file in found.items() if not is_file)
+        return set(found)
 
     def _is_sealed_already(self, path: str, entry: Entry) -> bool:
         if not self.in_place or not entry.name.endswith(SUFFIX) or entry.kind != "file":

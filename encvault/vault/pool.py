@@ -208,7 +208,7 @@ def _serve(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise, a terminal that closes
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of `timeout`, which tells the whole group
         # a sibling's copy of our parent's end would keep us alive after the parent's death
         for other in close:
             other.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -397,6 +398,105 @@ def test_another_vault_in_the_place_of_the_known_one_is_refused(night: Night, ru
     assert night.outcome(code=77)["errors"][0]["error"] == "VaultChanged"
 
 
+@pytest.mark.parametrize("key", ["delete", "keep"])
+def test_copies_that_may_be_the_only_ones_are_never_dropped(night: Night, key: str) -> None:
+    mode, value = ("mirror", True) if key == "delete" else ("archive", 2)
+    night.write(mode=mode, remove_sources=True, verify="full", **{key: value})
+    assert "would remove the copies as well" in night.job("run", codes=(78,)).err
+    night.destination.mkdir()
+    night.write(mode="archive", remove_sources=True, verify="full")
+    for _round in range(3):
+        (night.source / "new").write_text("x")
+        night.outcome()
+    assert night.outcome()["archive"] == ""  # nothing was there
+    assert len(night.archives()) == 3
+
+
+def test_a_source_that_is_a_link_is_looked_at_like_any_other(night: Night) -> None:
+    link = night.top / "link"
+    link.symlink_to(night.source)
+    night.write(sources=[str(link)], verify="full")
+    assert night.outcome()["verified"] == 8
+    flip(night.destination / "src" / "run.sh.sealed")
+    night.write(sources=[str(link)], verify="full", remove_sources=True)
+    assert night.outcome(code=65)["failed"] == 1
+    assert (night.source / "src" / "run.sh").exists()
+
+
+@pytest.mark.parametrize("hide_names", [False, True])
+def test_what_stands_in_the_place_of_a_copy_is_no_copy(night: Night, *, hide_names: bool) -> None:
+    night.write(hide_names=hide_names)
+    night.outcome()
+    pattern = ".encvault/objects/*/*" if hide_names else "src/run.sh.sealed"
+    for path in night.destination.glob(pattern):
+        path.unlink()
+        path.mkdir()
+    found = night.run("job", "run", night.file, "--json")
+    assert found.code != 0 or json.loads(found.out)["files"] > 0  # never "unchanged"
+    night.write(hide_names=hide_names, verify="full", remove_sources=True)
+    night.run("job", "run", night.file)
+    assert (night.source / "src" / "run.sh").exists() or found.code == 0
+
+
+@pytest.mark.parametrize("mode", ["mirror", "archive"])
+def test_a_source_without_files_costs_no_copy(night: Night, mode: str) -> None:
+    night.destination.mkdir()
+    more = {"delete": True} if mode == "mirror" else {"keep": 1}
+    night.write(mode=mode, **more)
+    night.outcome()
+    before = sorted(night.destination.rglob("*.sealed"))
+    night.source.rename(night.top / "away")
+    (night.source / "lost+found").mkdir(parents=True)
+    outcome = night.outcome(code=66)
+    assert outcome["errors"][0]["error"] == "SourceEmpty"
+    assert sorted(night.destination.rglob("*.sealed")) == before
+
+
+def test_in_place_an_empty_folder_in_the_place_of_a_vault_stays_empty(night: Night) -> None:
+    night.write(mode="in-place", destination=None)
+    night.outcome()
+    night.source.rename(night.top / "away")
+    night.source.mkdir()
+    assert night.outcome(code=75)["errors"][0]["error"] == "DestinationAway"
+    assert list(night.source.iterdir()) == []
+    night.source.rmdir()
+    (night.top / "away").rename(night.source)
+    assert night.outcome()["state"] == "ok"
+
+
+def test_two_jobs_of_one_name_drop_nothing_of_each_other(night: Night) -> None:
+    night.destination.mkdir()
+    other = night.top / "other" / "night.toml"
+    other.parent.mkdir()
+    night.write(mode="archive", keep=2)
+    shutil.copy(night.file, other)
+    for _round in range(3):
+        night.outcome()
+        assert night.run("job", "run", other).code == 0
+    assert len(night.archives()) == 4
+
+
+def test_of_archives_that_lack_files_only_the_latest_stay(night: Night) -> None:
+    night.destination.mkdir()
+    os.mkfifo(night.source / "fifo")
+    night.write(mode="archive")
+    for _round in range(4):
+        night.outcome(code=3)
+    assert len(list((night.destination / "incomplete").iterdir())) == 2
+
+
+def test_a_share_that_is_reached_by_a_link_is_known_as_well(night: Night) -> None:
+    link = night.top / "link"
+    link.symlink_to(night.destination.parent)
+    night.destination.mkdir()
+    os.mkfifo(night.source / "fifo")
+    night.write(mode="archive", destination=str(link / "copies"))
+    night.outcome(code=3)
+    night.destination.rename(night.top / "away")
+    night.destination.mkdir()
+    assert night.outcome(code=75)["errors"][0]["error"] == "DestinationAway"
+
+
 # -- the run itself -------------------------------------------------------------------------
 
 
@@ -648,7 +748,8 @@ def test_a_service_that_cannot_be_told_fails_nothing(night: Night, address: str)
     night.write("[notify]", f'ping_url = "{address}"')
     outcome = night.outcome()
     assert outcome["state"] == "ok"
-    assert any(note.startswith(address) for note in outcome["notes"])
+    assert any("could not be told" in note for note in outcome["notes"])
+    assert not any("/x" in note for note in outcome["notes"])  # who has the address can ping
     assert "could not tell how night ended" in night.job("notify", codes=(69,)).err
 
 
@@ -657,6 +758,91 @@ def test_a_service_that_answers_with_an_error_is_noted(
 ) -> None:
     night.write("[notify]", f'ping_url = "{service[0]}/broken"')
     assert any("it answered with 500" in note for note in night.outcome()["notes"])
+
+
+def test_a_service_that_answers_with_rubbish_stops_nothing(night: Night) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer() -> None:
+            for _ping in range(2):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"hello there\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        night.write("[notify]", f'ping_url = "http://127.0.0.1:{listener.getsockname()[1]}/x"')
+        assert night.outcome()["state"] == "ok"
+        thread.join()
+
+
+def test_a_missing_secret_is_told_like_any_other_failure(
+    night: Night, service: tuple[str, list[tuple[str, bytes]]]
+) -> None:
+    address, heard = service
+    told = night.top / "told"
+    say = script(night.top / "say", f"echo $ENCVAULT_EXIT_CODE >> {told}")
+    night.write(
+        *("[secret]", f'password_file = "{night.top}/none"'),
+        *("[notify]", f'ping_url = "{address}/abc"', f'metrics = "{night.top}/m.prom"'),
+        *hook("failure", say),
+    )
+    night.outcome(code=78)
+    assert told.read_text() == "78\n"
+    assert [path for path, _body in heard] == ["/abc/start", "/abc/78"]
+    assert 'last_exit_code{job="night"} 78' in (night.top / "m.prom").read_text()
+
+
+def test_notify_tells_of_the_unit_that_ended_and_never_of_an_older_run(
+    night: Night,
+    service: tuple[str, list[tuple[str, bytes]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address, heard = service
+    night.write("[notify]", f'ping_url = "{address}/abc"')
+    monkeypatch.setenv("INVOCATION_ID", "today")
+    assert night.run("job", "run", night.file, "--no-ping").code == 0
+    monkeypatch.setenv("MONITOR_INVOCATION_ID", "today")
+    assert night.job("notify").code == 0
+    monkeypatch.setenv("MONITOR_INVOCATION_ID", "tomorrow")  # which left no record
+    monkeypatch.setenv("MONITOR_EXIT_STATUS", "243")
+    assert night.job("notify").code == 0
+    monkeypatch.setenv("MONITOR_EXIT_STATUS", "KILL")
+    assert night.job("notify").code == 0
+    assert [path for path, _body in heard] == ["/abc", "/abc/243", "/abc/1"]
+
+
+def test_names_in_the_records_are_only_for_their_user(night: Night) -> None:
+    night.write()
+    night.outcome()
+    folder = json.loads(night.job("check", "--json").out)["records"]
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    for name in ("status.json", "history.jsonl"):
+        assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
+
+
+def test_root_does_not_work_in_the_folder_of_another(night: Night) -> None:
+    night.write()
+    state = os.path.join(os.environ["XDG_STATE_HOME"], "encvault")
+    os.makedirs(state, exist_ok=True)
+    os.chown(state, NOBODY, NOBODY)
+    outcome = night.run("job", "run", night.file)
+    assert (outcome.code, "root does not work in it" in outcome.err) == (78, True)
+
+
+def test_a_success_in_the_future_says_that_the_clock_was_wrong(night: Night) -> None:
+    night.write()
+    night.outcome()
+    folder = json.loads(night.job("check", "--json").out)["records"]
+    path = os.path.join(folder, "status.json")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace('"ended_at": "2', '"ended_at": "3'))
+    assert "is in the future" in night.job("status", codes=(3,)).err
 
 
 def test_notify_needs_somebody_to_tell(night: Night) -> None:

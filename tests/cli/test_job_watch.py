@@ -264,6 +264,7 @@ def test_killed_again_and_again_it_loses_nothing(
         time.sleep(0.05 + number * 0.11)  # wherever it is then
         watcher.kill()
     watcher = Watcher(job, "--json")
+    watcher.until_told("watching")
     deadline = time.monotonic() + PATIENCE_S
     while left := [name for name in content if (folder / name).exists()]:
         assert time.monotonic() < deadline, left

@@ -71,7 +71,7 @@ def summary_text(outcome: Outcome) -> str:
         parts.append(_("{files} unchanged").format(files=ui.count_text(outcome.unchanged)))
     if outcome.removed:
         parts.append(_("{files} removed").format(files=ui.count_text(outcome.removed)))
-    if outcome.failed:
+    if outcome.failed and (outcome.files or outcome.unchanged or outcome.state == "partial"):
         parts.append(_("{files} left").format(files=ui.count_text(outcome.failed)))
     if outcome.ended_at:
         parts.append(_("{seconds} s").format(seconds=f"{outcome.seconds:.1f}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
@@ -11,7 +12,7 @@ from encvault.cli.job.group import state_of
 from encvault.cli.options import config_files
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
-from encvault.errors import PasswordSourceFailed
+from encvault.errors import JobOfAnother, PasswordSourceFailed
 from encvault.i18n import _, system_reason
 
 if TYPE_CHECKING:
@@ -20,7 +21,31 @@ if TYPE_CHECKING:
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def prompter_of(job: Job) -> CommandLinePrompter:
+def refuse_root(job: Job) -> None:
+    """Refuse to work as root in a folder that belongs to somebody else.
+
+    He could have put links there that lead root elsewhere, and could not use what root leaves.
+
+    Raises:
+        JobOfAnother: it does.
+    """
+    folder = state_of(job)
+    with contextlib.suppress(FileNotFoundError):
+        owner = os.stat(folder).st_uid
+        if hasattr(os, "geteuid") and os.geteuid() == 0 != owner:
+            raise JobOfAnother(path=folder, user=_name_of(owner))
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def prompter_of(job: Job, *, yes: bool = False) -> CommandLinePrompter:
     """Who answers for a job. Nobody is asked; what is missing is an error (78).
 
     Raises:
@@ -37,6 +62,7 @@ def prompter_of(job: Job) -> CommandLinePrompter:
             state_dir=state_of(job),
             config_files=config_files(),
             no_input=True,
+            yes=yes,
             quiet=True,
         )
     )
@@ -61,9 +87,14 @@ def _source(secret: Secret) -> Source:
 def _private(path: str) -> str:
     """A file that nobody else may read; a secret that others know is none."""
     try:
-        mode = os.stat(path).st_mode
+        status = os.lstat(path)
     except OSError as error:
         raise PasswordSourceFailed(source=path, reason=system_reason(error)) from None
-    if mode & _OTHERS:
+    if not stat.S_ISREG(status.st_mode):
+        raise PasswordSourceFailed(source=path, reason=_("not a regular file"))
+    if status.st_mode & _OTHERS:
         raise PasswordSourceFailed(source=path, reason=_("others may read it"))
+    if hasattr(os, "geteuid") and status.st_uid not in (0, os.geteuid()):
+        reason = _("{place} belongs to user {uid}").format(place=path, uid=status.st_uid)
+        raise PasswordSourceFailed(source=path, reason=reason)
     return path

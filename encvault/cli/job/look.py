@@ -21,6 +21,10 @@ from encvault.jobs.values import duration, duration_text
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
+    from encvault.jobs.records import Outcome
+
+
+_SLACK = timedelta(minutes=10)  # of a clock that is set right
 
 
 def _shown(text: str) -> str:
@@ -198,8 +202,11 @@ def _not_well(
     """Why somebody should look at a job, or None."""
     name, last = job.name, known.last
     if job.trigger == "on-change" and last is not None and last.state == "running":
-        return None  # it watches, whether or not there was anything to do
+        return _not_well_watching(name, last)  # whether or not there was anything to do
     age = known.age(now)
+    if known.success is not None and moment(known.success.ended_at) > now + _SLACK:
+        text = _("its last success is in the future: the clock of the machine was wrong")
+        return JobNotWell(name=name, reason=text)
     if limit is not None and age is None:
         return JobNotWell(name=name, reason=_("its work was never done"))
     if limit is not None and age is not None and age > limit:
@@ -210,6 +217,13 @@ def _not_well(
     if limit is None and last is not None and not last.is_good and last.state != "running":
         return JobNotWell(name=name, reason=_("its last run did not do its work"))
     return None
+
+
+def _not_well_watching(name: str, run: Outcome) -> EncvaultError | None:
+    if not run.failed:
+        return None
+    text = _("{files} in the folder could not be sealed")
+    return JobNotWell(name=name, reason=text.format(files=ui.count_text(run.failed)))
 
 
 def _show_status(name: str, known: Known) -> None:

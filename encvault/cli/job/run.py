@@ -11,14 +11,14 @@ import click
 from encvault.cli import ui
 from encvault.cli.job.group import job_folders, state_of
 from encvault.cli.job.journal import Lines
-from encvault.cli.job.keys import prompter_of
-from encvault.cli.options import json_option, quiet_option
+from encvault.cli.job.keys import prompter_of, refuse_root
+from encvault.cli.options import json_option, quiet_option, yes_option
 from encvault.errors import EncvaultError, InvalidRequest, NotTold
 from encvault.i18n import _
 from encvault.jobs import finding, telling
 from encvault.jobs.records import Outcome, Records, now_text
-from encvault.jobs.running import WORST_FIRST, run_job
-from encvault.jobs.work import Surroundings
+from encvault.jobs.running import WORST_FIRST, Surroundings, run_job
+from encvault.jobs.work import Means
 from encvault.operations import DEFAULT_SUITE
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _ENDED = (143, 130, 124)  # before every other code
 @click.option("--all", "is_all", is_flag=True, help=_("Every job that runs by the clock."))
 @click.option("--no-ping", is_flag=True, help=_("Leave telling the service to: job notify"))
 @click.option("--no-input", is_flag=True, help=_("Never ask. A job never does."))
+@yes_option
 @quiet_option
 @json_option
 def run_command(
@@ -48,6 +49,7 @@ def run_command(
     is_all: bool,
     no_ping: bool,
     no_input: bool,
+    yes: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -60,7 +62,7 @@ def run_command(
         ui.fail(error)
     codes = [error.exit_code for error in problems]
     for job in jobs:
-        outcome = _run(job, quiet=quiet or as_json, pings=not no_ping)
+        outcome = _run(job, quiet=quiet or as_json, pings=not no_ping, yes=yes)
         if as_json:
             ui.show_json(outcome.to_json())
         codes.append(outcome.exit_code)
@@ -89,43 +91,18 @@ def _chosen(names: tuple[str, ...]) -> tuple[list[Job], list[EncvaultError]]:
     return jobs, problems
 
 
-def _run(job: Job, *, quiet: bool, pings: bool) -> Outcome:
+def _run(job: Job, *, quiet: bool, pings: bool, yes: bool) -> Outcome:
     lines = Lines(quiet=quiet)
-    try:
-        prompter = prompter_of(job)
-        around = Surroundings(
-            prompter,
-            state_of(job),
-            prompter.defaults.register(state_of(job)),
-            os.environ,
-            lines,
-            ui.error_json,
-            prompter.defaults.suite or DEFAULT_SUITE,
-            pings=pings,
-        )
-    except EncvaultError as error:
-        outcome = _not_begun(job, error)
-        lines.problem(error)
-        lines.summary(outcome, error.hint)
-        return outcome
+
+    def means() -> Means:
+        refuse_root(job)
+        prompter = prompter_of(job, yes=yes)
+        suite = prompter.defaults.suite or DEFAULT_SUITE
+        return Means(prompter, prompter.defaults.register(state_of(job)), suite)
+
+    around = Surroundings(means, state_of(job), os.environ, lines, ui.error_json, pings=pings)
     outcome = run_job(job, around)
     lines.summary(outcome, outcome.errors[0].get("hint") if outcome.errors else None)
-    return outcome
-
-
-def _not_begun(job: Job, error: EncvaultError) -> Outcome:
-    """The outcome of a run without its keys, which the dead-man switch must see as well."""
-    outcome = replace(
-        Outcome.begun(job.name),
-        ended_at=now_text(),
-        state="failed",
-        exit_code=error.exit_code,
-        failed=1,
-        errors=(ui.error_json(error),),
-    )
-    records = Records.of(job, state_of(job))
-    with records.alone(0.0):
-        records.end(outcome)
     return outcome
 
 
@@ -151,11 +128,28 @@ def _worst_code(codes: list[int]) -> int:
 def notify_command(name: str, *, quiet: bool) -> int:
     """See the command's help."""
     job = finding.find_job(name, job_folders())
-    known = Records.of(job, state_of(job)).known()
-    if job.notify.ping_url is None or known.last is None:
-        raise InvalidRequest(reason=_("{name} has no ping_url, or never ran").format(name=job.name))
-    if (reason := telling.ping_end(job, known.last)) is not None:
+    last = _last_of(job)
+    if job.notify.ping_url is None or last is None or not last.ended_at:
+        raise InvalidRequest(
+            reason=_("{name} has no ping_url, or no run that ended").format(name=job.name)
+        )
+    if (reason := telling.ping_end(job, last)) is not None:
         raise NotTold(name=job.name, reason=reason)
     if not quiet:
         ui.message(_("told how {name} ended").format(name=job.name))
     return 0
+
+
+def _last_of(job: Job) -> Outcome | None:
+    """The run to tell of: that of the unit that has just ended, whether it left a record or not.
+
+    Source: systemd.exec(5), ``$MONITOR_INVOCATION_ID`` and ``$MONITOR_EXIT_STATUS``.
+    """
+    last = Records.of(job, state_of(job)).known().last
+    invocation = os.environ.get("MONITOR_INVOCATION_ID", "")
+    if not invocation or (last is not None and last.invocation == invocation and last.ended_at):
+        return last
+    status = os.environ.get("MONITOR_EXIT_STATUS", "")
+    code = int(status) if status.isdecimal() and int(status) else 1
+    begun = replace(Outcome.begun(job.name), invocation=invocation)
+    return replace(begun, ended_at=now_text(), state="failed", exit_code=code)

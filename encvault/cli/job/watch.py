@@ -14,7 +14,7 @@ import click
 from encvault import operations
 from encvault.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, ui
 from encvault.cli.job.group import job_folders, state_of
-from encvault.cli.job.keys import prompter_of
+from encvault.cli.job.keys import prompter_of, refuse_root
 from encvault.cli.options import json_option, quiet_option
 from encvault.crypto.suite import Suite
 from encvault.errors import EncvaultError, InvalidRequest
@@ -24,7 +24,7 @@ from encvault.jobs.finding import find_job
 from encvault.jobs.records import MAX_ERRORS, Outcome, Records, now_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from encvault.cli.secrets import CommandLinePrompter
@@ -65,9 +65,10 @@ def watch_command(name: str, *, quiet: bool, as_json: bool) -> int:
     if job.trigger != "on-change":
         reason = _('{name} runs by its schedule; to have it watch, set trigger = "on-change"')
         raise InvalidRequest(reason=reason.format(name=job.name))
+    refuse_root(job)
     prompter = prompter_of(job)
     records = Records.of(job, state_of(job))
-    watched = _Watched(Outcome.begun(job.name), quiet=quiet, as_json=as_json)
+    watched = _Watched(Outcome.begun(job.name), records.go_on, quiet=quiet, as_json=as_json)
 
     def seal(folder: str, paths: Sequence[str], observer: Observer) -> Report:
         return operations.seal(_request(job, prompter, folder, paths), prompter, observer)
@@ -103,13 +104,17 @@ def _request(
 class _Watched:
     """Shows what happens, and counts it for the job's records."""
 
-    def __init__(self, outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
+    def __init__(
+        self, outcome: Outcome, keep: Callable[[Outcome], None], *, quiet: bool, as_json: bool
+    ) -> None:
         self.outcome = outcome
+        self._keep = keep
         self._quiet = quiet
         self._as_json = as_json
         self._failed: dict[str, EncvaultError] = {}
 
     def tell(self, event: DropEvent) -> None:
+        before = set(self._failed)
         if event.kind == "sealed":
             self._failed.pop(event.path, None)
             self.outcome = replace(
@@ -119,6 +124,8 @@ class _Watched:
             )
         elif event.error is not None:
             self._failed[event.path] = event.error
+        if set(self._failed) != before:  # who asks for the status has to know
+            self._keep(self._counted())
         if self._as_json:
             ui.show_json(_event_json(event))
         elif event.error is not None:
@@ -129,15 +136,16 @@ class _Watched:
 
     def ended(self, state: str, exit_code: int, error: EncvaultError | None = None) -> Outcome:
         """What it came to."""
-        errors = [*filter(None, [error]), *self._failed.values()][:MAX_ERRORS]
+        counted = self._counted(*filter(None, [error]))
+        return replace(counted, ended_at=now_text(), state=state, exit_code=exit_code)
+
+    def _counted(self, *errors: EncvaultError) -> Outcome:
+        shown = [*errors, *self._failed.values()][:MAX_ERRORS]
         return replace(
             self.outcome,
-            ended_at=now_text(),
-            state=state,
-            exit_code=exit_code,
             failed=len(self._failed),
             attempts=1,
-            errors=tuple(map(ui.error_json, errors)),
+            errors=tuple(map(ui.error_json, shown)),
         )
 
 

@@ -59,14 +59,16 @@ def test_only_complete_archives_are_counted_and_kept(tmp_path: Path) -> None:
         assert [Path(path).name for path in left] == shelf.incomplete()
         assert [archive_number("x", Path(path).name) for path in left] == [4, 5]
         done.append(shelf.complete_one(make(shelf)))
-        dropped = list(shelf.drop_old(2))
+        ours = {*shelf.complete(), *shelf.incomplete()}
+        assert list(shelf.drop_old(2, set())) == []  # another job's
+        dropped = list(shelf.drop_old(2, ours))
         assert len(dropped) == 4
         assert [str(tmp_path / name) for name in shelf.complete()] == done[-2:]
         assert shelf.incomplete() == []
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
             ["notes.txt", *(Path(path).name for path in done[-2:])]
         )
-        assert list(shelf.drop_old(2)) == []
+        assert list(shelf.drop_old(2, ours)) == []
 
 
 def test_what_somebody_keeps_beside_incomplete_ones_stays(tmp_path: Path) -> None:
@@ -74,5 +76,24 @@ def test_what_somebody_keeps_beside_incomplete_ones_stays(tmp_path: Path) -> Non
         make(shelf)
         (tmp_path / "incomplete" / "note").write_text("x")
         shelf.complete_one(make(shelf))
-        list(shelf.drop_old(1))
+        list(shelf.drop_old(1, [*shelf.complete(), *shelf.incomplete()]))
     assert [path.name for path in (tmp_path / "incomplete").iterdir()] == ["note"]
+
+
+def test_of_archives_that_lack_files_the_latest_stay(tmp_path: Path) -> None:
+    with Shelf("x", str(tmp_path)) as shelf:
+        made = [Path(make(shelf)).name for _one in range(4)]
+        assert list(shelf.drop_incomplete(ours=made)) == made[:2]
+        assert list(shelf.drop_incomplete(ours=made)) == []
+        assert shelf.incomplete() == made[2:]
+
+
+def test_a_number_that_somebody_made_up_is_passed_over() -> None:
+    names = ["x-20991231T000000Z-999999999.tar.sealed"]
+    for expected in (1, 2):
+        names.append(next_name("x", names))
+        assert archive_number("x", names[-1]) == expected
+    names = ["x-20991231T000000Z-99999999.tar.sealed"]
+    for expected in (100_000_000, 100_000_001):
+        names.append(next_name("x", names))
+        assert archive_number("x", names[-1]) == expected
