@@ -206,7 +206,11 @@ class Ledger:
     def knows_root(self) -> bool:
         """Whether anything of this root was ever sealed into the vault."""
         with self._transaction():
-            found = self._db.execute("SELECT 1 FROM files WHERE root=? LIMIT 1", (self._root,))
+            found = self._db.execute(
+                "SELECT 1 FROM files WHERE root=?"
+                " UNION ALL SELECT 1 FROM folders WHERE root=? LIMIT 1",
+                (self._root, self._root),
+            )
             return found.fetchone() is not None
 
     def is_adopting(self) -> bool:
