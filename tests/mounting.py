@@ -82,6 +82,10 @@ class MountedVault:
             assert time.monotonic() < deadline, "the mount does not appear"
             time.sleep(0.002)
 
+    def told(self) -> str:
+        """What the server has said so far, as of an error that no program was told of."""
+        return self._told.read_text() if self._told.exists() else ""
+
     def unmount(self) -> None:
         """Unmount what is alive."""
         self.encvault("unmount", self.folder)

@@ -208,7 +208,8 @@ STEPS: dict[Callable[[Notes], None], type[Notes]] = {
 class Load:
     """All writers, each a thread with a file of its own, until the server is gone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, told: Callable[[], str]) -> None:
+        self._told = told
         self.files = {step: kind(folder / step.__name__) for step, kind in STEPS.items()}
         self._errors: list[BaseException] = []
         self._done = 0
@@ -232,7 +233,7 @@ class Load:
             kill()
             for writer in writers:
                 writer.join(PATIENCE)
-        assert not self._errors, "".join(map(format_traceback, self._errors))
+        assert not self._errors, "".join([*map(format_traceback, self._errors), self._told()])
         assert moved, "the writers hang"
         assert not any(writer.is_alive() for writer in writers), "a writer waits for the dead"
 
@@ -266,7 +267,7 @@ def test_a_killed_mount_loses_nothing_that_was_durable(mounted: MountedVault) ->
     folder = mounted.folder / "文件夹"
     folder.mkdir()
     sync_folder(mounted.folder)
-    load = Load(folder)
+    load = Load(folder, mounted.told)
     for _round in range(ROUNDS):
         load.run_until(choose.randrange(MOST_CALLS), mounted.kill)
         mounted.clean_up()
