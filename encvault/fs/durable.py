@@ -366,14 +366,17 @@ class Lock:
         path: the lock file within it.
         reading: share the vault with others who only read it. A vault on a medium that cannot be
             written needs no lock then, and gets none.
+        keeps_news: whether the next holder must hear of a killed run as well if this one has not
+            cleaned up behind it. Where every run sees what was left, it need not.
 
     Raises:
         VaultBusy: another process holds it.
     """
 
-    def __init__(self, tree: Tree, path: str, *, reading: bool) -> None:
+    def __init__(self, tree: Tree, path: str, *, reading: bool, keeps_news: bool = False) -> None:
         folder, _slash, name = path.rpartition("/")
         self._reading = reading
+        self._keeps_news = keeps_news
         self.was_interrupted = False
         access = os.O_RDONLY if reading else os.O_RDWR | os.O_CREAT
         # whoever planted a FIFO there must not make us wait for its other end
@@ -416,7 +419,7 @@ class Lock:
         if self._fd < 0:
             return
         try:
-            if not (self._reading or self.was_interrupted):
+            if not (self._reading or (self._keeps_news and self.was_interrupted)):
                 os.ftruncate(self._fd, 0)
         except OSError:
             pass  # the drive is gone; the next run cleans up for nothing

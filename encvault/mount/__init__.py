@@ -39,4 +39,6 @@ def open_view(
     view = View(vault, is_read_only=read_only, observer=observer, problem=problem)
     if vault.was_interrupted:
         view.find_strays()
+        if vault.hidden:  # the view has removed what was left, wherever it was
+            vault.cleaned_up()
     return view

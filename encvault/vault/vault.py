@@ -295,13 +295,11 @@ class Vault:
             VaultBusy: another run holds it.
         """
         if self._lock is None:
-            self._lock = Lock(self.tree, LOCK_FILE, reading=reading)
+            self._lock = Lock(self.tree, LOCK_FILE, reading=reading, keeps_news=self.hidden)
             if not reading:
                 self._reload()
                 for folder in (FOLDER, KEYS_FOLDER, INDEX_FOLDER, CHECKPOINTS_FOLDER):
                     durable.clean(self.tree, folder)
-                if not self.hidden:  # whoever walks there sees what was left, and removes it
-                    self._lock.cleaned_up()
                 mend_records(self.tree, self.record)
 
     def _reload(self) -> None:
