@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from encvault.errors import EncvaultError, NotAVault, SourceMissing
+from encvault.errors import EncvaultError, InvalidRequest, NotAVault, SourceMissing
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree
@@ -133,6 +133,8 @@ def _destination(
                 yield _vault(job, spool_of(folder, source), prompter)
             return
         base = base_of(job, register_path())
+        for source in job.sources:
+            _check_apart(source, base)
         if job.mode == "archive":
             shelf_of(job, base, Records.of(job, state_dir).known().success).tree.close()
             yield _writable("destination", base)
@@ -141,9 +143,25 @@ def _destination(
             place = mirror_of(job, source, base, prompter)
             there = place if os.path.isdir(place) else os.path.dirname(base)
             yield _writable("destination", there)
+            if there != place:
+                text = _(
+                    "{path} is made by the first run; a service of the machine needs it before"
+                )
+                yield Finding("destination", "warning", text.format(path=place))
             yield _vault(job, place, prompter)
     except EncvaultError as error:
         yield _failed("destination", error)
+
+
+def _check_apart(source: str, base: str) -> None:
+    """Refuse a destination in a source, or around it, as the run will.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    one, other = (os.path.join(os.path.realpath(path), "") for path in (source, base))
+    if one.startswith(other) or other.startswith(one):
+        raise InvalidRequest(reason=_("a mirror cannot lie inside its source, or around it"))
 
 
 def _writable(what: str, folder: str) -> Finding:

@@ -10,7 +10,7 @@ import click
 
 from encvault.cli import ui
 from encvault.cli.job.group import job_folders, state_of, user_folder
-from encvault.cli.job.keys import prompter_of
+from encvault.cli.job.keys import as_user, prompter_of
 from encvault.cli.options import json_option, quiet_option
 from encvault.errors import InvalidRequest, JobExists
 from encvault.fs.durable import storage_error
@@ -23,6 +23,7 @@ from encvault.jobs.running import worst
 
 if TYPE_CHECKING:
     from encvault.jobs.checking import Finding
+    from encvault.jobs.jobfile import Job
 
 _MODES = ("in-place", "mirror", "archive")
 _LEVELS = {"ok": N_("ok"), "warning": N_("look"), "failed": N_("wrong")}
@@ -160,9 +161,12 @@ def _company(name: str) -> bool:
 )
 @click.argument("name", metavar="NAME", required=False)
 @click.option("--schema", is_flag=True, help=_("Print the JSON Schema of job files, for editors."))
+@click.option("--as", "user", metavar="USER", help=_("As root: look at it as this user would."))
 @quiet_option
 @json_option
-def check_command(name: str | None, *, schema: bool, quiet: bool, as_json: bool) -> int:
+def check_command(
+    name: str | None, *, schema: bool, user: str | None, quiet: bool, as_json: bool
+) -> int:
     """See the command's help."""
     if schema:
         ui.show_json(job_schema())
@@ -170,6 +174,12 @@ def check_command(name: str | None, *, schema: bool, quiet: bool, as_json: bool)
     if name is None:
         raise InvalidRequest(reason=_("say which job"))
     job = finding.find_job(name, job_folders())
+    if user is None:
+        return _check(job, quiet=quiet, as_json=as_json)
+    return as_user(user, lambda: _check(job, quiet=quiet, as_json=as_json))
+
+
+def _check(job: Job, *, quiet: bool, as_json: bool) -> int:
     found = list(
         checking.check_job(
             job,

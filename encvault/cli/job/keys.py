@@ -6,17 +6,22 @@ import contextlib
 import os
 import shlex
 import stat
+import sys
 from typing import TYPE_CHECKING
 
+from encvault.cli import ui
 from encvault.cli.job.group import state_of
 from encvault.cli.options import config_files
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
-from encvault.errors import JobOfAnother, PasswordSourceFailed
+from encvault.errors import EncvaultError, InvalidRequest, JobOfAnother, PasswordSourceFailed
 from encvault.i18n import _, system_reason
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -43,6 +48,44 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"#{uid}"
+
+
+def as_user(name: str, work: Callable[[], int]) -> int:
+    """What a command ends with if another user does it; only root may ask.
+
+    Args:
+        name: of the user.
+        work: is done in a process of his.
+
+    Raises:
+        InvalidRequest: there is no such user, or nobody but root may become him.
+    """
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        reason = _("there is no user {user} on this machine").format(user=name)
+        raise InvalidRequest(reason=reason) from None
+    if os.geteuid() != 0:
+        raise InvalidRequest(reason=_("only root can look at it as another user"))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.initgroups(name, user.pw_gid)
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            os.environ["HOME"] = user.pw_dir
+            code = work()
+        except EncvaultError as error:
+            code = ui.fail(error)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def prompter_of(job: Job, *, yes: bool = False) -> CommandLinePrompter:
