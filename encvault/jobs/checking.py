@@ -134,7 +134,7 @@ def _destination(
             return
         base = base_of(job, register_path())
         for source in job.sources:
-            _check_apart(source, base)
+            _check_apart(job, source, base)
         if job.mode == "archive":
             shelf_of(job, base, Records.of(job, state_dir).known().success).tree.close()
             yield _writable("destination", base)
@@ -153,14 +153,16 @@ def _destination(
         yield _failed("destination", error)
 
 
-def _check_apart(source: str, base: str) -> None:
-    """Refuse a destination in a source, or around it, as the run will.
+def _check_apart(job: Job, source: str, base: str) -> None:
+    """Refuse a destination in a source, and a mirror around one, as the run will.
 
     Raises:
         InvalidRequest: it is.
     """
     one, other = (os.path.join(os.path.realpath(path), "") for path in (source, base))
-    if one.startswith(other) or other.startswith(one):
+    if other.startswith(one) and job.mode == "archive":
+        raise InvalidRequest(reason=_("the archive would lie inside what it archives"))
+    if job.mode == "mirror" and (one.startswith(other) or other.startswith(one)):
         raise InvalidRequest(reason=_("a mirror cannot lie inside its source, or around it"))
 
 
