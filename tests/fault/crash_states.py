@@ -279,8 +279,8 @@ class Recorder:
         recorder = self
 
         class Lock(real):  # type: ignore[misc, valid-type]  # a class like any other
-            def __init__(self, tree: Any, path: str, *, reading: bool) -> None:
-                super().__init__(tree, path, reading=reading)
+            def __init__(self, tree: Any, path: str, *, reading: bool, **more: Any) -> None:
+                super().__init__(tree, path, reading=reading, **more)
                 if reading:
                     return
                 above, _slash, name = path.rpartition("/")
@@ -293,7 +293,7 @@ class Recorder:
                 recorder.events.append(Sync(recorder.names[key]))
 
             def release(self) -> None:
-                if not self._reading:
+                if not (self._reading or (self._keeps_news and self.was_interrupted)):
                     recorder.events.append(Data(recorder._of(self._fd), 0, None))
                 super().release()
 
