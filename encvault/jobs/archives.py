@@ -130,6 +130,6 @@ class Shelf:
     ) -> Iterator[str]:
         """Remove archives that lack files, but for the latest; their names."""
         found = [name for name in self.incomplete() if name in ours]
-        for name in found[: len(found) - keep]:
+        for name in found[: max(0, len(found) - keep)]:
             calls.unlink(self.tree.folder(INCOMPLETE), name)
             yield name

@@ -118,13 +118,13 @@ def _are_gone(job: Job, base: str, prompter: Prompter) -> bool:
     return bool(known) and not any(os.path.isdir(place) and _is_vault(place) for place in known)
 
 
-def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
+def shelf_of(job: Job, base: str, earlier: Outcome | None) -> Shelf:
     """The folder with the archives of a job.
 
     Args:
         job: archiving.
         base: of the destination.
-        success: the last run that made an archive, be it one that lacks files.
+        earlier: the last run that made an archive, be it one that lacks files.
 
     Raises:
         DestinationAbsent, DestinationAway: it is another folder, an empty one, or none.
@@ -133,7 +133,7 @@ def shelf_of(job: Job, base: str, success: Outcome | None) -> Shelf:
         shelf = Shelf(job.name, base)
     except (FileNotFoundError, NotADirectoryError):
         raise absent(job, base, _("there is no such folder")) from None
-    made = success.archive if success is not None else ""
+    made = earlier.archive if earlier is not None else ""
     real = os.path.realpath(base)
     is_same = os.path.realpath(os.path.dirname(made)) in (real, os.path.join(real, INCOMPLETE))
     if made and is_same and not (shelf.complete() or shelf.incomplete()):

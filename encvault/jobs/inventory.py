@@ -13,8 +13,7 @@ import contextlib
 import hashlib
 import os
 import random
-import sqlite3
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from encvault.errors import (
     CopyChanged,
@@ -24,16 +23,15 @@ from encvault.errors import (
     SourceMissing,
 )
 from encvault.fs import calls
+from encvault.fs.database import Database
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
-from encvault.i18n import _
 from encvault.vault.inspect import sealed_places
 from encvault.vault.layout import header_at, object_path, sealed_path
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from types import TracebackType
 
     from encvault.vault.ledger import Ledger
     from encvault.vault.vault import Vault
@@ -43,113 +41,105 @@ SAMPLE_SHARE = 100  # one in so many
 SAMPLE_LEAST = 50
 _PIECE_SIZE = 1 << 20
 
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS copies (id TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS made (name TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
 
-class Inventory:
-    """The digests of sealed copies.
+
+class Inventory(Database):
+    """The digests of sealed copies, and the archives that were made.
 
     Args:
         folder: of the job's records, which is there.
 
     Raises:
-        JobRecordsUnusable: it cannot be used.
+        JobRecordsUnusable: it cannot be used; so do all methods.
     """
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, FILE)
-        try:
-            self._db = sqlite3.connect(self._path, timeout=10)
-            try:
-                self._db.executescript(
-                    "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=FULL;"
-                    "CREATE TABLE IF NOT EXISTS copies (id TEXT PRIMARY KEY, digest BLOB)"
-                    " WITHOUT ROWID;"
-                    "CREATE TABLE IF NOT EXISTS made (name TEXT PRIMARY KEY) WITHOUT ROWID;"
-                )
-            except BaseException:
-                self._db.close()
-                raise
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+        super().__init__(self._path, _SCHEMA)
 
-    def _unusable(self, error: sqlite3.Error) -> JobRecordsUnusable:
-        return JobRecordsUnusable(path=self._path, reason=_(str(error)))
+    def _unusable(self, reason: str) -> JobRecordsUnusable:
+        return JobRecordsUnusable(path=self._path, reason=reason)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._db.close()
-
-    def check_file(self, tree: Tree, path: str, ids: Collection[str] | None = None) -> None:
-        """Compare one copy with what is noted of it, or note it.
+    def check_copy(self, tree: Tree, path: str, ids: Collection[str] | None) -> None:
+        """Compare one copy with what is noted under its file id, or note it.
 
         Args:
             tree: where it is.
             path: within the tree.
-            ids: file ids of which its header must have one, or None for any; it is noted under
-                that. Empty for an archive, which is noted under its path.
+            ids: file ids of which its header must have one, or None for any.
 
         Raises:
             CopyChanged: it is another.
             EncvaultError: it cannot be read, or is no sealed file.
         """
         shown = tree.show(path)
-        folder, file = split(path)
-        try:
-            fd = calls.open_read(tree.folder(folder), file)
-        except FileNotFoundError:
-            raise SourceMissing(path=shown) from None
-        except OSError as error:
-            raise storage_error(error, shown, reading=True) from None
-        try:
-            key = path if ids == () else read_header(fd, shown).key_info.file
+        with _opened(tree, path) as fd:
+            key = read_header(fd, shown).key_info.file
             digest = _digest(fd)
-        except OSError as error:
-            raise storage_error(error, shown, reading=True) from None
-        finally:
-            os.close(fd)
-        try:
+        if not self._is_known(key, digest) or (ids is not None and key not in ids):
+            raise CopyChanged(path=shown)
+
+    def check_archive(self, tree: Tree, name: str) -> None:
+        """Compare an archive with what is noted under its name, or note it.
+
+        Raises:
+            CopyChanged: it is another.
+            EncvaultError: it cannot be read.
+        """
+        with _opened(tree, name) as fd:
+            digest = _digest(fd)
+        if not self._is_known(name, digest):
+            raise CopyChanged(path=tree.show(name))
+
+    def _is_known(self, key: str, digest: bytes) -> bool:
+        """Whether it is what is noted; what is seen for the first time is noted."""
+        with self._usable():
             found = self._db.execute("SELECT digest FROM copies WHERE id=?", (key,)).fetchone()
             if found is None:
                 self._db.execute("INSERT INTO copies VALUES (?,?)", (key, digest))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-        is_known = found is None or found[0] == digest
-        if not is_known or (ids and key not in ids):
-            raise CopyChanged(path=shown)
+        return found is None or bool(found[0] == digest)
 
     def note_made(self, name: str) -> None:
         """An archive is about to be made; durable on return. Only such are ever removed."""
-        try:
-            with self._db:
-                self._db.execute("INSERT OR IGNORE INTO made VALUES (?)", (name,))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO made VALUES (?)", (name,))
 
     def made(self) -> set[str]:
         """The names of all archives that were made, whether they are there or not."""
-        try:
+        with self._usable():
             return {name for (name,) in self._db.execute("SELECT name FROM made")}
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
 
     def keep(self) -> None:
         """Have what was noted durable."""
-        try:
+        with self._usable():
             self._db.commit()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
 
     def forget(self, name: str) -> None:
-        """A copy is gone on purpose."""
-        with contextlib.suppress(sqlite3.Error):  # what is noted too much harms nobody
+        """An archive is gone on purpose; to be kept as well."""
+        with self._usable():
             self._db.execute("DELETE FROM copies WHERE id=?", (name,))
             self._db.execute("DELETE FROM made WHERE name=?", (name,))
+
+
+@contextlib.contextmanager
+def _opened(tree: Tree, path: str) -> Iterator[int]:
+    """A copy, open to read; what the system reports of it is named."""
+    shown = tree.show(path)
+    folder, file = split(path)
+    try:
+        fd = calls.open_read(tree.folder(folder), file)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise SourceMissing(path=shown) from None
+    except OSError as error:
+        raise storage_error(error, shown, reading=True) from None
 
 
 def copies_of(

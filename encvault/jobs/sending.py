@@ -104,7 +104,7 @@ class Outbox:
     Args:
         job: whose.
         folder: of its records.
-        success: the last run that did the work.
+        earlier: the last run that made an archive.
         observer: is told what happens.
 
     Attributes:
@@ -114,7 +114,7 @@ class Outbox:
         EncvaultError: the server cannot be reached, or has none of the archives that were there.
     """
 
-    def __init__(self, job: Job, folder: str, success: Outcome | None, observer: Observer) -> None:
+    def __init__(self, job: Job, folder: str, earlier: Outcome | None, observer: Observer) -> None:
         self._job = job
         self._observer = observer
         path = os.path.join(folder, _ARCHIVES)
@@ -123,7 +123,7 @@ class Outbox:
             self._server = stack.enter_context(Server.reach(job.destination or ""))
             self._known = stack.enter_context(CarriedLedger(folder, self._server.place, "archive"))
             self.shelf = stack.enter_context(Shelf(job.name, path))
-            made = success.archive if success is not None else ""
+            made = earlier.archive if earlier is not None else ""
             if made.startswith(self._server.show("")) and not self.there():
                 reason = _("the archives that were there are gone")
                 raise absent(job, self._server.place, reason)
@@ -156,8 +156,8 @@ class Outbox:
 
     def check(self, boundary: Callable[[], None]) -> Iterator[EncvaultError | None]:
         """Look at the archives that are there, as the job says: for each what is wrong, or None."""
-        names = {"none": [], "sample": self.there()[-_FEW:], "full": self.there()}
-        for name in names[self._job.verify]:
+        most = {"none": 0, "sample": _FEW, "full": None}[self._job.verify]
+        for name in [] if most == 0 else self.there()[-(most or 0) :]:
             boundary()
             try:
                 check_file(self._server, name, self._known)

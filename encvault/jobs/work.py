@@ -69,7 +69,7 @@ class Work:
         observer: is told what happens.
         limits: of the run.
         folder: of the job's records, which is there.
-        success: the last run that made an archive, or None.
+        earlier: the last run that made an archive, or None.
 
     Attributes:
         verified: copies that were read back beyond those that were sealed.
@@ -84,7 +84,7 @@ class Work:
         observer: Observer,
         limits: Limits,
         folder: str,
-        success: Outcome | None,
+        earlier: Outcome | None,
     ) -> None:
         self.job = job
         self.prompter = means.prompter
@@ -94,7 +94,7 @@ class Work:
         self.observer = observer
         self.limits = limits
         self.folder = folder
-        self.success = success
+        self.earlier = earlier
         self.report = Report()
         self.verified = 0
         self.archive = ""
@@ -169,6 +169,12 @@ class Work:
     def _mirror(self, source: str, base: str) -> None:
         place = mirror_of(self.job, source, base, self.prompter)
         source = os.path.realpath(source)  # what is remembered of it goes by this
+        report = self._seal_to(source, place)
+        is_whole = self._verify(place, source)
+        if self.job.remove_sources and is_whole and not report.problems:
+            self._remove_mirrored(source, place)
+
+    def _seal_to(self, source: str, place: str) -> Report:
         request = replace(
             self._request(source),
             to=place,
@@ -177,9 +183,7 @@ class Work:
         )
         report = operations.seal(request, self.prompter, self.observer)
         self.report.add(report)
-        is_whole = self._verify(place, source)
-        if self.job.remove_sources and is_whole and not report.problems:
-            self._remove_mirrored(source, place)
+        return report
 
     def _verify(self, place: str, root: str) -> bool:
         """Look at what lies in a vault; whether all of it is right.
@@ -213,7 +217,7 @@ class Work:
         for path, ids in copies:
             self.limits.boundary()
             try:
-                inventory.check_file(vault.tree, path, ids)
+                inventory.check_copy(vault.tree, path, ids)
                 self.verified += 1
             except EncvaultError as error:
                 self._problem(error)
@@ -272,14 +276,7 @@ class Work:
     def _mirror_here(self, source: str, sealed: dict[str, Report]) -> None:
         place = spool_of(self.folder, source)
         Tree.made(os.path.dirname(place)).close()
-        request = replace(
-            self._request(os.path.realpath(source)),
-            to=place,
-            hide_names=self.job.hide_names,
-            delete=self.job.delete,
-        )
-        sealed[source] = operations.seal(request, self.prompter, self.observer)
-        self.report.add(sealed[source])
+        sealed[source] = self._seal_to(os.path.realpath(source), place)
 
     def _carry(self, source: str, sealed: Report) -> None:
         self.limits.boundary()
@@ -291,7 +288,7 @@ class Work:
             self._remove_mirrored(os.path.realpath(source), spool_of(self.folder, source))
 
     def _archive_there(self) -> None:
-        with Outbox(self.job, self.folder, self.success, self.observer) as outbox:
+        with Outbox(self.job, self.folder, self.earlier, self.observer) as outbox:
             sources = list(self._sources())
             there = outbox.there()
         if not sources:
@@ -323,7 +320,7 @@ class Work:
     # -- archive ----------------------------------------------------------------------------
 
     def _archive(self, base: str) -> None:
-        with shelf_of(self.job, base, self.success) as shelf, Inventory(self.folder) as inventory:
+        with shelf_of(self.job, base, self.earlier) as shelf, Inventory(self.folder) as inventory:
             sources = list(self._sources())
             if not sources:
                 return
@@ -372,7 +369,7 @@ class Work:
         for name in names[self.job.verify]:
             self.limits.boundary()
             try:
-                inventory.check_file(shelf.tree, name, ())
+                inventory.check_archive(shelf.tree, name)
                 if self.job.secret.given:
                     path = shelf.tree.show(name)
                     found = operations.verify(path, self.prompter, observer=self.observer)

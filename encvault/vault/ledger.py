@@ -12,22 +12,20 @@ The plain names are in the clear here, as they are in the folder that was sealed
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import StateUnavailable
-from encvault.i18n import N_, _, system_reason
+from encvault.fs.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from types import TracebackType
+    from collections.abc import Iterable
 
     from encvault.fs.tree import Stamp
 
 _SCHEMA = """
+PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS files (
   root BLOB, dir BLOB, name BLOB, size INT, mtime_ns INT, ctime_ns INT, inode INT, ids TEXT,
   older TEXT,
@@ -41,17 +39,6 @@ CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 _UNPROVEN = -1  # for a mode
-
-# what SQLite says when it cannot begin, here so that the catalog has it
-_SQLITE_REASONS = (
-    N_("attempt to write a readonly database"),
-    N_("database disk image is malformed"),
-    N_("database is locked"),
-    N_("database or disk is full"),
-    N_("disk I/O error"),
-    N_("file is not a database"),
-    N_("unable to open database file"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +133,7 @@ def _path(state_dir: str, vault: str) -> str:
     return os.path.join(state_dir, "vaults", f"{vault}.sqlite")
 
 
-class Ledger:
+class Ledger(Database):
     """Rows for one vault and one plain root.
 
     Args:
@@ -161,47 +148,18 @@ class Ledger:
     def __init__(self, state_dir: str, vault: str, root: str) -> None:
         self._root = os.fsencode(root)
         path = _path(state_dir, vault)
-        self._folder = folder = os.path.dirname(path)
-        try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10)
-            try:
-                self._db.executescript(
-                    "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=FULL;"
-                    "PRAGMA secure_delete=ON;" + _SCHEMA
-                )
-            except BaseException:
-                self._db.close()
-                raise
-        except OSError as error:
-            raise StateUnavailable(path=folder, reason=system_reason(error)) from None
-        except sqlite3.Error as error:
-            raise StateUnavailable(path=folder, reason=_(str(error))) from None
+        self._folder = os.path.dirname(path)
+        with self._usable():
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        super().__init__(path, _SCHEMA)
+
+    def _unusable(self, reason: str) -> StateUnavailable:
+        return StateUnavailable(path=self._folder, reason=reason)
 
     @staticmethod
     def exists(state_dir: str, vault: str) -> bool:
         """Whether anything is remembered of a vault."""
         return os.path.exists(_path(state_dir, vault))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._db.close()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Commit what is done within, or undo it and say why it cannot be kept."""
-        try:
-            with self._db:
-                yield
-        except sqlite3.Error as error:
-            raise StateUnavailable(path=self._folder, reason=_(str(error))) from None
 
     def knows_root(self) -> bool:
         """Whether anything of this root was ever sealed into the vault."""

@@ -255,16 +255,16 @@ class Planner:
         path = folder.path
         known = self._ledger.files(path) if self._ledger else {}
         taken: set[str] = set()
-        strange: set[str] = set()
+        files: set[str] = set()  # those of them that may be sealed copies
         if self.in_place:
             taken = {entry.name for entry in folder.entries}
         elif not self._vault.hidden:
             try:
-                taken = self._names_in_target(path, strange)
+                taken, files = self._names_in_target(path)
             except OSError as error:  # a file or a link stands where the folder belongs
                 self.problem(storage_error(error, self._vault.tree.show(path)))
                 return
-        for entry in self._without_unchanged(folder, known, taken - strange):
+        for entry in self._without_unchanged(folder, known, files):
             if self._is_to_seal(path, entry):
                 task = self._plan_file(folder, entry, folder_id, known.get(entry.name), taken)
                 if task is not None:
@@ -276,7 +276,7 @@ class Planner:
             self.gone.look_in(path, taken, _expected(folder), known)
 
     def _without_unchanged(
-        self, folder: Folder, known: dict[str, Known], taken: set[str]
+        self, folder: Folder, known: dict[str, Known], files: set[str]
     ) -> list[Entry]:
         """Count what is unchanged since it was sealed; the entries of everything else.
 
@@ -297,7 +297,7 @@ class Planner:
                 or row[2] != status.st_ctime_ns
                 or row[3] != status.st_ino
                 or kind not in _SEALED_KINDS
-                or not (self._objects_there(row) if is_hidden else sealed_name(name) in taken)
+                or not (self._objects_there(row) if is_hidden else sealed_name(name) in files)
                 or (chooses and not self._is_candidate(join(path, name)))
             ):
                 rest.append(entry)
@@ -324,15 +324,14 @@ class Planner:
             return False
         return not self._is_sealed_already(path, entry)
 
-    def _names_in_target(self, path: str, other: set[str]) -> set[str]:
-        """The names in the mirror's folder; those of what is no regular file go to `other`."""
+    def _names_in_target(self, path: str) -> tuple[set[str], set[str]]:
+        """The names in the mirror's folder, and those of regular files among them."""
         try:
             with os.scandir(self._vault.tree.folder(path)) as entries:
                 found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
         except FileNotFoundError:
-            return set()
-        other.update(name for name, is_file in found.items() if not is_file)
-        return set(found)
+            return set(), set()
+        return set(found), {name for name, is_file in found.items() if is_file}
 
     def _is_sealed_already(self, path: str, entry: Entry) -> bool:
         if not self.in_place or not entry.name.endswith(SUFFIX) or entry.kind != "file":

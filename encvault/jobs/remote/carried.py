@@ -5,33 +5,26 @@ here, with this content*; it is made before the first byte is sent, so that ever
 is ours is known as ours, whenever a run is killed. Losing the file costs time: what lies on the
 server is then read and compared instead of sent, and is taken for ours only where it is of the
 same vault.
-
-SQLite does its own durable writing; everything else goes through `fs`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from encvault.errors import JobRecordsUnusable
-from encvault.i18n import _, system_reason
+from encvault.fs.database import Database
 from encvault.jobs.remote.server import There
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from types import TracebackType
+    from collections.abc import Iterable
 
 FILE = "carried.sqlite"
 _MANY = 4096
 
 _SCHEMA = """
-PRAGMA journal_mode=TRUNCATE;
-PRAGMA synchronous=FULL;
 PRAGMA temp_store=FILE;
 CREATE TABLE IF NOT EXISTS carried (
   place TEXT, path BLOB, was_sent INT, size INT, local TEXT, digest BLOB, stamp TEXT,
@@ -72,7 +65,7 @@ def _carried(path: str, size: int, local: str, digest: bytes, stamp: str, was_se
     return Carried(path, size, local, digest, stamp, bool(was_sent))
 
 
-class CarriedLedger:
+class CarriedLedger(Database):
     """Rows for one place on a server.
 
     Args:
@@ -88,39 +81,10 @@ class CarriedLedger:
         self._path = os.path.join(folder, FILE)
         self._place = f"{mode} {place}"
         self._met: list[tuple[bytes, bool]] = []
-        with self._usable():
-            self._db = sqlite3.connect(self._path, timeout=10)
-            try:
-                self._db.executescript(_SCHEMA)
-            except BaseException:
-                self._db.close()
-                raise
+        super().__init__(self._path, _SCHEMA)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._db.close()
-
-    @contextlib.contextmanager
-    def _usable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise JobRecordsUnusable(path=self._path, reason=system_reason(error)) from None
-        except sqlite3.Error as error:
-            raise JobRecordsUnusable(path=self._path, reason=_(str(error))) from None
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what is done within, or undo it."""
-        with self._usable(), self._db:
-            yield self._db
+    def _unusable(self, reason: str) -> JobRecordsUnusable:
+        return JobRecordsUnusable(path=self._path, reason=reason)
 
     def look_at(self, files: Iterable[There]) -> None:
         """Take in what lies on the server now; begins a run."""
