@@ -8,7 +8,7 @@ which is durable before it is told. The worst of what went wrong decides the exi
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
@@ -29,14 +29,14 @@ from encvault.jobs.records import MAX_ERRORS, Known, Outcome, Records, now_text
 from encvault.jobs.values import duration_text
 from encvault.jobs.work import Work
 from encvault.operations.recording import recording
-from encvault.vault.report import Observer, Report
+from encvault.vault.report import Relay, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from encvault.jobs.jobfile import Job
     from encvault.jobs.work import Means
-    from encvault.vault.report import Event
+    from encvault.vault.report import Observer
 
 # of several things that went wrong, the first here decides (docs/jobs.md)
 WORST_FIRST = (65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
@@ -91,49 +91,28 @@ def worst(problems: Sequence[EncvaultError]) -> EncvaultError | None:
     )
 
 
-@dataclass(slots=True)
-class _Listener(Observer):
-    """Passes on what happens, and stops between two files if it is time."""
+class _Listener(Relay):
+    """Counts and keeps what happens, and stops between two files if it is time."""
 
-    outer: Observer
-    limits: Limits
-    notes: list[str] = field(default_factory=list)
-    files: int = 0
-    size: int = 0
-
-    @property
-    def wants_total(self) -> bool:  # type: ignore[override]  # asked of the outer one each time
-        """See `Observer`."""
-        return self.outer.wants_total
-
-    def total(self, files: int, size: int) -> None:
-        """See `Observer`."""
-        self.outer.total(files, size)
+    def __init__(self, observer: Observer, limits: Limits) -> None:
+        super().__init__(observer)
+        self.limits = limits
+        self.notes: list[str] = []
+        self.files = 0
+        self.size = 0
 
     def progress(self, files: int, size: int) -> None:
         """See `Observer`."""
-        self.outer.progress(files, size)
+        super().progress(files, size)
         self.files += files
         self.size += size
         if files:
             self.limits.boundary()
 
-    def action(self, verb: str, path: str) -> None:
-        """See `Observer`."""
-        self.outer.action(verb, path)
-
-    def problem(self, error: EncvaultError) -> None:
-        """See `Observer`."""
-        self.outer.problem(error)
-
     def note(self, message: str) -> None:
         """See `Observer`."""
         self.notes.append(message)
-        self.outer.note(message)
-
-    def before_release(self, events: Sequence[Event]) -> None:
-        """See `Observer`."""
-        self.outer.before_release(events)
+        super().note(message)
 
 
 class _Run:

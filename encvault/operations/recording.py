@@ -25,7 +25,7 @@ from encvault.errors import (
 from encvault.i18n import Text, _
 from encvault.keyslots import PublicKeyRecipient, fingerprint
 from encvault.vault.layout import SUFFIX
-from encvault.vault.report import Event, Observer
+from encvault.vault.report import Event, Observer, Relay
 from encvault.vault.single import STREAM_NAME
 from encvault.vault.vault import Vault, canonical, find_vault
 
@@ -48,7 +48,7 @@ _NO_KEY = 77  # exit code
 _MAX_WAITING = 10_000  # failures that wait to be recorded
 
 
-class Recorder(Observer):
+class Recorder(Relay):
     """Passes on what a run tells, and records it.
 
     Attributes:
@@ -59,12 +59,11 @@ class Recorder(Observer):
     """
 
     def __init__(self, log: AccessLog | None, op: str, path: str, observer: Observer) -> None:
+        super().__init__(observer)
         self.log = log
         self.op = op
         self.path = path
-        self.observer = observer
         self.log_folder = None if log is None else log.path  # also where nothing is recorded
-        self.wants_total = observer.wants_total
         self._base = ""
         self._common: dict[str, str | int] = {}
         self._failed: EncvaultError | None = None
@@ -76,30 +75,14 @@ class Recorder(Observer):
 
     # -- what a run tells -------------------------------------------------------------------
 
-    def total(self, files: int, size: int) -> None:
-        """See `Observer`."""
-        self.observer.total(files, size)
-
-    def progress(self, files: int, size: int) -> None:
-        """See `Observer`."""
-        self.observer.progress(files, size)
-
-    def action(self, verb: str, path: str) -> None:
-        """See `Observer`."""
-        self.observer.action(verb, path)
-
-    def note(self, message: str) -> None:
-        """See `Observer`."""
-        self.observer.note(message)
-
     def problem(self, error: EncvaultError) -> None:
         """See `Observer`."""
-        self.observer.problem(error)
+        super().problem(error)
         self.fail(error)
 
     def before_release(self, events: Sequence[Event]) -> None:
         """See `Observer`."""
-        self.observer.before_release(events)
+        super().before_release(events)
         by_action: dict[str, list[dict[str, str | int]]] = {}
         for event in events:
             by_action.setdefault(event.action, []).append(self._of_event(event))

@@ -66,6 +66,42 @@ class Observer:
         """
 
 
+class Relay(Observer):
+    """Passes on what it is told; override what is to happen beside it.
+
+    Attributes:
+        observer: who is told.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.wants_total = observer.wants_total
+
+    def total(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        self.observer.total(files, size)
+
+    def progress(self, files: int, size: int) -> None:
+        """See `Observer`."""
+        self.observer.progress(files, size)
+
+    def action(self, verb: str, path: str) -> None:
+        """See `Observer`."""
+        self.observer.action(verb, path)
+
+    def problem(self, error: EncvaultError) -> None:
+        """See `Observer`."""
+        self.observer.problem(error)
+
+    def note(self, message: str) -> None:
+        """See `Observer`."""
+        self.observer.note(message)
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        """See `Observer`."""
+        self.observer.before_release(events)
+
+
 @dataclass(slots=True)
 class Report:
     """The sum of a run.
