@@ -2,7 +2,7 @@
 
 `run_job` never raises for what a job can meet: whatever becomes of the run is in the `Outcome`,
 which is durable before it is told. The worst of what went wrong decides the exit code
-(`WORST_FIRST`).
+(`worst`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from encvault.operations.recording import recording
 from encvault.vault.report import Relay, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from encvault.jobs.jobfile import Job
     from encvault.jobs.work import Means
     from encvault.vault.report import Observer
 
 # of several things that went wrong, the first here decides (docs/jobs.md)
-WORST_FIRST = (65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
+_WORST_FIRST = (143, 130, 124, 65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
 _TRANSIENT = {74, 75}  # what may have passed a little later
 # and what is of the same codes, and does not pass by waiting
 _LASTING = (DestinationAway, ForeignCopy, HostChanged, HostUnknown, OtherVaultThere)
@@ -81,14 +81,16 @@ def run_job(job: Job, around: Surroundings) -> Outcome:
 
 def worst(problems: Sequence[EncvaultError]) -> EncvaultError | None:
     """The one that decides; None if there is none."""
-    if not problems:
-        return None
-    return min(
-        problems,
-        key=lambda one: (
-            WORST_FIRST.index(one.exit_code) if one.exit_code in WORST_FIRST else len(WORST_FIRST)
-        ),
-    )
+    return min(problems, key=lambda one: _rank(one.exit_code), default=None)
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code that decides; 0 if nothing went wrong."""
+    return min(filter(None, codes), key=_rank, default=0)
+
+
+def _rank(code: int) -> int:
+    return _WORST_FIRST.index(code) if code in _WORST_FIRST else len(_WORST_FIRST)
 
 
 class _Listener(Relay):
@@ -155,8 +157,7 @@ class _Run:
     def _alone(self) -> Outcome:
         try:
             try:
-                self._begin()
-                self._work()
+                self._work(self._begin())
             finally:
                 self.limits.lift()
         except (EncvaultError, OSError, TimedOut, Stopped) as error:
@@ -173,23 +174,22 @@ class _Run:
             outcome = self._sum_up(None, is_over=True)
         return self._end(outcome)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Means:
         self.records.begin(self.outcome)
         if self.around.pings:
             self._note_failure(telling.ping_start(self.job))
-        self.means = self.around.means()
+        means = self.around.means()
         hooks.run_before(self.job, self.around.environment)
+        return means
 
     # -- the work ---------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, means: Means) -> None:
         job = self.job
-        with recording(
-            self.means.prompter.access_log(), "job.run", job.place, self.watcher
-        ) as recorder:
+        with recording(means.prompter.access_log(), "job.run", job.place, self.watcher) as recorder:
             for attempt in range(1, job.retries + 2):
                 self.outcome = replace(self.outcome, attempts=attempt)
-                before, self.report = self.report, self._attempt()
+                before, self.report = self.report, self._attempt(means)
                 self.report.files += before.files  # what an earlier attempt did is done
                 self.report.size += before.size
                 self.report.removed += before.removed
@@ -208,10 +208,10 @@ class _Run:
             )
             recorder.reported(self.report)
 
-    def _attempt(self) -> Report:
+    def _attempt(self, means: Means) -> Report:
         work = Work(
             self.job,
-            self.means,
+            means,
             self.around.state_dir,
             self.watcher,
             self.limits,

@@ -99,7 +99,7 @@ def new_command(
         raise InvalidRequest(reason=_("say --source"))
     if top["mode"] != "in-place" and not (destination or drive):
         top["destination"] = next(iter(_asked(_("folder for the sealed copies: "))), None)
-    if not (recipients or ui.is_interactive()) and not _company(name):
+    if not (recipients or ui.is_interactive()) and not _has_company():
         raise InvalidRequest(reason=_("say --recipient; nothing can be sealed for nobody"))
     given = {
         "": {key: value for key, value in top.items() if value not in (None, [], ())},
@@ -141,12 +141,11 @@ def _asked(question: str) -> list[str]:
     return [os.path.abspath(os.path.expanduser(answer))] if answer else []
 
 
-def _company(name: str) -> bool:
+def _has_company() -> bool:
     """Whether the configuration names recipients, for whom everything is sealed."""
     from encvault import config  # noqa: PLC0415 - nearly always a recipient is named
     from encvault.cli.options import config_files  # noqa: PLC0415 - likewise
 
-    del name
     return bool(config.load(config_files()).recipients)
 
 

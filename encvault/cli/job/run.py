@@ -17,14 +17,12 @@ from encvault.errors import EncvaultError, InvalidRequest, NotTold
 from encvault.i18n import _
 from encvault.jobs import finding, telling
 from encvault.jobs.records import Outcome, Records, now_text
-from encvault.jobs.running import WORST_FIRST, Surroundings, run_job
+from encvault.jobs.running import Surroundings, run_job, worst_code
 from encvault.jobs.work import Means
 from encvault.operations import DEFAULT_SUITE
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
-
-_ENDED = (143, 130, 124)  # before every other code
 
 
 @click.command(
@@ -68,7 +66,7 @@ def run_command(
         codes.append(outcome.exit_code)
         if outcome.state == "stopped":
             break
-    return _worst_code(codes)
+    return worst_code(codes)
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[list[Job], list[EncvaultError]]:
@@ -104,15 +102,6 @@ def _run(job: Job, *, quiet: bool, pings: bool, yes: bool) -> Outcome:
     outcome = run_job(job, around)
     lines.summary(outcome, outcome.errors[0].get("hint") if outcome.errors else None)
     return outcome
-
-
-def _worst_code(codes: list[int]) -> int:
-    order = (*_ENDED, *WORST_FIRST)
-    return min(
-        (code for code in codes if code),
-        key=lambda code: order.index(code) if code in order else len(order),
-        default=0,
-    )
 
 
 @click.command(
