@@ -54,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     speak(os.environ)
     from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
 
-    with _stopped_by_signals(), streams.guarded():
-        return run(arguments)
+    try:
+        with _stopped_by_signals(), streams.guarded():
+            return run(arguments)
+    except Terminated as stop:  # it came after `run` had said all, before its handler was gone
+        return stop.exit_code
 
 
 def speak(environ: MutableMapping[str, str]) -> None:

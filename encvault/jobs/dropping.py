@@ -26,7 +26,6 @@ from encvault.vault.report import Event, Observer
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Sequence
 
     from encvault.jobs.changes import Change
@@ -73,7 +72,7 @@ def watch_folder(
     settle: float,
     seal: Callable[[str, Sequence[str], Observer], Report],
     *,
-    stop: threading.Event,
+    is_stopping: Callable[[], bool],
     tell: Callable[[DropEvent], None],
     exclude: Sequence[str] = (),
 ) -> None:
@@ -88,7 +87,9 @@ def watch_folder(
         sources: the folders.
         settle: seconds.
         seal: seals files in place: a folder, paths in it, and who is told what happens.
-        stop: ends it, after the files in hand.
+        is_stopping: asked between steps; once it says so, the files in hand are the last. What
+            a signal's handler sets must be no `threading.Event`, whose lock it can wait for
+            while the code that it interrupted holds it.
         tell: hears what happens.
         exclude: patterns for names and paths that are left alone, as in `SealOptions`.
 
@@ -99,7 +100,7 @@ def watch_folder(
     """
     folders = [_Folder(os.path.abspath(path)) for path in sources]
     options = SealOptions(exclude=tuple(exclude))
-    _Watch(folders, settle, seal, stop, tell, options, Changes(folders[0].path)).run()
+    _Watch(folders, settle, seal, is_stopping, tell, options, Changes(folders[0].path)).run()
 
 
 @dataclass(slots=True)
@@ -146,7 +147,7 @@ class _Watch:
     folders: list[_Folder]
     settle: float
     seal: Callable[[str, Sequence[str], Observer], Report]
-    stop: threading.Event
+    is_stopping: Callable[[], bool]
     tell: Callable[[DropEvent], None]
     options: SealOptions
     changes: Changes
@@ -155,7 +156,7 @@ class _Watch:
 
     def run(self) -> None:
         try:
-            while not self.stop.is_set():
+            while not self.is_stopping():
                 self._look_for_absent()
                 if time.monotonic() >= self.next_look:
                     self._look_everywhere()
@@ -163,7 +164,7 @@ class _Watch:
                     self._seal_what_is_still(folder)
                 for change in self.changes.wait(self._idle_time()):
                     self._take(change)
-                self.stop.wait(_BREATH_S)
+                time.sleep(_BREATH_S)
         finally:
             self.changes.close()
         for folder in self.folders:

@@ -178,7 +178,8 @@ def test_a_second_signal_does_not_wait(run: Command, job: Path, folder: Path) ->
     watcher = Watcher(job, "--json")
     watcher.until_told("watching")
     watcher.process.send_signal(signal.SIGTERM)
-    assert watcher.end(signal.SIGTERM)[0] in (143, -signal.SIGTERM)
+    ended = watcher.end(signal.SIGTERM)
+    assert ended[0] in (143, -signal.SIGTERM), ended
 
 
 def test_a_job_with_a_schedule_is_refused(run: Command, job: Path) -> None:

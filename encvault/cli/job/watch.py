@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,12 +72,16 @@ def watch_command(name: str, *, quiet: bool, as_json: bool) -> int:
     def seal(folder: str, paths: Sequence[str], observer: Observer) -> Report:
         return operations.seal(_request(job, prompter, folder, paths), prompter, observer)
 
-    stop = threading.Event()
-    with records.alone(0.0), _stopped_by_signals(stop) as codes:
+    with records.alone(0.0), _stopped_by_signals() as codes:
         records.begin(watched.outcome)
         try:
             watch_folder(
-                job.sources, job.settle, seal, stop=stop, tell=watched.tell, exclude=job.exclude
+                job.sources,
+                job.settle,
+                seal,
+                is_stopping=lambda: bool(codes),
+                tell=watched.tell,
+                exclude=job.exclude,
             )
         except EncvaultError as error:
             records.end(watched.ended("failed", error.exit_code, error))
@@ -172,7 +175,7 @@ def _event_json(event: DropEvent) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[list[int]]:
+def _stopped_by_signals() -> Iterator[list[int]]:
     """Finish what is in hand at the first signal; the second ends it as it ends other commands.
 
     Yields:
@@ -182,10 +185,9 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[list[int]]:
     before = {number: signal.getsignal(number) for number in _STOPPING}
 
     def begin_to_stop(number: int, _frame: FrameType | None) -> None:
-        codes.append(_STOPPING[signal.Signals(number)])
-        stop.set()
         for other, handler in before.items():
             signal.signal(other, handler)
+        codes.append(_STOPPING[signal.Signals(number)])
 
     for number in _STOPPING:
         signal.signal(number, begin_to_stop)

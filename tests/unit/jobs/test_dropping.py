@@ -78,7 +78,7 @@ class Watching:
                 self._folders,
                 self._settle,
                 self._seal,
-                stop=self.stop,
+                is_stopping=self.stop.is_set,
                 tell=self.events.append,
                 exclude=exclude,
             )
@@ -579,7 +579,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_waiting(public_path: Path) ->
             if event.kind == "sealed" and event.path == str(bad):
                 stop.set()
 
-        watch_folder([str(public_path)], SETTLE_S, seal, stop=stop, tell=tell)
+        watch_folder([str(public_path)], SETTLE_S, seal, is_stopping=stop.is_set, tell=tell)
         return events, len(calls)
 
     os.chown(public_path, NOBODY, NOBODY)
@@ -613,7 +613,7 @@ def test_a_folder_that_cannot_be_read_is_told_once(
                 stop.set()
 
         (public_path / "good").touch()
-        watch_folder([str(public_path)], 1.0, seal, stop=stop, tell=tell)
+        watch_folder([str(public_path)], 1.0, seal, is_stopping=stop.is_set, tell=tell)
         (public_path / "closed").chmod(0o700)
         return events
 
