@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from encvault.about import __version__ as __version__
+from encvault.lazy import attach
 
 __all__ = [
     "AccessLog",
@@ -69,35 +70,24 @@ if TYPE_CHECKING:
     )
     from encvault.keyslots import Identity, Recipient, SlotInfo
     from encvault.operations import RecoveryCode, Rekeyed
-    from encvault.vault.inspect import Listed
+    from encvault.vault.listing import Listed
     from encvault.vault.report import Event, Observer, Report
 else:  # out of the type checker's sight, which would believe in any name (PEP 562)
-    _PLACES = {
-        "encvault.accesslog.log": "AccessLog",
-        "encvault.api.files": "open_file open_folder seal_file seal_folder share_file",
-        "encvault.api.keys": "PasswordIdentity PasswordRecipient RecoveryIdentity "
-        "load_identity load_recipients new_identity",
-        "encvault.api.streams": "open_bytes open_stream seal_bytes seal_stream",
-        "encvault.api.vault": "Vault",
-        "encvault.crypto.suite": "Suite",
-        "encvault.errors": "ConfirmationNeeded DestinationExists EncvaultError IntegrityError "
-        "NoMatchingKeyslot",
-        "encvault.keyslots": "Identity Recipient SlotInfo",
-        "encvault.operations": "RecoveryCode Rekeyed",
-        "encvault.vault.inspect": "Listed",
-        "encvault.vault.report": "Event Observer Report",
-    }
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first used."""
-        for place, names in _PLACES.items():
-            if name in names.split():
-                import importlib  # noqa: PLC0415 - not worth its time for ``--version``
-
-                value = globals()[name] = getattr(importlib.import_module(place), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    def __dir__() -> list[str]:
-        """The public names, imported or not, and what else there is."""
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "encvault.accesslog.log": "AccessLog",
+            "encvault.api.files": "open_file open_folder seal_file seal_folder share_file",
+            "encvault.api.keys": "PasswordIdentity PasswordRecipient RecoveryIdentity "
+            "load_identity load_recipients new_identity",
+            "encvault.api.streams": "open_bytes open_stream seal_bytes seal_stream",
+            "encvault.api.vault": "Vault",
+            "encvault.crypto.suite": "Suite",
+            "encvault.errors": "ConfirmationNeeded DestinationExists EncvaultError IntegrityError "
+            "NoMatchingKeyslot",
+            "encvault.keyslots": "Identity Recipient SlotInfo",
+            "encvault.operations": "RecoveryCode Rekeyed",
+            "encvault.vault.listing": "Listed",
+            "encvault.vault.report": "Event Observer Report",
+        },
+    )

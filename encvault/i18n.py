@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import gettext
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DOMAIN = "encvault"
-LOCALE_DIR = Path(__file__).parent / "locale"
+LOCALE_DIR = os.path.join(os.path.dirname(__file__), "locale")
 
 _active: gettext.NullTranslations = gettext.NullTranslations()
 
@@ -25,7 +24,7 @@ _active: gettext.NullTranslations = gettext.NullTranslations()
 def activate(languages: Sequence[str]) -> None:
     """Speak the first of `languages` (such as ``["zh_CN"]``) that has a catalog, else English."""
     global _active  # noqa: PLW0603 - the language of a process is process-wide state
-    _active = gettext.translation(DOMAIN, str(LOCALE_DIR), languages=languages, fallback=True)
+    _active = gettext.translation(DOMAIN, LOCALE_DIR, languages=languages, fallback=True)
 
 
 def language() -> str:

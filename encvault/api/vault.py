@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from encvault.errors import EncvaultError
     from encvault.keyslots import Identity, Recipient, SlotInfo
     from encvault.operations import RecoveryCode, Rekeyed
-    from encvault.vault.inspect import Listed
+    from encvault.vault.listing import Listed
     from encvault.vault.report import Observer, Report
 
 

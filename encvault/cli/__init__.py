@@ -67,7 +67,7 @@ def speak(environ: MutableMapping[str, str]) -> None:
     i18n.activate(chosen)
     # click translates its own few words through the process's default domain, for which gettext
     # reads the environment in its own way: it must come to the same language
-    domain, folder = i18n.DOMAIN, str(i18n.LOCALE_DIR)
+    domain, folder = i18n.DOMAIN, i18n.LOCALE_DIR
     catalog = gettext.find(domain, folder, chosen)
     gettext.bindtextdomain(domain, folder)
     gettext.textdomain(domain if catalog else "messages")

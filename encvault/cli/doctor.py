@@ -42,7 +42,6 @@ _COLOURS = {"ok": "green", "warn": "yellow", "missing": "yellow", "failed": "red
         "The exit code is 3 if something that encvault as a whole needs does not work. What only "
         "one feature needs, such as FUSE, is named and does not change the code."
     ),
-    short_help=_("Look what works on this machine."),
 )
 @json_option
 def doctor_command(*, as_json: bool) -> int:

@@ -17,9 +17,7 @@ _CLOSING = "，。；：！？、）”》"
 _OPENING = "（“《"
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60"
 # what may not be torn apart: a word or one Chinese character, with the punctuation that clings
-_PIECE = re.compile(
-    rf"\s+|[{_OPENING}]*(?:[^\s{_WIDE}{_OPENING}{_CLOSING}]+|[{_WIDE}])[{_CLOSING}]*|."
-)
+_PIECE = rf"\s+|[{_OPENING}]*(?:[^\s{_WIDE}{_OPENING}{_CLOSING}]+|[{_WIDE}])[{_CLOSING}]*|."
 
 
 class Formatter(click.HelpFormatter):
@@ -65,7 +63,7 @@ def _broken(text: str, width: int) -> str:
 
 def _lines(paragraph: str, width: int) -> Iterator[str]:
     line = ""
-    for found in _PIECE.findall(paragraph.strip()):
+    for found in re.findall(_PIECE, paragraph.strip()):
         piece = " " if found.isspace() else found
         if line and cells(line + piece.rstrip()) > width:
             yield line.rstrip()

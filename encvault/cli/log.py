@@ -11,7 +11,7 @@ import click
 from encvault.cli.defaults import Defaults
 from encvault.cli.lazy import LazyGroup
 from encvault.cli.options import config_files, state_dir
-from encvault.i18n import _
+from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +25,16 @@ _CHECKING = "encvault.cli.logcheck"
 
 log_command = LazyGroup(
     {
-        "init": _SHOWING,
-        "show": _SHOWING,
-        "verify": _CHECKING,
-        "prove": _CHECKING,
-        "check": _CHECKING,
-        "anchor": _SHOWING,
-        "copy": _SHOWING,
-        "export": _CHECKING,
-        "report": _CHECKING,
-        "erase": _SHOWING,
+        "init": (_SHOWING, N_("Begin the log; write its public keys.")),
+        "show": (_SHOWING, N_("Show the entries.")),
+        "verify": (_CHECKING, N_("Check the log.")),
+        "prove": (_CHECKING, N_("Prove one entry to somebody else.")),
+        "check": (_CHECKING, N_("Check a proof of one entry.")),
+        "anchor": (_SHOWING, N_("Print what proves the log up to now.")),
+        "copy": (_SHOWING, N_("Copy the log for who checks it.")),
+        "export": (_CHECKING, N_("Print the entries for another system.")),
+        "report": (_CHECKING, N_("Write a report as HTML.")),
+        "erase": (_SHOWING, N_("Forget paths of past months.")),
     },
     name="log",
     help=_(
@@ -42,7 +42,6 @@ log_command = LazyGroup(
         "Every command records what it does, signed, in a log that others can check without "
         "trusting this machine. Begin with: encvault log init -o FILE"
     ),
-    short_help=_("Show and check who opened what."),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -52,7 +52,6 @@ def _trust_options(function: Any) -> Any:
         "OK-UNANCHORED (3): nothing was changed, but the end may be missing. TAMPERED (65). "
         "CANNOT-VERIFY (78): keys, anchor or log are missing."
     ),
-    short_help=_("Check the log."),
 )
 @_trust_options
 @log_option
@@ -122,7 +121,6 @@ def _show_audit(audit: Audit) -> None:
         "Give the INDEX of the entry, or a file, of which the latest entry is proved. Whoever has "
         "the proof and the log's public keys can check it without the log: encvault log check"
     ),
-    short_help=_("Prove one entry to somebody else."),
 )
 @click.argument("index", type=whole_number(), required=False)
 @click.option("--file", "path", metavar="PATH", help=_("Prove the latest entry about this file."))
@@ -154,7 +152,6 @@ def prove_command(
         "It needs the log's public keys, not the log: --policy FILE as the log's owner published "
         "it, or one --key. Only with a policy it is known that the key is of the entry's day."
     ),
-    short_help=_("Check a proof of one entry."),
 )
 @click.argument("proof", metavar="PROOF")
 @click.option("--key", "keys", multiple=True, metavar="VKEY", help=_("A public key of the log."))
@@ -196,7 +193,6 @@ def check_command(proof: str, *, keys: tuple[str, ...], policy: str | None, as_j
         "Each record has the index and the size of the log, so that it can be proved: encvault log "
         "prove. If the exit code is not 0, what was printed is not to be used."
     ),
-    short_help=_("Print the entries for another system."),
 )
 @click.option("--format", "form", type=click.Choice(FORMS), required=True, help=_("Which."))
 @click.option("--since", metavar="TIME", help=_("Only what was recorded from TIME on."))
@@ -238,7 +234,6 @@ def export_command(
         "It is one HTML file that needs no network, to be read in a browser or printed. The exit "
         "code is 65 if the log was changed; the report says so then."
     ),
-    short_help=_("Write a report as HTML."),
 )
 @click.option("-o", "--output", metavar="FILE", required=True, help=_("Write the report to FILE."))
 @click.option("--force", is_flag=True, help=_("Replace FILE."))

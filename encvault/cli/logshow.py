@@ -42,7 +42,6 @@ _WIDTHS = (16, 8, 20)  # columns for when, who and what; the path has the rest
         "without trusting the machine. The log begins by itself with the first access; its public "
         "keys can be written at any time."
     ),
-    short_help=_("Begin the log; write its public keys."),
 )
 @output_options(_("Write the public keys to FILE."))
 @log_option
@@ -84,7 +83,6 @@ def init_command(*, output: str | None, force: bool, log: AccessLog, as_json: bo
         "What is shown was hashed and held against the last checkpoint; a whole check is: "
         "encvault log verify. TIME is such as 2026-11-30, 2026-11-30T08:00, 7d or 24h."
     ),
-    short_help=_("Show the entries."),
 )
 @click.option("--since", metavar="TIME", help=_("Only what was recorded from TIME on."))
 @click.option("--until", metavar="TIME", help=_("Only what was recorded up to TIME."))
@@ -209,7 +207,6 @@ def _local(ts: str) -> str:
         "Kept elsewhere (with a colleague, on paper, in a mail) it shows later that nothing before "
         "it was changed or taken away: encvault log verify --anchor FILE"
     ),
-    short_help=_("Print what proves the log up to now."),
 )
 @output_options(_("Write it to FILE; a QR code if FILE ends in .svg or .png."))
 @click.option("--qr", "as_qr", is_flag=True, help=_("Print a QR code, for a camera or paper."))
@@ -235,7 +232,6 @@ def anchor_command(*, output: str | None, force: bool, as_qr: bool, log: AccessL
         "Copy the log for somebody who checks it, as it is now, while others may write to it.\n\n"
         "DIR is a new folder. The secret key stays behind."
     ),
-    short_help=_("Copy the log for who checks it."),
 )
 @click.argument("target", metavar="DIR")
 @log_option
@@ -253,7 +249,6 @@ def copy_command(target: str, *, log: AccessLog) -> int:
         "Where paths are recorded as hmac, the keys of the months before MONTH are deleted. The "
         "entries stay, and the log still proves what it proved."
     ),
-    short_help=_("Forget paths of past months."),
 )
 @click.option("--before", required=True, metavar="YYYY-MM", help=_("Keep this month and later."))
 @yes_option

@@ -10,7 +10,7 @@ import click
 
 from encvault import operations
 from encvault.cli import ui
-from encvault.cli.mount import mount_line, mounts_json
+from encvault.cli.mounted import mount_line, mounts_json
 from encvault.cli.options import (
     jobs_option,
     json_option,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from encvault.cli.secrets import CommandLinePrompter
-    from encvault.vault.inspect import Listed, VaultStatus
+    from encvault.vault.inspect import VaultStatus
+    from encvault.vault.listing import Listed
 
 _LISTED_PATHS = 10
 
@@ -35,7 +36,6 @@ _LISTED_PATHS = 10
         "Show what is sealed in a vault and what is not. Needs no key.\n\n"
         "The exit code is 3 while plain files are present, or folders that cannot be read."
     ),
-    short_help=_("Show what is sealed and what is not."),
 )
 @click.argument("path", default=".")
 @quiet_option
@@ -91,7 +91,6 @@ def show_groups(groups: Sequence[tuple[str, Sequence[str]]]) -> None:
         "Read and authenticate every sealed file, and name each damaged one.\n\n"
         "The exit code is 65 if any is."
     ),
-    short_help=_("Read and authenticate every sealed file."),
 )
 @click.argument("path", default=".")
 @click.option(
@@ -134,7 +133,6 @@ def verify_command(
         "List what a vault holds.\n\n"
         "A vault with visible names is listed without a key; give one to see times as well."
     ),
-    short_help=_("List what a vault holds."),
 )
 @click.argument("path", default=".")
 @click.option("-l", "--long", "in_detail", is_flag=True, help=_("Show sizes and times."))
@@ -183,7 +181,6 @@ _TYPES = {
 @click.command(
     "info",
     help=_("Show a sealed file's header or a vault's record. Needs no key."),
-    short_help=_("Show a header or a vault's record."),
 )
 @click.argument("path", default=".")
 @json_option

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from encvault import operations
 from encvault.cli import ui
+from encvault.cli.mounted import mount_line, mounts_json
 from encvault.cli.options import json_option, quiet_option, secret_options, state_dir
 from encvault.errors import FuseUnavailable, InvalidRequest
 from encvault.errors.base import quoted
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from encvault.cli.secrets import CommandLinePrompter
-    from encvault.mount.registry import Mounted
 
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 _MAX_IDLE_S = 30 * 24 * 3600
@@ -60,7 +59,6 @@ def _mounting() -> ModuleType:
         "that exists loses the right to write into it, and keeps it off, so that nothing is saved "
         "there in the clear while it is not mounted. Without arguments, what is mounted is listed."
     ),
-    short_help=_("Work in a vault's plain files."),
 )
 @click.argument("vault", required=False)
 @click.argument("folder", required=False, metavar="[DIR]")
@@ -124,30 +122,6 @@ def _list(*, as_json: bool) -> int:
     return 0
 
 
-def mounts_json(found: list[Mounted]) -> list[dict[str, Any]]:
-    """Mounts as JSON."""
-    return [
-        {
-            name: value
-            for name, value in dataclasses.asdict(one).items()
-            if name not in ("boot_id", "made")
-        }
-        for one in found
-    ]
-
-
-def mount_line(one: Mounted) -> str:
-    """A mount on one line."""
-    text = _("{vault} at {path}").format(vault=one.vault, path=one.mountpoint)
-    if not one.is_alive:
-        return _("{mount} (dead; files not saved: {count})").format(mount=text, count=one.unsaved)
-    if one.failure:
-        return _("{mount} ({reason})").format(mount=text, reason=one.failure)
-    if one.read_only:
-        return _("{mount} (read-only)").format(mount=text)
-    return text
-
-
 @click.command(
     "unmount",
     help=_(
@@ -156,7 +130,6 @@ def mount_line(one: Mounted) -> str:
         "cannot be saved, it stays. The exit code is 3 if the mount had died and files were not "
         "saved."
     ),
-    short_help=_("Save everything, and unmount."),
 )
 @click.argument("folder", required=False, metavar="[DIR]")
 @click.option("--all", "everything", is_flag=True, help=_("Unmount every mount of yours."))
@@ -191,7 +164,6 @@ def unmount_command(folder: str | None, *, everything: bool, quiet: bool, as_jso
         "everything is saved and its exit code is passed on. Put -- before the command. It starts "
         "in your working directory, not in the vault."
     ),
-    short_help=_("Run a command on the plain files."),
 )
 @click.argument("vault")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")

@@ -40,7 +40,6 @@ _COMMANDING = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
         "--to the sealed files stay and DEST holds what the folder held; a sealed archive is "
         "unpacked into it. PATH may be - for a stream."
     ),
-    short_help=_("Open vaults and sealed files."),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--to", metavar="DEST", help=_("Open into the folder DEST; the sealed files stay."))
@@ -95,7 +94,6 @@ def open_command(
         "PATH is a sealed file, or the plain path of a file in a vault. Only authenticated bytes "
         "are printed; if the exit code is not 0, the end is missing."
     ),
-    short_help=_("Print the content of sealed files."),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @secret_options(recipients=False, identities=True)

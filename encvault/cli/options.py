@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from encvault.cli.secrets import CommandLinePrompter, SecretOptions
-from encvault.cli.sources import Source
 from encvault.crypto.suite import Suite
 from encvault.errors import HomeUnknown, InvalidRequest
 from encvault.i18n import _
@@ -17,6 +15,9 @@ from encvault.keyslots import is_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from encvault.cli.secrets import CommandLinePrompter
+    from encvault.cli.sources import Source
 
 SYSTEM_CONFIG = "/etc/encvault/config.toml"
 
@@ -39,6 +40,12 @@ def secret_options(
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def command(**kwargs: Any) -> Any:
+            # what only looks needs none of what keys need, and starts in half the time
+            from encvault.cli.secrets import (  # noqa: PLC0415 - see above
+                CommandLinePrompter,
+                SecretOptions,
+            )
+
             password, keyring = _source(kwargs, "password"), kwargs.pop("keyring")
             if password and keyring and (identities or new_password):
                 # where there is only a new password, the keychain gets it beside its source
@@ -80,6 +87,11 @@ def secret_options(
 
 def keyless_prompter(*, quiet: bool) -> CommandLinePrompter:
     """For what needs no key and asks nothing: it knows the configuration and the log."""
+    from encvault.cli.secrets import (  # noqa: PLC0415 - see `secret_options`
+        CommandLinePrompter,
+        SecretOptions,
+    )
+
     return CommandLinePrompter(
         SecretOptions(
             state_dir=state_dir(), config_files=config_files(), no_input=True, quiet=quiet
@@ -88,6 +100,8 @@ def keyless_prompter(*, quiet: bool) -> CommandLinePrompter:
 
 
 def _source(values: dict[str, Any], name: str) -> Source:
+    from encvault.cli.sources import Source  # noqa: PLC0415 - see `secret_options`
+
     file, fd, command = (values.pop(f"{name}_{kind}", None) for kind in ("file", "fd", "command"))
     return Source(f"--{name.replace('_', '-')}", file, fd, command)
 

@@ -41,7 +41,6 @@ def _reseal_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "Recipients and recovery codes stay good without being asked. Passwords that are not at "
         "hand must be set again: they are listed."
     ),
-    short_help=_("Give a vault new keys."),
 )
 @click.argument("vault", default=".")
 @_reseal_option
@@ -72,7 +71,6 @@ def rekey_command(
         "Everyone else keeps the keyslot; see rekey. Needs a key that stays. Run the same command "
         "again if it was interrupted."
     ),
-    short_help=_("Shut somebody out of a vault."),
 )
 @click.argument("vault")
 @click.argument("slot")
@@ -111,7 +109,6 @@ def revoke_command(
         "Seal anew every file of a vault that its former keys open.\n\n"
         "It is what --reseal of rekey and revoke does; run it again if it was interrupted."
     ),
-    short_help=_("Seal anew what former keys open."),
 )
 @click.argument("vault", default=".")
 @jobs_option

@@ -16,36 +16,42 @@ from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated, ui
 from encvault.cli.formatter import Formatter
 from encvault.cli.lazy import LazyGroup
 from encvault.errors import EncvaultError
-from encvault.i18n import _
+from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMANDS = {
-    "init": "encvault.cli.seal",
-    "seal": "encvault.cli.seal",
-    "open": "encvault.cli.open",
-    "status": "encvault.cli.look",
-    "verify": "encvault.cli.look",
-    "ls": "encvault.cli.look",
-    "cat": "encvault.cli.open",
-    "info": "encvault.cli.look",
-    "key": "encvault.cli.key",
-    "slot": "encvault.cli.slot",
-    "passwd": "encvault.cli.slot",
-    "recovery": "encvault.cli.slot",
-    "rekey": "encvault.cli.revoke",
-    "revoke": "encvault.cli.revoke",
-    "reseal": "encvault.cli.revoke",
-    "share": "encvault.cli.share",
-    "mount": "encvault.cli.mount",
-    "unmount": "encvault.cli.mount",
-    "run": "encvault.cli.mount",
-    "usb": "encvault.cli.usb",
-    "job": "encvault.cli.job",
-    "log": "encvault.cli.log",
-    "config": "encvault.cli.config",
-    "doctor": "encvault.cli.doctor",
+    "init": ("encvault.cli.seal", N_("Make a folder a vault.")),
+    "seal": ("encvault.cli.seal", N_("Seal files and folders.")),
+    "open": ("encvault.cli.open", N_("Open vaults and sealed files.")),
+    "status": ("encvault.cli.look", N_("Show what is sealed and what is not.")),
+    "verify": ("encvault.cli.look", N_("Read and authenticate every sealed file.")),
+    "ls": ("encvault.cli.look", N_("List what a vault holds.")),
+    "cat": ("encvault.cli.open", N_("Print the content of sealed files.")),
+    "info": ("encvault.cli.look", N_("Show a header or a vault's record.")),
+    "key": ("encvault.cli.key", N_("Make and show identities and recipients.")),
+    "slot": (
+        "encvault.cli.slot",
+        N_("List, add and remove the keyslots of a vault: who can open it."),
+    ),
+    "passwd": ("encvault.cli.slot", N_("Change a password of a vault.")),
+    "recovery": (
+        "encvault.cli.slot",
+        N_("Make and test recovery codes: a key on paper for the day of need."),
+    ),
+    "rekey": ("encvault.cli.revoke", N_("Give a vault new keys.")),
+    "revoke": ("encvault.cli.revoke", N_("Shut somebody out of a vault.")),
+    "reseal": ("encvault.cli.revoke", N_("Seal anew what former keys open.")),
+    "share": ("encvault.cli.share", N_("Copy sealed files for somebody without a key.")),
+    "mount": ("encvault.cli.mount", N_("Work in a vault's plain files.")),
+    "unmount": ("encvault.cli.mount", N_("Save everything, and unmount.")),
+    "run": ("encvault.cli.mount", N_("Run a command on the plain files.")),
+    "usb": ("encvault.cli.usb", N_("Lock and unlock removable drives.")),
+    "job": ("encvault.cli.job", N_("Seal unattended: nightly jobs.")),
+    "log": ("encvault.cli.log", N_("Show and check who opened what.")),
+    "config": ("encvault.cli.config", N_("Show what the company and you have configured.")),
+    "doctor": ("encvault.cli.doctor", N_("Look what works on this machine.")),
 }
 
 

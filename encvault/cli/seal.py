@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         "Make FOLDER a vault without sealing anything yet.\n\n"
         "Files are sealed into it by: encvault seal FOLDER"
     ),
-    short_help=_("Make a folder a vault."),
 )
 @click.argument("folder")
 @suite_option
@@ -78,7 +77,6 @@ def init_command(
         "the original removed. A file F on its own becomes F.sealed. With --to or --archive the "
         "originals stay. PATH may be - for a stream."
     ),
-    short_help=_("Seal files and folders."),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         "file in a vault. Without -r a new password is asked for. A copy that was given away "
         "cannot be called back."
     ),
-    short_help=_("Copy sealed files for somebody without a key."),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @click.option("--to", metavar="DIR", help=_("Put the copies into DIR, made if it is missing."))

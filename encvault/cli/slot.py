@@ -91,7 +91,6 @@ def remove_command(
         "Change a password of a vault. The sealed files stay as they are.\n\n"
         "The password that opens the vault is the one that is changed, unless --slot names another."
     ),
-    short_help=_("Change a password of a vault."),
 )
 @click.argument("vault", default=".")
 @click.option("--slot", metavar="SLOT", help=_("Change the password of this keyslot."))

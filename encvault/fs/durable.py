@@ -12,9 +12,8 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import re
-import shutil
-import socket
 import stat
 import sys
 import time
@@ -104,6 +103,8 @@ def discard(folder: int, name: str) -> None:
 
 def discard_tree(folder: int, name: str) -> None:
     """Remove a temporary folder with all that is in it, if it is there."""
+    import shutil  # noqa: PLC0415 - it brings compressors, and a folder is seldom removed
+
     shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
@@ -191,6 +192,8 @@ def _discard_leftover(tree: Tree, folder: str, name: str) -> None:
         except (IsADirectoryError, PermissionError):  # POSIX allows either for a folder
             if not stat.S_ISDIR(os.stat(name, dir_fd=own, follow_symlinks=False).st_mode):
                 raise
+            import shutil  # noqa: PLC0415 - see `discard_tree`
+
             shutil.rmtree(name, dir_fd=own)
     except (BlockingIOError, FileNotFoundError):
         pass  # someone is writing here, who may own it; or it is gone
@@ -402,7 +405,7 @@ class Lock:
             # no room for these words is no reason not to work
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
-                os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                os.pwrite(self._fd, f"pid {os.getpid()} on {platform.node()}\n".encode(), 0)
                 os.fsync(self._fd)  # or after a power failure nothing would say that it was killed
 
     @property

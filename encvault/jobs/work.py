@@ -25,8 +25,8 @@ from encvault.jobs.destinations import (
 from encvault.jobs.inventory import Inventory, check_presence, copies_of
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
-from encvault.operations.places import ledger_of
 from encvault.vault.layout import is_vault_folder
+from encvault.vault.ledger import ledger_of
 from encvault.vault.report import Report
 from encvault.vault.vault import Vault
 

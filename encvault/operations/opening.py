@@ -17,7 +17,6 @@ from encvault.operations.places import (
     header_of,
     is_alone,
     is_same_file,
-    ledger_of,
     not_in_vault,
     refuse_fingerprint,
     storage,
@@ -27,6 +26,7 @@ from encvault.operations.recording import Recorder, recording
 from encvault.vault.catalog import read_catalog
 from encvault.vault.extract import extract_archive
 from encvault.vault.layout import SUFFIX, object_path, opened_name, opened_place, sealed_path
+from encvault.vault.ledger import ledger_of
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import open_tree
 from encvault.vault.opening import open_sealed

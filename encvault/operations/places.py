@@ -19,7 +19,6 @@ from encvault.errors import (
 )
 from encvault.fs.durable import storage_error
 from encvault.i18n import _
-from encvault.vault.ledger import Ledger
 from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
 from encvault.vault.vault import Vault, canonical, find_vault
@@ -180,23 +179,3 @@ def header_of(path: str) -> Header:
             return read_header(fd, path)
         finally:
             os.close(fd)
-
-
-@contextlib.contextmanager
-def ledger_of(
-    state_dir: str | None, vault: Vault, root: str, *, create: bool = True
-) -> Iterator[Ledger | None]:
-    """This machine's memory of a vault, or None if nothing is to be remembered.
-
-    Args:
-        state_dir: the local state folder, or None.
-        vault: the vault.
-        root: of the plain files; "" in place.
-        create: whether to begin one where there is none.
-    """
-    begun = state_dir is not None and Ledger.exists(state_dir, vault.record.id)
-    if state_dir is None or not (create or begun):
-        yield None
-        return
-    with Ledger(state_dir, vault.record.id, root) as ledger:
-        yield ledger

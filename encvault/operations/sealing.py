@@ -19,7 +19,6 @@ from encvault.i18n import _
 from encvault.operations.places import (
     each,
     is_same_file,
-    ledger_of,
     refuse_fingerprint,
     storage,
     within,
@@ -31,6 +30,7 @@ from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
 from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
+from encvault.vault.ledger import ledger_of
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
 from encvault.vault.output import OutputFile
 from encvault.vault.report import Observer, Report

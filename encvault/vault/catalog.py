@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from encvault.envelope import Record
-    from encvault.fs.tree import Entry
     from encvault.vault.vault import Vault
 
 LOST_AND_FOUND = "lost+found"
@@ -145,24 +144,6 @@ def object_names(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterato
             problem(Unreadable(path=vault.tree.show(path), reason=system_reason(error)))
             continue
         yield from names
-
-
-def objects(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[Entry]:
-    """Every object's directory entry.
-
-    Args:
-        vault: with hidden names.
-        problem: is told each folder of objects that cannot be listed: what is in it is not gone.
-    """
-    if not vault.tree.exists(OBJECTS_FOLDER):
-        return
-    for folder in vault.tree.walk(OBJECTS_FOLDER):
-        if folder.error is not None:
-            reason = system_reason(folder.error)
-            problem(Unreadable(path=vault.tree.show(folder.path), reason=reason))
-        for entry in folder.entries:
-            if entry.kind == "file" and is_object(entry.name):
-                yield entry
 
 
 def read_object(vault: Vault, file_id: str, stamp: Stamp) -> Found | EncvaultError:

@@ -12,6 +12,7 @@ The plain names are in the clear here, as they are in the folder that was sealed
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +21,10 @@ from encvault.errors import StateUnavailable
 from encvault.fs.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from encvault.fs.tree import Stamp
+    from encvault.vault.vault import Vault
 
 _SCHEMA = """
 PRAGMA secure_delete=ON;
@@ -299,3 +301,23 @@ class Ledger(Database):
         with self._transaction():
             self._db.executemany("DELETE FROM folders WHERE root=? AND dir=?", keys)
             self._db.executemany("DELETE FROM files WHERE root=? AND dir=?", keys)
+
+
+@contextlib.contextmanager
+def ledger_of(
+    state_dir: str | None, vault: Vault, root: str, *, create: bool = True
+) -> Iterator[Ledger | None]:
+    """This machine's memory of a vault, or None if nothing is to be remembered.
+
+    Args:
+        state_dir: the local state folder, or None.
+        vault: the vault.
+        root: of the plain files; "" in place.
+        create: whether to begin one where there is none.
+    """
+    begun = state_dir is not None and Ledger.exists(state_dir, vault.record.id)
+    if state_dir is None or not (create or begun):
+        yield None
+        return
+    with Ledger(state_dir, vault.record.id, root) as ledger:
+        yield ledger

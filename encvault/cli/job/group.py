@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 from encvault.cli.lazy import LazyGroup
 from encvault.cli.options import config_dir, state_dir
 from encvault.errors import HomeUnknown
-from encvault.i18n import _
+from encvault.i18n import N_, _
 from encvault.jobs import finding
 
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
 
 _COMMANDS = {
-    "new": "encvault.cli.job.keep",
-    "check": "encvault.cli.job.keep",
-    "run": "encvault.cli.job.run",
-    "watch": "encvault.cli.job.watch",
-    "list": "encvault.cli.job.look",
-    "show": "encvault.cli.job.look",
-    "status": "encvault.cli.job.look",
-    "logs": "encvault.cli.job.look",
-    "notify": "encvault.cli.job.run",
-    "install": "encvault.cli.job.install",
-    "uninstall": "encvault.cli.job.install",
+    "new": ("encvault.cli.job.keep", N_("Write the file of a new job.")),
+    "check": ("encvault.cli.job.keep", N_("See whether a job would work.")),
+    "run": ("encvault.cli.job.run", N_("Run jobs now.")),
+    "watch": ("encvault.cli.job.watch", N_("Seal what comes to lie in a folder.")),
+    "list": ("encvault.cli.job.look", N_("List the jobs.")),
+    "show": ("encvault.cli.job.look", N_("Show what a job does.")),
+    "status": ("encvault.cli.job.look", N_("Show how the last runs ended.")),
+    "logs": ("encvault.cli.job.look", N_("Show a job's runs.")),
+    "notify": ("encvault.cli.job.run", N_("Tell the service how the last run ended.")),
+    "install": ("encvault.cli.job.install", N_("Have systemd or cron run a job.")),
+    "uninstall": ("encvault.cli.job.install", N_("Have a job run no more.")),
 }
 
 job_command = LazyGroup(
@@ -36,7 +36,6 @@ job_command = LazyGroup(
         "A job is a file of its own; NAME is that of the file, or its path. Start with: "
         "encvault job new NAME --source DIR --destination DIR --mode mirror --recipient FILE"
     ),
-    short_help=_("Seal unattended: nightly jobs."),
 )
 
 

@@ -56,7 +56,6 @@ def _kind_options(function: Function) -> Function:
         "What is written, and which commands are run, --print shows, and nothing else is done. "
         "Install a job again after its file has changed."
     ),
-    short_help=_("Have systemd or cron run a job."),
 )
 @click.argument("name", metavar="NAME")
 @_kind_options
@@ -114,7 +113,6 @@ def install_command(
         "Its file, what is recorded of its runs and what it has sealed stay. It is looked for "
         "everywhere, unless it is said where."
     ),
-    short_help=_("Have a job run no more."),
 )
 @click.argument("name", metavar="NAME")
 @_kind_options

@@ -36,7 +36,6 @@ _LEVELS = {"ok": N_("ok"), "warning": N_("look"), "failed": N_("wrong")}
         "On a terminal what is missing is asked for. Nothing is sealed before: encvault job check "
         "NAME, and encvault job run NAME"
     ),
-    short_help=_("Write the file of a new job."),
 )
 @click.argument("name", metavar="NAME")
 @click.option(
@@ -156,7 +155,6 @@ def _has_company() -> bool:
         "Run it as the user who will run the job. Nothing is sealed; the destination is written "
         "to and left as it was."
     ),
-    short_help=_("See whether a job would work."),
 )
 @click.argument("name", metavar="NAME", required=False)
 @click.option("--schema", is_flag=True, help=_("Print the JSON Schema of job files, for editors."))

@@ -32,7 +32,7 @@ def _shown(text: str) -> str:
     return moment(text).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-@click.command("list", short_help=_("List the jobs."), help=_("List the jobs that there are."))
+@click.command("list", help=_("List the jobs that there are."))
 @json_option
 def list_command(*, as_json: bool) -> int:
     """See the command's help."""
@@ -89,7 +89,6 @@ def _job_json(job: Job) -> dict[str, Any]:
 
 @click.command(
     "show",
-    short_help=_("Show what a job does."),
     help=_("Show what a job does, with everything that its file leaves out."),
 )
 @click.argument("name", metavar="NAME")
@@ -146,7 +145,6 @@ def _text(value: object) -> str:
 
 @click.command(
     "status",
-    short_help=_("Show how the last runs ended."),
     help=_(
         "Show how the last run of each job ended, and when its work was last done.\n\n"
         "With --max-age it is a dead-man switch: 3 if a job has not done its work for longer, "
@@ -251,7 +249,6 @@ def _status_json(
 
 @click.command(
     "logs",
-    short_help=_("Show a job's runs."),
     help=_("Show the runs of a job, the latest last, with what went wrong."),
 )
 @click.argument("name", metavar="NAME")

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         "Nothing is asked. The exit code is the worst of all jobs; how each ended is kept for: "
         "encvault job status"
     ),
-    short_help=_("Run jobs now."),
 )
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "is_all", is_flag=True, help=_("Every job that runs by the clock."))
@@ -110,7 +109,6 @@ def _run(job: Job, *, quiet: bool, pings: bool, yes: bool) -> Outcome:
         "Tell the service that a job is to ping how its last run ended.\n\n"
         "For the unit that install writes: the run itself has no network there."
     ),
-    short_help=_("Tell the service how the last run ended."),
 )
 @click.argument("name", metavar="NAME")
 @quiet_option

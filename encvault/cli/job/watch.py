@@ -53,7 +53,6 @@ _STOPPING = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
         'The job has trigger = "on-change" and mode = "in-place". Temporary files of programs '
         "are left alone until they are renamed."
     ),
-    short_help=_("Seal what comes to lie in a folder."),
 )
 @click.argument("name")
 @quiet_option

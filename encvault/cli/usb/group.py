@@ -24,7 +24,6 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
         "DRIVE is the folder where a drive is mounted, its device such as /dev/sdb1, the label or "
         "UUID of its file system, or the id that it got when it was locked."
     ),
-    short_help=_("Lock and unlock removable drives."),
 )
 def usb_command() -> None:
     """See the command's help."""

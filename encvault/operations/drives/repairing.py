@@ -13,7 +13,7 @@ from encvault.operations.drives.locking import (
     finish,
     lock_reached,
 )
-from encvault.operations.looking import verify
+from encvault.operations.reading import verify
 from encvault.vault.burial import clean_objects
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.report import Observer, Report

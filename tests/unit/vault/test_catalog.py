@@ -14,7 +14,8 @@ from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable
 from encvault.fs.tree import Stamp
 from encvault.operations.places import refuse
 from encvault.vault import catalog as module
-from encvault.vault.catalog import Catalog, Found, objects, read_catalog
+from encvault.vault.catalog import Catalog, Found, read_catalog
+from encvault.vault.inspect import objects
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:

@@ -1,0 +1,78 @@
+"""What a sealed file or a vault says about itself: info."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from encvault.crypto import speed
+from encvault.envelope import InlineKeyInfo
+from encvault.errors import (
+    SourceMissing,
+)
+from encvault.i18n import N_
+from encvault.keyslots import describe
+from encvault.operations.places import (
+    header_of,
+    storage,
+    top_of,
+)
+from encvault.vault.single import inline_slots
+from encvault.vault.vault import Vault
+
+
+@dataclass(slots=True)
+class Info:
+    """What can be told of a sealed file or a vault without a key.
+
+    Attributes:
+        kind: ``vault``, ``sealed file`` or ``sealed file in a vault``.
+        members: the facts by name, ready for JSON.
+    """
+
+    kind: str
+    members: dict[str, Any] = field(default_factory=dict)
+
+
+def info(path: str) -> Info:
+    """A sealed file's header, or a vault's record."""
+    if not os.path.lexists(path):
+        raise SourceMissing(path=path)
+    with storage(path):
+        if not os.path.isdir(path):
+            return _file_info(path)
+        with Vault.load(top_of(path)) as vault:
+            record = vault.record
+            return Info(
+                N_("vault"),
+                {
+                    "path": path,
+                    "id": record.id,
+                    "fingerprint": record.fingerprint,
+                    "suite": record.suite.label,
+                    "backend": speed.backend_of(record.suite),
+                    "layout": record.layout,
+                    "created_at": record.created_at,
+                    "generation": record.generation,
+                    "former_fingerprints": record.former_fingerprints,
+                    "slots": describe((*record.slots, *record.pending)),
+                },
+            )
+
+
+def _file_info(path: str) -> Info:
+    header = header_of(path)
+    members: dict[str, Any] = {
+        "path": path,
+        "version": 1,
+        "suite": header.suite.label,
+        "backend": speed.backend_of(header.suite),
+        "file": header.key_info.file,
+        "sealed_size": os.path.getsize(path),
+        "metadata_size": header.metadata_size,
+    }
+    if isinstance(header.key_info, InlineKeyInfo):
+        return Info(N_("sealed file"), members | {"slots": describe(inline_slots(header, path))})
+    members |= {"vault": header.key_info.vault, "key": header.key_info.key}
+    return Info(N_("sealed file in a vault"), members)
