@@ -12,7 +12,7 @@ import json
 import re
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from encvault.crypto.suite import Suite
 from encvault.errors import (
@@ -129,8 +129,7 @@ def is_id(text: object) -> bool:
 # -- header ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VaultKeyInfo:
+class VaultKeyInfo(NamedTuple):
     """key-info of a file in a vault: which data key opens it."""
 
     file: str
@@ -149,8 +148,7 @@ class InlineKeyInfo:
 KeyInfo = VaultKeyInfo | InlineKeyInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What stands before the body.
 
     Attributes:
@@ -245,8 +243,7 @@ def _decode_key_info(value: Any) -> InlineKeyInfo:
 # -- metadata record ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The authenticated metadata of a sealed file.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from encvault.i18n import _
@@ -14,11 +13,7 @@ if TYPE_CHECKING:
 def mounts_json(found: list[Mounted]) -> list[dict[str, Any]]:
     """Mounts as JSON."""
     return [
-        {
-            name: value
-            for name, value in dataclasses.asdict(one).items()
-            if name not in ("boot_id", "made")
-        }
+        {name: value for name, value in one._asdict().items() if name not in ("boot_id", "made")}
         for one in found
     ]
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import NotAuthentic
 from encvault.i18n import N_
@@ -39,8 +38,7 @@ _NONCE, _PLAIN = bytes.fromhex("b5e006ded553110e6dc56529"), bytes.fromhex("d1098
 _SEALED = bytes.fromhex("ae080aa27f4767369e649f28d3f52a4bf7e3239a980617fd")
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """Whether libgcrypt does the work.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -17,8 +16,7 @@ SALT_SIZE = 16
 DERIVED_KEY_SIZE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class KdfProfile:
+class KdfProfile(NamedTuple):
     """Work factors of Argon2id.
 
     Attributes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.fs.durable import stable_id
 
@@ -43,8 +42,7 @@ _DIGEST_LENGTH = 10
 _MAX_EXTENSION = 20  # bytes; what is longer is no extension
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What names a file system takes. As they stand here: all of up to 255 bytes.
 
     Attributes:

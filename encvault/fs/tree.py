@@ -11,7 +11,6 @@ import contextlib
 import os
 import stat
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from encvault.fs import calls
@@ -80,8 +79,7 @@ class Entry(NamedTuple):
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(NamedTuple):
     """One folder met on a walk.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import hpke, kdf
 from encvault.envelope import decode_base64, decode_json, encode_base64, encode_json
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from encvault.keyslots.slots import Recipient
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityFile:
+class IdentityFile(NamedTuple):
     """A person's key pair as it lies on disk.
 
     Attributes:
@@ -144,4 +142,4 @@ class IdentityFile:
         Raises:
             UnprovedKeyslot: what was wrapped does not open.
         """
-        return replace(self, slot=key.wrap_for(recipient, path), seed=None)
+        return self._replace(slot=key.wrap_for(recipient, path), seed=None)

@@ -15,8 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from encvault.crypto import NotAuthentic, hpke
 from encvault.envelope import is_id
@@ -43,8 +42,7 @@ _BINDING = b"encvault/unsaved@v1\0"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(NamedTuple):
     """One mount, as the registry has it.
 
     Attributes:
@@ -85,7 +83,7 @@ class Mounted:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        members = {name: value for name, value in asdict(self).items() if name != "is_alive"}
+        members = {name: value for name, value in self._asdict().items() if name != "is_alive"}
         return json.dumps({"encvault_mount": 1, **members}, indent=1).encode() + b"\n"
 
     @classmethod
@@ -105,7 +103,7 @@ class Mounted:
             "made": (bool,),
             "idle_s": (int, type(None)),
         }
-        names = {one.name for one in fields(cls)} - {"is_alive"}
+        names = {*cls._fields} - {"is_alive"}
         is_right = members.keys() == names and all(
             isinstance(value, kinds.get(name, (str,))) for name, value in members.items()
         )
@@ -201,7 +199,7 @@ class Registry:
     def keep_unsaved(self, mounted: Mounted) -> None:
         """Of a dead mount, remember only what was not saved."""
         with contextlib.suppress(OSError), Tree(self.path) as tree:
-            _write(tree, f"{mounted.id}.json", replace(mounted, mountpoint="").encode())
+            _write(tree, f"{mounted.id}.json", mounted._replace(mountpoint="").encode())
 
     def unsaved(self, mounted: Mounted, seed: Secret) -> list[str]:
         """Names of the files that a mount had not saved, as far as they can be read.
@@ -272,7 +270,7 @@ class Entry:
         self._tree.close()
 
     def _change(self, **members: Any) -> None:
-        self.mounted = replace(self.mounted, **members)
+        self.mounted = self.mounted._replace(**members)
         self._store()
 
     def _store(self) -> None:

@@ -101,8 +101,9 @@ else:  # out of the type checker's sight, which would believe in any name
             "company_recipients",
             "encvault.operations.identities": "IdentityInfo change_identity_password "
             "check_identity_is_new list_identities new_identity read_identity read_recipients",
-            "encvault.operations.looking": "Info info list_files list_mounts status status_outcome "
-            "verify",
+            "encvault.operations.describing": "Info info",
+            "encvault.operations.looking": "list_mounts status status_outcome",
+            "encvault.operations.reading": "list_files verify",
             "encvault.operations.opening": "OpenRequest cat open_from_stream open_paths",
             "encvault.operations.prompter": "Answers Prompter",
             "encvault.operations.request": "DEFAULT_SUITE SealRequest",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from encvault.envelope import Header, InlineKeyInfo, Record, check_path
@@ -40,8 +39,7 @@ def record_of_copy(record: Record, name: str) -> Record:
         record: of the sealed file.
         name: what the sealed file is called now, which may not be what it was sealed as.
     """
-    return replace(
-        record,
+    return record._replace(
         path=archive_name(name) if record.type == "archive" else name,
         sealed_at_ns=time.time_ns(),
         parent=None,

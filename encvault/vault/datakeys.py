@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import NotAuthentic, hpke
 from encvault.crypto.suite import KEY_SIZE, Suite
@@ -34,8 +33,7 @@ _BINDING = b"encvault/data-key@v1\0"
 _MEMBERS = {"id", "vault", "suite", "created_at"}
 
 
-@dataclass(frozen=True, slots=True)
-class DataKey:
+class DataKey(NamedTuple):
     """What seals the files of one run.
 
     Attributes:
@@ -211,7 +209,7 @@ def _open_former(
     with contextlib.closing(former_keys(keys, record, path)) as former:
         for one in former:
             if (found := _open(one, value, wrapped)) is not None:
-                return replace(found, is_former=True)
+                return found._replace(is_former=True)
     return None
 
 

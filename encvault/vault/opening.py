@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from encvault.crypto import NotAuthentic
@@ -319,7 +319,7 @@ def _write(
 def _restore(context: OpenContext, fd: int, record: Record, outcome: OpenOutcome) -> None:
     if context.check and record.mode is not None and not record.mode & stat.S_IRUSR:
         outcome.late_mode = record.mode if context.own else record.mode & 0o777
-        record = replace(record, mode=record.mode | stat.S_IRUSR)
+        record = record._replace(mode=record.mode | stat.S_IRUSR)
     outcome.lost += attributes.restore(fd, record, own=context.own)
 
 

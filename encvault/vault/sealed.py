@@ -7,8 +7,7 @@ functions; everything below knows only chunks or only descriptors.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from encvault.crypto import NotAuthentic, stream
 from encvault.crypto.suite import TAG_SIZE
@@ -254,8 +253,7 @@ def read_header(fd: int, path: str) -> Header:
     return decode_header(start[:size], path)
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
+class Front(NamedTuple):
     """A sealed file as far as its first chunks tell.
 
     Attributes:

@@ -8,11 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import encvault
+from encvault import keyslots, operations
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE, PAGE_ZH = ROOT / "docs" / "api.md", ROOT / "docs" / "api.zh-CN.md"
@@ -88,7 +92,7 @@ def test_the_names_are_pinned() -> None:
 
 def test_a_name_is_imported_when_it_is_used() -> None:
     script = (
-        "import sys, encvault\nown = {'encvault', 'encvault.about'}\n"
+        "import sys, encvault\nown = {'encvault', 'encvault.about', 'encvault.lazy'}\n"
         "assert {name for name in sys.modules if name.startswith('encvault')} == own\n"
         "for name in encvault.__all__:\n"
         "    assert getattr(encvault, name) is getattr(encvault, name)\n"
@@ -105,9 +109,11 @@ def test_a_name_is_imported_when_it_is_used() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_type_checker_sees_what_a_program_gets() -> None:
+@pytest.mark.parametrize("package", [encvault, keyslots, operations])
+def test_the_type_checker_sees_what_a_program_gets(package: ModuleType) -> None:
     """The imports under TYPE_CHECKING and those at run time lead to the same things."""
-    tree = ast.parse(Path(encvault.__file__).read_text(encoding="utf-8"))
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
     imported = {
         alias.name: node.module
@@ -115,10 +121,10 @@ def test_the_type_checker_sees_what_a_program_gets() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert sorted(imported) == NAMES
+    assert sorted(imported) == sorted(package.__all__)
     for name, module in imported.items():
         assert module is not None
-        assert getattr(sys.modules[module], name) is getattr(encvault, name)
+        assert getattr(package, name) is getattr(sys.modules[module], name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,8 +177,8 @@ def test_entries_that_break_a_rule_are_passed_over(root: Path, vault: Vault) -> 
     parts(root)[0].unlink()
     for data in (
         b"nonsense",
-        replace(record, path="../../etc/passwd").encode(),
-        replace(record, type="archive", parent=None, size=None, mode=0).encode(),
+        record._replace(path="../../etc/passwd").encode(),
+        record._replace(type="archive", parent=None, size=None, mode=0).encode(),
     ):
         key_id, key = vault.new_data_key()
         writer = IndexWriter(vault, lambda key_id=key_id, key=key: (key_id, key))  # type: ignore[misc]

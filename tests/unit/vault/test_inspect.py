@@ -20,7 +20,7 @@ from encvault.errors import (
     Truncated,
     Unreadable,
 )
-from encvault.vault import inspect as module
+from encvault.vault import listing, verify
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -353,11 +353,11 @@ def test_a_disk_that_fails_while_listing_or_verifying_is_told(
     def fail(*_arguments: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(module, "read_record", fail)
+    monkeypatch.setattr(listing, "read_record", fail)
     listed, problems = operations.list_files(str(tree), keys())
     assert (listed, len(problems)) == ([], 9)
     assert {problem.exit_code for problem in problems} == {74}
-    monkeypatch.setattr(module.SealedReader, "open", fail)
+    monkeypatch.setattr(verify.SealedReader, "open", fail)
     report = operations.verify(str(tree), keys(), jobs=1)
     assert report.files == 0
     assert {problem.exit_code for problem in report.problems} == {74}
