@@ -11,8 +11,7 @@ import os
 import shlex
 import subprocess
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import InvalidRequest, ServiceNotBegun, ServiceNotEnded
 from encvault.fs import calls, durable
@@ -30,8 +29,7 @@ _MAX_SIZE = 1 << 20
 _BARRED = frozenset("\"'\\")
 
 
-@dataclass(frozen=True, slots=True)
-class TextFile:
+class TextFile(NamedTuple):
     """A small file of text.
 
     Attributes:
@@ -43,8 +41,7 @@ class TextFile:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What is done to the machine, in this order.
 
     Attributes:

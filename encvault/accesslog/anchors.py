@@ -7,8 +7,7 @@ never among the log's own.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.audit import Finding
 from encvault.errors import EncvaultError
@@ -26,8 +25,7 @@ VAULT_FOLDER = ".encvault/checkpoints"
 """Where a vault keeps the latest checkpoint of each log that recorded a change of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(NamedTuple):
     """One checkpoint from elsewhere.
 
     Attributes:
@@ -43,8 +41,7 @@ class Anchor:
     is_from_vault: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Anchors:
+class Anchors(NamedTuple):
     """What was given as anchors, whichever log it is of.
 
     Attributes:
@@ -118,7 +115,7 @@ def _of_vault(path: str) -> tuple[list[Anchor], list[Finding]]:
             try:
                 data = read_small(folder, name, MAX_NOTE_SIZE)
                 anchor = _decoded(data, os.path.join(path, VAULT_FOLDER, name))
-                anchors.append(replace(anchor, is_from_vault=True))
+                anchors.append(anchor._replace(is_from_vault=True))
             except EncvaultError as error:
                 broken.append(Finding("anchor-malformed", None, str(error)))
             except OSError as error:  # a folder or a link, which is no checkpoint either

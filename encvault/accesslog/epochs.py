@@ -15,7 +15,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import signing
 from encvault.fs import calls, durable
@@ -114,8 +114,7 @@ class Calendar:
         return (self.first_day + timedelta(days=min(epoch, self.count))).isoformat()
 
 
-@dataclass(frozen=True, slots=True)
-class Epochs:
+class Epochs(NamedTuple):
     """The public keys of a log's epochs.
 
     Attributes:
@@ -147,8 +146,7 @@ class Epochs:
         return self.policy.logs.index(key)
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+class Seed(NamedTuple):
     """The secret of one epoch, from which those of all later ones follow.
 
     Attributes:

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.about import __version__
 from encvault.accesslog.epochs import DAYS, KEY, POLICY, Seed, enrol
@@ -138,8 +138,7 @@ def _who() -> dict[str, str | int]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """Where events were recorded.
 
     Attributes:

@@ -6,9 +6,8 @@ ones of the same major version. docs/log-export.md has the table of classes for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.accesslog.words import action_text
 
@@ -33,8 +32,7 @@ _SEVERITY = {"ok": 1, "failed": 2, "refused": 3}
 _SUCCESS, _FAILURE = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What an `op` is in the schema.
 
     Attributes:

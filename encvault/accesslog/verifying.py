@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.anchors import Anchor, read_anchors
 from encvault.accesslog.audit import Audit, Finding, Verdict
@@ -145,8 +144,7 @@ def _unreadable(place: str, error: OSError) -> str:
 # -- files ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
+class _Files(NamedTuple):
     """The files of a log as they were at one moment.
 
     Attributes:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.epochs import POLICY, Epochs
 from encvault.accesslog.events import Entry, facts_of
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 _ALL = Filter()
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What the entries of a view are proved by.
 
     Attributes:

@@ -7,8 +7,7 @@ last checkpoint is hashed, and is an entry or a fault.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.audit import Finding
 from encvault.accesslog.events import NewerEntry, facts_of
@@ -33,8 +32,7 @@ _RECOVERIES = "log.recover"
 _OWN = frozenset({FIRST, LAST, _STEPS, _RECOVERIES})
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """How far a log holds.
 
     Attributes:
@@ -50,8 +48,7 @@ class Reached:
     last_at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """What the log was at the size of an anchor.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -135,7 +134,7 @@ def list_command(*, as_json: bool) -> int:
     if as_json:
         ui.show_json(
             {
-                "identities": [asdict(identity) for identity in identities],
+                "identities": [identity._asdict() for identity in identities],
                 "problems": [ui.error_json(problem) for problem in problems],
             }
         )

@@ -147,7 +147,7 @@ def ls_command(
     if as_json:
         ui.show_json(
             {
-                "files": [dataclasses.asdict(item) for item in listed],
+                "files": [item._asdict() for item in listed],
                 "problems": [ui.error_json(problem) for problem in problems],
             }
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _TABLE = "/proc/self/mountinfo"
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A line of the mount table.
 
     Attributes:

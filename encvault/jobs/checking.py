@@ -7,8 +7,7 @@ what may be written there.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from encvault.errors import EncvaultError, InvalidRequest, NotAVault, SourceMissing
 from encvault.fs import calls, durable
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warning", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault import config
 from encvault.errors import EncvaultError, NoSuchJob
@@ -23,8 +22,7 @@ SYSTEM_FOLDER = "/etc/encvault/jobs.d"
 SYSTEM_STATE = "/var/lib/encvault"  # as the unit has it, and nobody's home
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A job file that was found.
 
     Attributes:

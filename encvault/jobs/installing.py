@@ -12,7 +12,7 @@ import pwd
 import re
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from encvault import services
 from encvault.errors import (
@@ -50,8 +50,7 @@ _CRON_USER = 5  # the field of the user in a line of /etc/cron.d, from 0
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """The machine that jobs are installed on, as who asks sees it.
 
     Attributes:

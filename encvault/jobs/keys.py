@@ -6,8 +6,7 @@ table in docs/jobs.md all come from `KEYS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault import config
 from encvault.i18n import N_, _
@@ -22,8 +21,7 @@ PAGE = "docs/jobs.md"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key of a job file.
 
     Attributes:

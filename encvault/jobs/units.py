@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
@@ -32,8 +31,7 @@ _LONGEST_COMMAND = 900  # bytes; Debian's cron passes over one of more than 998
 _EXIT_SKIPPED, _EXIT_TERMINATED = 75, 143
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """How programs of jobs are run here.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault import config
 from encvault.i18n import _
@@ -23,8 +22,7 @@ _REMOTE = re.compile(r"(sftp|s3)://[^\s/?#]+(/[^?#\0]*)?")
 _WEB = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What a value may be.
 
     Attributes:

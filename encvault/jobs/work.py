@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault import operations
@@ -160,7 +160,7 @@ class Work:
 
     def _in_place(self, source: str) -> None:
         check_in_place(self.job, source, self.prompter)
-        request = replace(self._request(source), hide_names=self.job.hide_names)
+        request = self._request(source)._replace(hide_names=self.job.hide_names)
         self.report.add(operations.seal(request, self.prompter, self.observer))
         self._verify(source, "")
 
@@ -175,8 +175,7 @@ class Work:
             self._remove_mirrored(source, place)
 
     def _seal_to(self, source: str, place: str) -> Report:
-        request = replace(
-            self._request(source),
+        request = self._request(source)._replace(
             to=place,
             hide_names=self.job.hide_names,
             delete=self.job.delete,
@@ -350,7 +349,7 @@ class Work:
         """Make an archive; whether it has everything, and its place then."""
         path = shelf.new_path(elsewhere)
         inventory.note_made(os.path.basename(path))
-        request = replace(self._request(*sources), archive=path, reads_back=True)
+        request = self._request(*sources)._replace(archive=path, reads_back=True)
         self.report.add(operations.seal(request, self.prompter, self.observer))
         self.archive = path
         if self.report.problems:

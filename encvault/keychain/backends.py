@@ -11,9 +11,8 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import closing
-from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jeepney import DBusAddress, MessageType, Properties, message_bus, new_method_call
 from jeepney.io.blocking import open_dbus_connection
@@ -33,8 +32,7 @@ _SESSION_COLLECTION = "/org/freedesktop/secrets/collection/session"
 _COLLECTION = "org.freedesktop.Secret.Collection"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """A back end that may be used.
 
     Attributes:

@@ -15,8 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from encvault.errors import (
     KeychainForgetful,
@@ -55,8 +54,7 @@ _VARIABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """What a keychain is good for now.
 
     Attributes:
@@ -70,8 +68,7 @@ class Probe:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Keychain:
+class Keychain(NamedTuple):
     """The keychain of the user who runs this.
 
     Accounts are made from password keyslots (`encvault.keyslots.keychain_account`), and say

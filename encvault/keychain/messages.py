@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from encvault.secret import Secret
 
@@ -22,8 +22,7 @@ State = Literal["usable", "locked", "unavailable", "unsafe", "forgetful", "occup
 Action = Literal["probe", "holds", "load", "store", "forget"]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the keychain is asked for.
 
     Attributes:

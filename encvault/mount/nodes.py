@@ -127,8 +127,7 @@ class Meta:
         self.ctime_ns = time.time_ns()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The sealed file that a node was read from or saved as.
 
     Attributes:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import stream
 from encvault.envelope import PART_SIZE, Header, Record, VaultKeyInfo
@@ -39,8 +39,7 @@ _MODES = 0o777
 _FEW = 8  # copies that are synced one by one
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """Where a node belongs, as its record says.
 
     Attributes:

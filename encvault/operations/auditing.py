@@ -9,7 +9,7 @@ import itertools
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.audit import Verdict
 from encvault.accesslog.epochs import POLICY, Calendar
@@ -57,8 +57,7 @@ _BLOCK_SIZE = 1 << 20
 _LINES = 1000  # written at once
 
 
-@dataclass(frozen=True, slots=True)
-class LogInfo:
+class LogInfo(NamedTuple):
     """What may be told of a log.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault import config
 from encvault.errors import EncvaultError, InvalidSetting, StrengthUnmeasured, WeakPassword
@@ -39,8 +38,7 @@ _PATTERNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CompanyRecipient:
+class CompanyRecipient(NamedTuple):
     """A recipient that the configuration adds to everything new.
 
     Attributes:

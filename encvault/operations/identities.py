@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import (
     EncvaultError,
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".key"
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityInfo:
+class IdentityInfo(NamedTuple):
     """What may be shown of an identity file.
 
     Attributes:

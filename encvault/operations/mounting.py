@@ -6,8 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault import mount as mounts
 from encvault.crypto import selftest
@@ -50,8 +49,7 @@ _PATIENCE = 10.0  # seconds
 _PAUSE = 0.01  # seconds between two looks whether a process has ended
 
 
-@dataclass(frozen=True, slots=True)
-class MountRequest:
+class MountRequest(NamedTuple):
     """What to mount and how; the fields are the options of ``encvault mount``.
 
     Attributes:

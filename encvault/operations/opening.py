@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
 from encvault.errors import InvalidRequest, OrphanPart
@@ -53,8 +52,7 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+class OpenRequest(NamedTuple):
     """What to open and how; the fields are the options of ``encvault open``.
 
     Attributes:
@@ -246,8 +244,7 @@ def _not_to_print(path: str) -> EncvaultError:
     return InvalidRequest(reason=_("{path} is a folder; cat prints files").format(path=path))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedFile:
+class OpenedFile(NamedTuple):
     """One sealed file, its record authenticated and its content ready to be read once.
 
     Attributes:

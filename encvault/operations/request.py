@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto.suite import Suite
 from encvault.errors import InvalidRequest
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_SUITE = Suite.AES_256_GCM
 
 
-@dataclass(frozen=True, slots=True)
-class SealRequest:
+class SealRequest(NamedTuple):
     """What to seal and how; the fields are the options of ``encvault seal``.
 
     Attributes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
 from encvault.errors import EncvaultError, FileNotSaved, NotSaved
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(NamedTuple):
     """What to run on what; the fields are the options of ``encvault run``.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
 from encvault.envelope import check_path
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
     from encvault.operations.prompter import Prompter
 
 
-@dataclass(frozen=True, slots=True)
-class ShareRequest:
+class ShareRequest(NamedTuple):
     """What to share and where; the fields are the options of ``encvault share``.
 
     Attributes:

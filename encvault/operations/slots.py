@@ -7,8 +7,7 @@ beside the old one, and touches no sealed file.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
 from encvault.envelope import decode_base64
@@ -46,8 +45,7 @@ _LAST_PERSONAL = N_("without it only identity files open the vault")
 _COMPANYS = N_("the configuration wants it in every vault; --force removes it all the same")
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryCode:
+class RecoveryCode(NamedTuple):
     """A new recovery code, for a sheet of paper.
 
     Attributes:

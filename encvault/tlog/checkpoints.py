@@ -7,8 +7,7 @@ A checkpoint is a signed note that says how many entries a log has and what thei
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import NotAuthentic, signing
 from encvault.envelope import decode_base64, encode_base64
@@ -37,8 +36,7 @@ def decode_decimal(text: str) -> int | None:
     return number if number < _LIMIT else None
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The text of a checkpoint (tlog-checkpoint, "Note text").
 
     Attributes:

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import NotAuthentic, signing
 from encvault.envelope import encode_base64
@@ -116,8 +116,7 @@ class KeyRing:
 # -- notes ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NoteSignature:
+class NoteSignature(NamedTuple):
     """One signature line.
 
     Attributes:
@@ -131,8 +130,7 @@ class NoteSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Text and the signatures below it.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import NotAuthentic
 from encvault.errors import (
@@ -35,8 +35,7 @@ _OCTETS = bytes((0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _THRESHOLD = re.compile(r"[1-9][0-9]{0,6}")
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
+class Witness(NamedTuple):
     """A line ``witness``.
 
     Attributes:
@@ -48,8 +47,7 @@ class Witness:
     key: VerifierKey
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """A line ``group``: it has cosigned if enough of its members have.
 
     Attributes:

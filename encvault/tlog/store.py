@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.envelope import decode_base64, encode_base64
 from encvault.errors import EncvaultError, LogDamaged
@@ -42,8 +42,7 @@ Fold = Callable[[Memo, bytes], None]
 """Brings a memo up to date with one more entry; raises ValueError if the line is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Entries and the checkpoint after them.
 
     Attributes:
@@ -70,8 +69,7 @@ class Torn:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     """Where a log ends.
 
     Attributes:
@@ -226,7 +224,7 @@ class Store:
         except EncvaultError as error:
             raise self._damaged(str(error)) from None
         self._read_entries(checkpoint, entries_size)
-        self._state = replace(self._state, note_start=start, notes_end=start + len(note) + 1)
+        self._state = self._state._replace(note_start=start, notes_end=start + len(note) + 1)
 
     def _read_entries(self, checkpoint: Checkpoint, entries_size: int) -> None:
         state = self._state
@@ -254,7 +252,7 @@ class Store:
             raise self._damaged(N_("entries that were signed are missing"))
         if frontier.root != checkpoint.root:
             raise self._damaged(N_("entries were changed after they were signed"))
-        self._state = replace(state, frontier=frontier, entries_end=end, memo=memo)
+        self._state = state._replace(frontier=frontier, entries_end=end, memo=memo)
 
     def _check_latest(self) -> None:
         """Refuse to go on below the latest checkpoint: it may have been given to somebody."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.usb.drives import drives
 
@@ -20,8 +19,7 @@ _PATIENCE_S = 4.0
 _TABLE = "/proc/self/mountinfo"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a look at the drives found.
 
     Attributes:

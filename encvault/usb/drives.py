@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import (
     DriveAbsent,
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 _SYSTEM = ("/", "/boot", "/boot/efi", "/efi", "/home", "/usr", "/var", "/nix")
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
+class Drive(NamedTuple):
     """A drive that is plugged in.
 
     Attributes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from encvault import config
 from encvault.envelope import decode_json, encode_json, is_id
@@ -51,8 +51,7 @@ _STANDINGS = {
 StandingState = Literal["registered", "expired", "unregistered", "doubtful"]
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """What the register says of one drive.
 
     Attributes:
@@ -138,8 +137,7 @@ class Registration:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Whether a drive is one of the company's.
 
     Attributes:

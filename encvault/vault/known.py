@@ -14,8 +14,7 @@ import contextlib
 import errno
 import json
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.envelope import decode_base64, encode_base64, is_id
 from encvault.errors import (
@@ -47,8 +46,7 @@ MAX_PLACES = 1000  # of one vault; the oldest are forgotten
 _VERSION_MEMBER = "encvault_known_vaults"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownVault:
+class KnownVault(NamedTuple):
     """What is remembered of one vault.
 
     Attributes:
@@ -78,8 +76,7 @@ class KnownVault:
         return self.fingerprint in (record.fingerprint, *record.former_fingerprints)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownVaults:
+class KnownVaults(NamedTuple):
     """What the user states of vaults, and what this machine remembers of them.
 
     Attributes:
@@ -229,7 +226,7 @@ class KnownVaults:
             for other in known.values():
                 if place in other.places:
                     left = {at: number for at, number in other.places.items() if at != place}
-                    after[other.id] = replace(other, places=left)
+                    after[other.id] = other._replace(places=left)
         entry = after.get(record.id)
         if entry is None:
             entry = KnownVault(record.id, record.sign_public, (), now_text(), told, {})
@@ -242,8 +239,7 @@ class KnownVaults:
         if entry.places.get(place) == generation:
             places = dict(entry.places)
         places[place] = generation
-        after[record.id] = replace(
-            entry,
+        after[record.id] = entry._replace(
             sign_public=record.sign_public,
             former=tuple(record.former_fingerprints),
             told=entry.told or told,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import StateUnavailable
@@ -43,8 +42,7 @@ CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
 _UNPROVEN = -1  # for a mode
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(NamedTuple):
     """One remembered file.
 
     Attributes:
@@ -102,8 +100,7 @@ class Known(NamedTuple):
         return self[:4] == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
 
 
-@dataclass(frozen=True, slots=True)
-class FolderRow:
+class FolderRow(NamedTuple):
     """One remembered folder of the hidden layout.
 
     Attributes:
@@ -124,7 +121,7 @@ class FolderRow:
 
     def unproven(self) -> FolderRow:
         """The row before its object has its name: such that the folder is sealed again."""
-        return replace(self, mode=_UNPROVEN)
+        return self._replace(mode=_UNPROVEN)
 
 
 def _folder_row(folder: str, objects: str, mode: int, mtime_ns: int) -> FolderRow:

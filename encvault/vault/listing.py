@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import stream
 from encvault.envelope import FIXED_SIZE
@@ -63,8 +63,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One sealed file in a listing.
 
     Attributes:

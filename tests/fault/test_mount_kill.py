@@ -14,7 +14,6 @@ import random
 import subprocess
 import threading
 import traceback
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -292,6 +291,6 @@ def test_a_vault_on_a_disk_that_is_read_only_is_only_read(tmp_path: Path) -> Non
         request = mounting.MountRequest(str(vault), str(place), str(tmp_path / "state"))
         with pytest.raises(InvalidRequest, match="read-only; say --read-only"):
             mounting.mount(request, keys())
-        mounting.mount(replace(request, read_only=True), keys())
+        mounting.mount(request._replace(read_only=True), keys())
         assert os.listdir(place) == []
         mounting.unmount(str(place), request.state_dir)

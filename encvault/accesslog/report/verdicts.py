@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.audit import Verdict
 from encvault.i18n import N_, _
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from encvault.accesslog.audit import Audit
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(NamedTuple):
     """A verdict in plain words.
 
     Attributes:

@@ -6,7 +6,6 @@ import os
 import platform
 import stat
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from encvault import config
@@ -59,7 +58,7 @@ def sm4_speed(_where: Surroundings) -> Finding:
     found = _speed(Suite.SM4_GCM)
     if reason := gcrypt.status().reason:
         slower = _("{text}; libgcrypt is not used: {reason}")
-        return replace(found, detail=slower.format(text=found.detail, reason=_(reason)))
+        return found._replace(detail=slower.format(text=found.detail, reason=_(reason)))
     return found
 
 

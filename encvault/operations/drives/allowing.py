@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.accesslog.words import visible
 from encvault.errors import (
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
     from encvault.vault.report import Observer
 
 
-@dataclass(frozen=True, slots=True)
-class AllowRequest:
+class AllowRequest(NamedTuple):
     """Which drive to register and how; the fields are the options of ``encvault usb allow``.
 
     Attributes:

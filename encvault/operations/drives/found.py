@@ -7,7 +7,7 @@ import errno
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import (
     DriveReadOnly,
@@ -39,8 +39,7 @@ _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, err
 ENCRYPTED = {"crypto_LUKS": "luks", "BitLocker": "bitlocker"}
 
 
-@dataclass(frozen=True, slots=True)
-class Which:
+class Which(NamedTuple):
     """The drive that is meant.
 
     Attributes:

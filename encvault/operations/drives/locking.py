@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import (
     DriveInUse,
@@ -53,8 +53,7 @@ _OBJECT_SIZE = 1024  # bytes of header and record
 _RESERVE_SHARE = 100  # or a hundredth of a small drive
 
 
-@dataclass(frozen=True, slots=True)
-class LockRequest:
+class LockRequest(NamedTuple):
     """What to lock and how; the fields are the options of ``encvault usb lock``.
 
     Attributes:

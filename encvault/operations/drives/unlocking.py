@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.errors import (
     DriveNeverLocked,
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
     from encvault.operations.prompter import Prompter
 
 
-@dataclass(frozen=True, slots=True)
-class UnlockRequest:
+class UnlockRequest(NamedTuple):
     """How to unlock a drive; the fields are the options of ``encvault usb unlock``.
 
     Attributes:
@@ -68,8 +66,7 @@ class UnlockRequest:
     jobs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Unlocked:
+class Unlocked(NamedTuple):
     """What became of a drive that was unlocked.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from encvault.errors import AccessLogError, DrivePulledUnlocked, DriveUnregistered
 from encvault.fs.tree import Tree
@@ -31,8 +31,7 @@ _PERIOD_S = 2.0
 EventKind = Literal["present", "in", "out"]
 
 
-@dataclass(frozen=True, slots=True)
-class DriveEvent:
+class DriveEvent(NamedTuple):
     """A drive that is there, came, or went.
 
     Attributes:

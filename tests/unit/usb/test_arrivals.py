@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,7 @@ def test_a_drive_that_nobody_mounts_is_told_after_a_while() -> None:
 
 
 def test_a_disk_that_turns_out_to_have_partitions_is_not_told() -> None:
-    disk = Drive(replace(STICK, name="sdb", node="/dev/sdb"), None, "")
+    disk = Drive(STICK._replace(name="sdb", node="/dev/sdb"), None, "")
     seen = arrivals()
     assert seen.look([disk], (), 1.0).come == []
     found = seen.look([MOUNTED], (), 1.2)
@@ -72,7 +71,7 @@ def test_pulled_and_plugged_in_between_two_looks() -> None:
 @pytest.mark.parametrize("fact", ["serial", "size", "number", "vendor_id", "product_id"])
 def test_another_drive_that_got_the_name_unheard(fact: str) -> None:
     value = {"size": 7, "number": (8, 33)}.get(fact, "ffff")
-    other = Drive(replace(STICK, **{fact: value}), MOUNT, "b" * 26)
+    other = Drive(STICK._replace(**{fact: value}), MOUNT, "b" * 26)
     seen = arrivals()
     seen.look([MOUNTED], (), 1.0)
     found = seen.look([other], (), 2.0)
@@ -92,7 +91,7 @@ def test_a_drive_that_is_pulled_out_before_it_is_told_is_told_all_the_same() -> 
 
 def test_a_drive_that_is_locked_the_first_time_is_told_with_its_id() -> None:
     seen = arrivals()
-    plain = replace(MOUNTED, id="")
+    plain = MOUNTED._replace(id="")
     assert seen.look([plain], (), 1.0).come == [plain]
     assert seen.look([MOUNTED], (), 2.0).come == [MOUNTED]
     assert seen.look([plain], (), 3.0).come == []  # it cannot be read: it is being pulled out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +87,12 @@ def test_what_is_no_note_of_a_drive(text: str) -> None:
     ("device", "reason"),
     [
         (STICK, ""),
-        (replace(STICK, vendor_id="", serial=""), ""),  # in a reader of cards
-        (replace(STICK, serial=""), "the serial number is another"),
-        (replace(STICK, serial="4C54"), "the serial number is another"),
-        (replace(STICK, vendor_id="1234"), "the maker is another"),
-        (replace(STICK, product_id="1234"), "the product is another"),
-        (replace(STICK, size=2000), "the size is another"),
+        (STICK._replace(vendor_id="", serial=""), ""),  # in a reader of cards
+        (STICK._replace(serial=""), "the serial number is another"),
+        (STICK._replace(serial="4C54"), "the serial number is another"),
+        (STICK._replace(vendor_id="1234"), "the maker is another"),
+        (STICK._replace(product_id="1234"), "the product is another"),
+        (STICK._replace(size=2000), "the size is another"),
     ],
 )
 def test_hardware_is_a_hint(tmp_path: Path, device: Device, reason: str) -> None:
@@ -104,7 +104,7 @@ def test_hardware_is_a_hint(tmp_path: Path, device: Device, reason: str) -> None
 
 
 def test_a_registration_expires_after_its_last_day(tmp_path: Path) -> None:
-    note = entered(tmp_path / "r", replace(ENTRY, expires_at=TODAY))[DRIVE]
+    note = entered(tmp_path / "r", ENTRY._replace(expires_at=TODAY))[DRIVE]
     register = Register.load(str(tmp_path / "r"))
     assert register.standing(RECORD, STICK, note, TODAY).state == "registered"
     assert register.standing(RECORD, STICK, note, date(2026, 11, 28)).state == "expired"
@@ -112,7 +112,7 @@ def test_a_registration_expires_after_its_last_day(tmp_path: Path) -> None:
 
 def test_what_does_not_prove_it(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    notes = entered(path, ENTRY, replace(ENTRY, id=OTHER))
+    notes = entered(path, ENTRY, ENTRY._replace(id=OTHER))
     foreign = entered(tmp_path / "another company", ENTRY)[DRIVE]
     register = Register.load(str(path))
 
@@ -148,8 +148,8 @@ def test_a_drive_with_other_keys_is_doubted(tmp_path: Path) -> None:
 
 
 def test_drives_that_hardware_does_not_tell_apart(tmp_path: Path) -> None:
-    twin = replace(ENTRY, id=OTHER)
-    entered(tmp_path / "r", ENTRY, twin, replace(ENTRY, id="c" * 25 + "a", serial="other"))
+    twin = ENTRY._replace(id=OTHER)
+    entered(tmp_path / "r", ENTRY, twin, ENTRY._replace(id="c" * 25 + "a", serial="other"))
     assert Register.load(str(tmp_path / "r")).not_told_from(ENTRY) == [twin]
 
 
@@ -190,11 +190,11 @@ def test_a_register_that_others_can_change(tmp_path: Path) -> None:
 def test_rules_name_only_what_hardware_tells() -> None:
     odd = [
         ENTRY,
-        replace(ENTRY, label="card", vendor_id=""),
-        replace(ENTRY, label="cheap", serial=""),
-        replace(ENTRY, label="hostile", serial='x", GOTO="encvault_end'),
+        ENTRY._replace(label="card", vendor_id=""),
+        ENTRY._replace(label="cheap", serial=""),
+        ENTRY._replace(label="hostile", serial='x", GOTO="encvault_end'),
     ]
-    odd.append(replace(ENTRY, label="x\nallow id *:*\nSUBSYSTEM", serial=""))
+    odd.append(ENTRY._replace(label="x\nallow id *:*\nSUBSYSTEM", serial=""))
     for rules in (usbguard_rules(odd), udev_rules(odd)):
         assert not re.search("^(allow id [*]|SUBSYSTEM$)", rules, re.MULTILINE)
         said = [line for line in rules.splitlines() if line.startswith("#")]
