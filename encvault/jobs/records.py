@@ -21,8 +21,9 @@ from encvault.i18n import N_, _, system_reason
 from encvault.vault.manifest import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from encvault.errors import EncvaultError
     from encvault.jobs.jobfile import Job
 
 LOCK_FILE = "lock"
@@ -44,6 +45,8 @@ STATES = {
     "interrupted": N_("killed, or the machine went down"),
     "running": N_("running"),
 }
+# of several things that went wrong, the first here decides (docs/jobs.md)
+_WORST_FIRST = (143, 130, 124, 65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,3 +315,17 @@ def now_text() -> str:
 def moment(text: str) -> datetime:
     """What `now_text` wrote; ValueError if it is no such text."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def worst(problems: Sequence[EncvaultError]) -> EncvaultError | None:
+    """The one that decides; None if there is none."""
+    return min(problems, key=lambda one: _rank(one.exit_code), default=None)
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code that decides; 0 if nothing went wrong."""
+    return min(filter(None, codes), key=_rank, default=0)
+
+
+def _rank(code: int) -> int:
+    return _WORST_FIRST.index(code) if code in _WORST_FIRST else len(_WORST_FIRST)

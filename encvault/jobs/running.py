@@ -25,21 +25,19 @@ from encvault.fs.durable import storage_error
 from encvault.i18n import _
 from encvault.jobs import hooks, telling
 from encvault.jobs.limits import Limits, Stopped, TimedOut
-from encvault.jobs.records import MAX_ERRORS, Known, Outcome, Records, now_text
+from encvault.jobs.records import MAX_ERRORS, Known, Outcome, Records, now_text, worst
 from encvault.jobs.values import duration_text
 from encvault.jobs.work import Work
 from encvault.operations.recording import recording
 from encvault.vault.report import Relay, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from encvault.jobs.jobfile import Job
     from encvault.jobs.work import Means
     from encvault.vault.report import Observer
 
-# of several things that went wrong, the first here decides (docs/jobs.md)
-_WORST_FIRST = (143, 130, 124, 65, 77, 78, 74, 73, 69, 66, 1, 2, 3, 75)
 _TRANSIENT = {74, 75}  # what may have passed a little later
 # and what is of the same codes, and does not pass by waiting
 _LASTING = (DestinationAway, ForeignCopy, HostChanged, HostUnknown, OtherVaultThere)
@@ -77,20 +75,6 @@ def run_job(job: Job, around: Surroundings) -> Outcome:
         KeyboardInterrupt: somebody interrupts it; that is recorded.
     """
     return _Run(job, around).run()
-
-
-def worst(problems: Sequence[EncvaultError]) -> EncvaultError | None:
-    """The one that decides; None if there is none."""
-    return min(problems, key=lambda one: _rank(one.exit_code), default=None)
-
-
-def worst_code(codes: Iterable[int]) -> int:
-    """The exit code that decides; 0 if nothing went wrong."""
-    return min(filter(None, codes), key=_rank, default=0)
-
-
-def _rank(code: int) -> int:
-    return _WORST_FIRST.index(code) if code in _WORST_FIRST else len(_WORST_FIRST)
 
 
 class _Listener(Relay):

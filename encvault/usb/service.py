@@ -15,7 +15,7 @@ NAME = "encvault-usb-watch.service"
 _SYSTEMCTL = ("systemctl", "--user")
 
 
-def unit(command: Sequence[str], environment: Mapping[str, str]) -> str:
+def service_text(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """The text of the unit; systemd.service(5), systemd.exec(5).
 
     Args:
@@ -46,7 +46,7 @@ WantedBy=default.target
 """
 
 
-def install(text: str, folder: str) -> str:
+def install_service(text: str, folder: str) -> str:
     """Write the unit, durable on return, and have systemd begin it; its path.
 
     Args:
@@ -68,7 +68,7 @@ def install(text: str, folder: str) -> str:
     return path
 
 
-def uninstall(folder: str) -> str | None:
+def uninstall_service(folder: str) -> str | None:
     """End the service and remove its unit; the path of the unit, or None if there is none.
 
     Raises:

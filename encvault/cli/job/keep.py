@@ -18,8 +18,7 @@ from encvault.i18n import N_, _, english
 from encvault.jobs import checking, finding
 from encvault.jobs.jobfile import SUFFIX, is_name, parse_job
 from encvault.jobs.keys import job_schema, job_text
-from encvault.jobs.records import Records
-from encvault.jobs.running import worst
+from encvault.jobs.records import Records, worst
 
 if TYPE_CHECKING:
     from encvault.jobs.checking import Finding

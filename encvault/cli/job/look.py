@@ -14,8 +14,7 @@ from encvault.cli.options import json_option
 from encvault.errors import EncvaultError, InvalidRequest, JobNotWell
 from encvault.i18n import _
 from encvault.jobs import finding
-from encvault.jobs.records import Known, Records, moment
-from encvault.jobs.running import worst
+from encvault.jobs.records import Known, Records, moment, worst
 from encvault.jobs.schedule import next_run
 from encvault.jobs.values import duration, duration_text
 

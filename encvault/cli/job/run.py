@@ -16,8 +16,8 @@ from encvault.cli.options import json_option, quiet_option, yes_option
 from encvault.errors import EncvaultError, InvalidRequest, NotTold
 from encvault.i18n import _
 from encvault.jobs import finding, telling
-from encvault.jobs.records import Outcome, Records, now_text
-from encvault.jobs.running import Surroundings, run_job, worst_code
+from encvault.jobs.records import Outcome, Records, now_text, worst_code
+from encvault.jobs.running import Surroundings, run_job
 from encvault.jobs.work import Means
 from encvault.operations import DEFAULT_SUITE
 

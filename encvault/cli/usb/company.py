@@ -9,7 +9,6 @@ import click
 
 from encvault.cli import ui
 from encvault.cli.options import json_option, keyless_prompter, quiet_option, state_dir
-from encvault.cli.usb.group import usb_command
 from encvault.errors import InvalidRequest
 from encvault.i18n import _
 from encvault.operations import drives
@@ -27,7 +26,7 @@ def _day(_ctx: click.Context, _parameter: click.Parameter, value: str | None) ->
         ) from None
 
 
-@usb_command.command(
+@click.command(
     "allow",
     help=_(
         "Enter a drive into the register of the company's drives; without DRIVE, list it.\n\n"
@@ -35,7 +34,6 @@ def _day(_ctx: click.Context, _parameter: click.Parameter, value: str | None) ->
         "written to it. The register only tells whose a drive is: no drive is kept out by it. "
         "--export prints rules for programs of the system that can do that."
     ),
-    short_help=_("Register a drive as one of the company's."),
 )
 @click.argument("drive", required=False)
 @click.option("--owner", default="", metavar="NAME", help=_("Who has the drive."))
@@ -123,14 +121,13 @@ def _registration_json(one: Registration) -> dict[str, Any]:
     }
 
 
-@usb_command.command(
+@click.command(
     "forget",
     help=_(
         "Take a drive out of the register of the company's drives.\n\n"
         "DRIVE is its id or label in the register, or any of its names while it is plugged in. It "
         "need not be there."
     ),
-    short_help=_("Take a drive out of the register."),
 )
 @click.argument("drive")
 @quiet_option

@@ -16,7 +16,7 @@ from encvault.cli.options import (
     state_dir,
     yes_option,
 )
-from encvault.cli.usb.group import drive_options, usb_command
+from encvault.cli.usb.group import drive_options
 from encvault.i18n import _
 from encvault.operations import drives
 from encvault.operations.drives import Which
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from encvault.vault.report import Report
 
 
-@usb_command.command(
+@click.command(
     "passwd",
     help=_("Change the password of a drive; its files stay as they are."),
 )
@@ -45,13 +45,12 @@ def passwd_command(*, which: Which, as_json: bool, prompter: CommandLinePrompter
     return 0
 
 
-@usb_command.command(
+@click.command(
     "verify",
     help=_(
         "Read and authenticate everything on a drive.\n\n"
         "The exit code is 65 if anything is damaged."
     ),
-    short_help=_("Read and authenticate everything on a drive."),
 )
 @drive_options
 @jobs_option
@@ -69,7 +68,7 @@ def verify_command(
     return ui.finish(report, _authentic(report), as_json=as_json, quiet=quiet)
 
 
-@usb_command.command(
+@click.command(
     "repair",
     help=_(
         "Put in order what an interruption left on a drive.\n\n"
@@ -77,7 +76,6 @@ def verify_command(
         "and authenticated. An unlock with --in-place that was interrupted is taken back. Nothing "
         "is removed that is not there a second time. The exit code is 65 if anything is damaged."
     ),
-    short_help=_("Put in order what an interruption left."),
 )
 @drive_options
 @jobs_option
@@ -101,13 +99,12 @@ def _authentic(report: Report) -> str:
     )
 
 
-@usb_command.command(
+@click.command(
     "eject",
     help=_(
         "Write everything, unmount a drive, and switch it off where that can be done.\n\n"
         "A drive with files in the clear stays, with exit code 3, unless --force is given."
     ),
-    short_help=_("Let a drive go."),
 )
 @click.argument("drive")
 @click.option("--force", is_flag=True, help=_("Let it go with files in the clear."))

@@ -20,7 +20,7 @@ from encvault.cli.options import (
     yes_option,
 )
 from encvault.cli.seal import show_plan
-from encvault.cli.usb.group import drive_options, usb_command
+from encvault.cli.usb.group import drive_options
 from encvault.errors import InvalidRequest
 from encvault.errors.base import quoted
 from encvault.i18n import _
@@ -34,14 +34,13 @@ if TYPE_CHECKING:
     from encvault.vault.report import Report
 
 
-@usb_command.command(
+@click.command(
     "init",
     help=_(
         "Prepare an empty drive, so that no file ever lies on it in the clear.\n\n"
         "Then unlock it and put your files into it. Memory sticks keep traces of what was on "
         "them, whatever is written over it."
     ),
-    short_help=_("Prepare an empty drive."),
 )
 @drive_options
 @suite_option
@@ -75,7 +74,7 @@ def init_command(
     return 0
 
 
-@usb_command.command(
+@click.command(
     "lock",
     help=_(
         "Seal everything on a drive, names and all.\n\n"
@@ -83,7 +82,6 @@ def init_command(
         "an interruption leaves is finished by running it again. The first time, a password is "
         "asked for twice."
     ),
-    short_help=_("Seal everything on a drive."),
 )
 @drive_options
 @click.option(
@@ -150,7 +148,7 @@ def _lock_summary(report: Report, outcome: EncvaultError | None) -> str:
     )
 
 
-@usb_command.command(
+@click.command(
     "unlock",
     help=_(
         "Make the files on a drive readable.\n\n"
@@ -158,7 +156,6 @@ def _lock_summary(report: Report, outcome: EncvaultError | None) -> str:
         "drive. With --to everything is copied elsewhere in the clear, and with --in-place it is "
         "in the clear on the drive itself, which keeps traces of it for ever."
     ),
-    short_help=_("Make the files on a drive readable."),
 )
 @drive_options
 @click.option("--at", "mountpoint", metavar="DIR", help=_("Mount it at this folder."))

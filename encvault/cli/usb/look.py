@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from encvault.cli import ui
 from encvault.cli.defaults import Defaults
 from encvault.cli.look import show_groups
 from encvault.cli.options import config_files, json_option, quiet_option, state_dir
-from encvault.cli.usb.group import drive_options, usb_command
+from encvault.cli.usb.group import drive_options
 from encvault.errors import DriveNotMounted, DriveUnlocked, PlainTrash
 from encvault.i18n import N_, _
 from encvault.operations import drives
@@ -29,7 +31,7 @@ STATES = {
 }
 
 
-@usb_command.command("list", help=_("List the removable drives that are plugged in."))
+@click.command("list", help=_("List the removable drives that are plugged in."))
 @json_option
 def list_command(*, as_json: bool) -> int:
     """See the command's help."""
@@ -97,13 +99,12 @@ def _status_json(found: DriveStatus) -> dict[str, Any]:
     return shown
 
 
-@usb_command.command(
+@click.command(
     "status",
     help=_(
         "Show what is locked on a drive and what is not. Needs no key.\n\n"
         "The exit code is 0 if it is locked, 3 if files are in the clear, 75 if it is not there."
     ),
-    short_help=_("Show whether a drive is locked."),
 )
 @drive_options
 @quiet_option

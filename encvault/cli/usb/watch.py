@@ -20,7 +20,6 @@ from encvault.cli.options import (
     state_dir,
     units_dir,
 )
-from encvault.cli.usb.group import usb_command
 from encvault.cli.usb.look import STATES
 from encvault.errors import HookFailed
 from encvault.i18n import N_, _, system_reason
@@ -46,7 +45,7 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
     return words
 
 
-@usb_command.command(
+@click.command(
     "watch",
     help=_(
         "Tell of each removable drive that comes or goes, whether it is registered, and whether it "
@@ -54,7 +53,6 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
         "It blocks nothing. The commands of --on-insert and --on-alert find what happened in "
         "variables of their environment, such as ENCVAULT_EVENT and ENCVAULT_DRIVE."
     ),
-    short_help=_("Tell of drives that come and go."),
 )
 @click.option(
     "--on-insert",

@@ -14,6 +14,7 @@ import pytest
 
 import encvault
 from encvault import keyslots, operations
+from encvault.operations import drives
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -109,7 +110,7 @@ def test_a_name_is_imported_when_it_is_used() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", [encvault, keyslots, operations])
+@pytest.mark.parametrize("package", [encvault, keyslots, operations, drives])
 def test_the_type_checker_sees_what_a_program_gets(package: ModuleType) -> None:
     """The imports under TYPE_CHECKING and those at run time lead to the same things."""
     assert package.__file__ is not None
