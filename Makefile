@@ -14,6 +14,8 @@ TEST_PACKAGES := chromium dbus dosfstools exfat-fuse exfatprogs fuse3 fusefat gi
 USB_TOOLS := cpio mkfs.exfat mkfs.vfat qemu-system-x86_64
 USB_PACKAGES := cpio dosfstools exfatprogs qemu-system-x86
 USB_PARTS := build/hotplug
+# one worker for each processor; tests that want something of the machine for themselves share one
+TOGETHER := -n auto --dist loadgroup
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-usb lint types imports unit coverage docs catalog bench clean
@@ -43,12 +45,10 @@ catalog: $(VENV)/tested-with
 	$(BIN)/python tests/tools/catalog.py $(WRITE)
 
 unit: $(VENV)/tested-with
-	$(BIN)/pytest
+	$(BIN)/pytest $(TOGETHER)
 
 coverage: $(VENV)/tested-with
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine -q
+	$(BIN)/pytest $(TOGETHER) --cov --cov-report=
 	$(BIN)/coverage report --include='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=100
 	$(BIN)/coverage report --omit='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=95
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from helpers import Command
 
+pytestmark = pytest.mark.xdist_group("loop devices")  # who detaches one wants it again
+
 STICK = (Path(__file__).parent.parent / "stick.umockdev").read_text()
 
 

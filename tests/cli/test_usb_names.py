@@ -13,6 +13,8 @@ from drivefs import DriveImage
 if TYPE_CHECKING:
     from helpers import Command, Ran
 
+pytestmark = pytest.mark.xdist_group("loop devices")  # who detaches one wants it again
+
 WINDOWS = ("exfat", "ntfs-windows", "fat")
 
 # what is sealed on a file system that takes everything, and where it goes on one of Windows

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from helpers import Command
 
+pytestmark = pytest.mark.xdist_group("loop devices")  # who detaches one wants it again
+
 PATIENCE = 30.0  # seconds
 
 

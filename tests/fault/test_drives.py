@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("loop devices")  # who detaches one wants it again
+
 TURNS = 30
 MAIN = os.getpid()
 # not FAT: fusefat, killed while it changes the table, leaves files that share clusters

@@ -17,6 +17,8 @@ from encvault.fs.tree import Tree
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("loop devices")  # who detaches one wants it again
+
 SPECIAL = frozenset('"*:<>?\\|\x01')
 
 
