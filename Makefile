@@ -56,8 +56,12 @@ coverage: $(VENV)/tested-with
 test-usb: $(VENV)/tested-with $(USB_PARTS)/unpacked
 	$(BIN)/pytest tests/hotplug --log-cli-level=INFO --log-cli-format='%(message)s'
 
+# on a disk what must be durable, in memory the rest; then the page and its picture
 bench: $(VENV)/installed
-	$(BIN)/python bench/compare.py
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python bench/compare.py --install start large tree again
+	$(BIN)/python bench/compare.py --folder $${TMPDIR:-/tmp} large tree mount log drives
+	$(BIN)/python bench/page.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

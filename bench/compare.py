@@ -1,13 +1,16 @@
 """Time encvault beside its peers on the same work, in the same run.
 
-    python bench/compare.py                     everything, about 15 minutes
-    python bench/compare.py large --runs 5      one part, five alternating runs
-    python bench/compare.py --folder /mnt/disk  on another file system than /dev/shm
+    make bench                                   everything but growth, and the pages
+    python bench/compare.py                      everything but growth, in memory
+    python bench/compare.py large --runs 5       one part, five alternating rounds
+    python bench/compare.py --small              a quick look at everything, some minutes
+    python bench/compare.py --folder /mnt/disk   on another file system than /dev/shm
+    python bench/compare.py growth --runs 1      up to a million files and 16 GiB
+    python bench/compare.py --install            first install the peers that are missing (Debian)
 
-Every round runs each program once, so that a slow minute of the machine hits all of them; what is
-printed are medians and ratios to the first row of a part. Input is written before the clock
-starts. Peers that are not installed are left out and named. Timings are no tests: nothing here
-fails for being slow.
+Input is written before the clock starts. Peers that are not installed are left out and named.
+Figures and their aims go to bench/results/latest.json as well, from which ``python bench/page.py``
+makes docs/performance.md and its picture. Timings are no tests: nothing here fails for being slow.
 """
 
 from __future__ import annotations
@@ -16,329 +19,163 @@ import argparse
 import json
 import os
 import platform
-import random
-import shlex
+import re
 import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from contest import ROOT, Bench, described, table
+from files import again, large, start, tree
+from growth import growth
+from mounts import mount
+from records import drives, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MIB = 1 << 20
-ENCVAULT = f"{shlex.quote(sys.executable)} -m encvault"
+    from contest import Case
 
-
-@dataclass
-class Contender:
-    """One program on one job.
-
-    Attributes:
-        name: for the table.
-        command: for a shell, in the work folder.
-        needs: programs that must be on PATH.
-        before, after: commands outside the clock.
-    """
-
-    name: str
-    command: str
-    needs: tuple[str, ...] = ()
-    before: str = ""
-    after: str = ""
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    peak_kib: int = 0
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+PEERS = {
+    "age": "age",
+    "gocryptfs": "gocryptfs",
+    "gpg": "gnupg",
+    "openssl": "openssl",
+    "rclone": "rclone",
+    "restic": "restic",
+    "7zz": "7zip",
+}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much work."""
+    """How much work.
 
-    large_mib: int
-    files: int
+    Attributes:
+        large_mib: size of the large file.
+        files: in the tree.
+        mounted_mib, source_files: what goes through a mount.
+        entries: in the log that is verified.
+        drive_mib, drive_files: what a drive holds.
+        growing_files, growing_gib: what growth is measured on.
+    """
 
-
-def large(work: Path, scale: Scale) -> list[Contender]:
-    """One large file."""
-    _write_random(work / "big", scale.large_mib * MIB)
-    clean = "rm -rf out* in in.* big.* copy c p s.*"
-    again = f"{clean}; cp big in"
-    return [
-        Contender("cp", "cp big copy", after=clean),
-        Contender("encvault seal, in place", f"{ENCVAULT} seal -q in -r me.pub", before=again),
-        Contender("encvault seal -o", f"{ENCVAULT} seal -q big -o s.sealed -r me.pub", after=clean),
-        Contender(
-            "encvault seal -o, sm4-gcm",
-            f"{ENCVAULT} seal -q big -o s.sealed --suite sm4-gcm -r me.pub",
-            after=clean,
-        ),
-        Contender(
-            "encvault open -o",
-            f"{ENCVAULT} open -q s.sealed -o out -i me.key",
-            before=f"{ENCVAULT} seal -q big -o s.sealed --force -r me.pub",
-            after=clean,
-        ),
-        Contender("age", "age -R age.pub -o big.age big", ("age", "age-keygen"), after=clean),
-        Contender(
-            "gpg",
-            "gpg --batch --quiet --passphrase x --compress-level 0 --cipher-algo AES256 "
-            "-c -o big.gpg big",
-            ("gpg",),
-            after=clean,
-        ),
-        Contender("7zz", "7zz a -bd -y -mx0 -px big.7z big >/dev/null", ("7zz",), after=clean),
-        *_mounted("cp big p/big", clean),
-        Contender("rclone crypt", "rclone copy big crypt:", ("rclone",), after=clean),
-    ]
+    large_mib: int = 2048
+    files: int = 50_000
+    mounted_mib: int = 1024
+    source_files: int = 5000
+    entries: int = 1_000_000
+    drive_mib: int = 512
+    drive_files: int = 20_000
+    growing_files: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
+    growing_gib: tuple[int, ...] = (1, 4, 16)
 
 
-def tree(work: Path, scale: Scale) -> list[Contender]:
-    """Many small files."""
-    _write_tree(work / "tree", scale.files)
-    clean = "rm -rf out* in copy c p mirror* t.*"
-    again = f"{clean}; cp -a tree in"
-    return [
-        Contender("cp -r, then rm -r", "cp -r in copy && rm -r in", before=again),
-        Contender(
-            "encvault seal, in place", f"{ENCVAULT} seal -q in --yes -r me.pub", before=again
-        ),
-        Contender(
-            "encvault seal --hide-names, in place",
-            f"{ENCVAULT} seal -q in --yes --hide-names -r me.pub",
-            before=again,
-        ),
-        Contender(
-            "encvault open, in place",
-            f"{ENCVAULT} open -q in -i me.key",
-            before=f"{again}; {ENCVAULT} seal -q in --yes -r me.pub",
-        ),
-        Contender(
-            "encvault seal --to", f"{ENCVAULT} seal -q tree --to mirror -r me.pub", after=clean
-        ),
-        Contender(
-            "encvault seal --archive",
-            f"{ENCVAULT} seal -q tree --archive t.sealed -r me.pub",
-            after=clean,
-        ),
-        Contender("tar | age", "tar c tree | age -R age.pub -o t.age", ("age",), after=clean),
-        Contender("7zz", "7zz a -bd -y -mx0 -px t.7z tree >/dev/null", ("7zz",), after=clean),
-        *_mounted("cp -r tree p/tree", clean),
-        Contender("rclone crypt", "rclone copy tree crypt:", ("rclone",), after=clean),
-    ]
+SMALL = Scale(128, 1000, 64, 300, 100_000, 64, 500, (100, 1000), (1,))
 
-
-def unchanged(work: Path, scale: Scale) -> list[Contender]:
-    """The second night: nothing has changed."""
-    if not (work / "tree").exists():
-        _write_tree(work / "tree", scale.files)
-    return [
-        Contender(
-            "encvault seal --to",
-            f"{ENCVAULT} seal -q tree --to mirror -r me.pub",
-            before=f"test -d mirror || {ENCVAULT} seal -q tree --to mirror -r me.pub",
-        ),
-        Contender(
-            "encvault seal --to, hidden",
-            f"{ENCVAULT} seal -q tree --to mirror2 --hide-names -r me.pub",
-            before=f"test -d mirror2 || "
-            f"{ENCVAULT} seal -q tree --to mirror2 --hide-names -r me.pub",
-        ),
-        Contender(
-            "rclone sync crypt",
-            "rclone sync tree crypt:",
-            ("rclone",),
-            before="test -d c || rclone sync tree crypt:",
-        ),
-    ]
-
-
-def start(_work: Path, _scale: Scale) -> list[Contender]:
-    """Starting and doing nothing."""
-    return [
-        Contender("python -c pass", f"{shlex.quote(sys.executable)} -c pass"),
-        Contender("encvault --version", f"{ENCVAULT} --version >/dev/null"),
-        Contender("encvault --help", f"{ENCVAULT} --help >/dev/null"),
-        Contender("age --version", "age --version >/dev/null", ("age",)),
-    ]
-
-
-PARTS: dict[str, Callable[[Path, Scale], list[Contender]]] = {
+PARTS: dict[str, Callable[[Path, Scale], Iterator[Case]]] = {
     "start": start,
     "large": large,
     "tree": tree,
-    "unchanged": unchanged,
+    "again": again,
+    "mount": mount,
+    "log": log,
+    "drives": drives,
+    "growth": growth,
 }
 
 
-def _mounted(command: str, clean: str) -> list[Contender]:
-    if not os.path.exists("/dev/fuse"):
-        return []
-    return [
-        Contender(
-            "gocryptfs",
-            f"{command} && sync -f p",
-            ("gocryptfs", "fusermount"),
-            before="mkdir -p c p && gocryptfs -q -init -extpass 'echo x' -scryptn 10 c"
-            " && gocryptfs -q -extpass 'echo x' c p",
-            after=f"fusermount3 -u p || fusermount -u p || umount p; {clean}",
-        )
-    ]
+def install() -> None:
+    """Install the peers that are missing, one by one: who is not to be had keeps no other out."""
+    for program, package in PEERS.items():
+        if shutil.which(program) is not None:
+            continue
+        command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            print(f"cannot install {program}; as root on Debian: {' '.join(command)}")
+        elif subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            print(f"could not install {program} (package {package})")
 
 
-# -- input ----------------------------------------------------------------------------------
-
-
-def _write_random(path: Path, size: int) -> None:
-    with path.open("wb") as file:
-        for _piece in range(size // MIB):
-            file.write(os.urandom(MIB))
-
-
-def _write_tree(root: Path, files: int) -> None:
-    """A tree like a company's share: many small files, some of a few megabytes."""
-    generator = random.Random(1)
-    pool = os.urandom(8 * MIB)
-    for index in range(files):
-        folder = root / f"d{index // 1000:03}" / f"e{index // 50 % 20:02}"
-        if index % 50 == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-        size = min(int(generator.lognormvariate(8.6, 1.5)), 4 * MIB)
-        at = generator.randrange(len(pool) - size)
-        (folder / f"文件 {index}.dat").write_bytes(pool[at : at + size])
-        when = 1_500_000_000 * 10**9 + index
-        os.utime(folder / f"文件 {index}.dat", ns=(when, when))
-
-
-def _prepare_keys(work: Path) -> None:
-    _shell(f"{ENCVAULT} key new --no-password -o me.key >me.pub 2>/dev/null", work)
-    if shutil.which("age-keygen"):
-        _shell("age-keygen -o age.key 2>/dev/null; age-keygen -y age.key >age.pub", work)
-    (work / "gnupg").mkdir(mode=0o700)
-    if shutil.which("rclone"):
-        secret = _output(["rclone", "obscure", "x"])
-        (work / "rclone.conf").write_text(
-            f"[crypt]\ntype = crypt\nremote = {work}/c\npassword = {secret}\n"
-        )
-
-
-def _size(work: Path) -> int:
-    return sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-# -- measuring ------------------------------------------------------------------------------
-
-
-def _shell(command: str, work: Path) -> tuple[float, float, int]:
-    """Seconds on the clock, seconds of CPU, and peak memory of the largest process in KiB."""
-    environment = os.environ | {
-        "RCLONE_CONFIG": str(work / "rclone.conf"),
-        "XDG_STATE_HOME": str(work / "state"),
-        "GNUPGHOME": str(work / "gnupg"),
+def machine() -> dict[str, str]:
+    """What the figures were taken on, without its name."""
+    facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"model name\s*: (.+)", facts)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    return {
+        "processor": f"{os.cpu_count()} x {model[1] if model else platform.machine()}",
+        "memory": f"{memory:.0f} GiB",
+        "system": f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "peers": ", ".join(_versions()),
     }
-    began = time.perf_counter()
-    process = subprocess.Popen(["sh", "-c", command], cwd=work, env=environment)
-    _pid, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - began
-    if process.returncode:
-        raise SystemExit(f"failed with {process.returncode}: {command}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
 
-def _available(contenders: list[Contender]) -> Iterator[Contender]:
-    for contender in contenders:
-        missing = [name for name in contender.needs if shutil.which(name) is None]
-        if missing:
-            print(f"  left out: {contender.name} ({', '.join(missing)} not installed)")
-        else:
-            yield contender
-
-
-def _touch_memory(work: Path, size: int) -> None:
-    """Have free pages backed by the host again.
-
-    A virtual machine may have given back what the last contender freed; whoever comes next would
-    pay for it, several times what copying costs.
-    """
-    _shell(f"head -c {size} /dev/zero > touched; rm touched", work)
-
-
-def _measure(contenders: list[Contender], work: Path, runs: int, *, size: int) -> None:
-    for round_ in range(runs + 1):
-        for contender in contenders:
-            if contender.before:
-                _shell(contender.before, work)
-            if size:
-                _touch_memory(work, size)
-            seconds, cpu, peak = _shell(contender.command, work)
-            if contender.after:
-                _shell(contender.after, work)
-            if round_:  # the first warms caches
-                contender.seconds.append(seconds)
-                contender.cpu.append(cpu)
-                contender.peak_kib = max(contender.peak_kib, peak)
-
-
-def _report(title: str, contenders: list[Contender]) -> list[dict[str, object]]:
-    base = statistics.median(contenders[0].seconds)
-    print(
-        f"\n{title}\n{'':40}{'median s':>10}{'min':>9}{'max':>9}{'ratio':>8}{'cpu s':>9}{'MB':>7}"
-    )
-    rows: list[dict[str, object]] = []
-    for one in contenders:
-        median = statistics.median(one.seconds)
-        print(
-            f"{one.name:40}{median:10.3f}{min(one.seconds):9.3f}{max(one.seconds):9.3f}"
-            f"{median / base:8.2f}{statistics.median(one.cpu):9.3f}{one.peak_kib / 1024:7.0f}"
+def _versions() -> Iterator[str]:
+    for program in PEERS:
+        if shutil.which(program) is None:
+            continue
+        option = {"7zz": "i", "openssl": "version", "restic": "version", "gocryptfs": "-version"}
+        done = subprocess.run(
+            [program, option.get(program, "--version")], check=False, capture_output=True, text=True
         )
-        rows.append({"name": one.name, "seconds": one.seconds, "peak_kib": one.peak_kib})
-    return rows
+        number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout)
+        yield f"{program} {number[0]}" if number else program
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description="time encvault beside its peers")
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all but growth if none")
     parser.add_argument("--runs", type=int, default=3, help="counted rounds")
-    parser.add_argument("--large-mib", type=int, default=2048, help="size of the large file")
-    parser.add_argument("--files", type=int, default=50_000, help="files in the tree")
+    parser.add_argument("--small", action="store_true", help="little work, one round")
     parser.add_argument("--folder", default="/dev/shm", help="where to work")  # noqa: S108 - memory
     parser.add_argument("--only", default="", help="contenders whose name has this, and the first")
+    parser.add_argument("--install", action="store_true", help="install missing peers (Debian)")
     options = parser.parse_args()
-    chosen = options.parts or list(PARTS)
+    chosen = options.parts or [part for part in PARTS if part != "growth"]
     if unknown := set(chosen) - PARTS.keys():
         parser.error(f"no such part: {', '.join(unknown)}")
-    scale = Scale(options.large_mib, options.files)
-    print(f"{platform.machine()}, {os.cpu_count()} processors, {options.folder}", end="")
-    print(f", {scale.large_mib} MiB, {scale.files} files, {options.runs} rounds")
-    results = {}
+    if options.install:
+        install()
+    scale = SMALL if options.small else Scale()
+    runs = 1 if options.small else options.runs
+    about = machine()
+    print("\n".join(f"{name}: {text}" for name, text in about.items()))
+    os.environ["PYTHONPATH"] = str(ROOT)  # the programs start in a folder of their own
+    results = _known(about)
     with tempfile.TemporaryDirectory(
         prefix="encvault-bench-", dir=options.folder, ignore_cleanup_errors=True
     ) as name:
-        work = Path(name)
-        in_memory = _output(["stat", "-f", "-c", "%T", name]) == "tmpfs"
-        _prepare_keys(work)
+        bench = Bench(Path(name), runs)
         for part in chosen:
-            contenders = list(_available(PARTS[part](work, scale)))
-            contenders = [
-                one for one in contenders if one is contenders[0] or options.only in one.name
-            ]
-            _measure(contenders, work, options.runs, size=2 * _size(work) if in_memory else 0)
-            title = f"{part}: {(PARTS[part].__doc__ or '').rstrip('.')}"
-            results[part] = _report(title, contenders)
-    target = Path(__file__).parent / "results" / "latest.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(results, indent=1))
+            for case in PARTS[part](bench.work, scale):
+                case.title = f"{case.title}; {bench.file_system}"
+                case.contenders = bench.available(case.contenders, options.only)
+                bench.measure(case)
+                print(table(case), flush=True)
+                results[case.name, case.title] = described(case)
+                RESULTS.parent.mkdir(exist_ok=True)
+                whole = {"machine": about, "runs": runs, "cases": list(results.values())}
+                RESULTS.write_text(json.dumps(whole, indent=1, ensure_ascii=False))
+
+
+def _known(about: dict[str, str]) -> dict[tuple[str, str], dict[str, object]]:
+    """What was measured on the same machine and day, which a run of some parts adds to."""
+    if not RESULTS.exists():
+        return {}
+    before = json.loads(RESULTS.read_text())
+    return {
+        (case["name"], case["title"]): case
+        for case in before["cases"]
+        if before["machine"] == about
+    }
 
 
 if __name__ == "__main__":
