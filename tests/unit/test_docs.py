@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -88,7 +90,11 @@ def parse(arguments: list[str]) -> None:
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
-    assert not reference.differences(), f"run: {reference.RENEW}"
+    # in a process of its own: click keeps what it has translated for whoever asked first
+    done = subprocess.run(
+        [sys.executable, reference.__file__], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
