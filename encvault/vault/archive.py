@@ -6,13 +6,11 @@ reads; `encvault.vault.extract` unpacks it.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import tarfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from encvault.envelope import Header, InlineKeyInfo, Record
 from encvault.errors import (
@@ -27,13 +25,12 @@ from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
 from encvault.i18n import _, system_reason
-from encvault.vault import attributes
+from encvault.vault import attributes, pax
 from encvault.vault.layout import archive_name, is_vault_folder, plain_name
 from encvault.vault.manifest import new_id
 from encvault.vault.output import OutputFile
-from encvault.vault.pax import XATTR, encode_time, forget_members
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.sealed import Buffers, SealedReader, SealWriter
+from encvault.vault.sealed import PIECE_SIZE, Buffers, SealedReader, SealWriter
 from encvault.vault.single import make_key
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from encvault.envelope import Layout
     from encvault.fs.tree import Entry, Folder
     from encvault.keyslots import Recipient
-    from encvault.secret import Secret
+    from encvault.secret import Buffer, Secret
     from encvault.vault.plan import SealOptions
 
 
@@ -83,22 +80,17 @@ def seal_archive(
         with key:
             try:
                 writer = SealWriter(file.open(), suite, key, header, record, Buffers())
-                with tarfile.open(
-                    fileobj=cast("Any", writer),  # `write` is all that "w|" uses
-                    mode="w|",
-                    format=tarfile.PAX_FORMAT,
-                    encoding="utf-8",
-                    errors="surrogateescape",
-                ) as tar:
-                    packers = [
-                        _Packer(tar, tree, prefix, options, report, watcher)
-                        for tree, prefix in zip(sources, prefixes, strict=True)
-                    ]
-                    if watcher.wants_total:
-                        counts = [packer.survey() for packer in packers]
-                        watcher.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
-                    for packer in packers:
-                        packer.pack()
+                tar = _Tar(writer)
+                packers = [
+                    _Packer(tar, tree, prefix, options, report, watcher)
+                    for tree, prefix in zip(sources, prefixes, strict=True)
+                ]
+                if watcher.wants_total:
+                    counts = [packer.survey() for packer in packers]
+                    watcher.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
+                for packer in packers:
+                    packer.pack()
+                tar.finish()
                 writer.finish()
                 if reads_back:
                     file.flush()
@@ -134,12 +126,40 @@ def _read_back(path: str, fd: int, key: Secret) -> None:
         pass
 
 
+class _Tar:
+    """Gathers what is small, so that many members are sealed and written together."""
+
+    def __init__(self, writer: SealWriter) -> None:
+        self._writer = writer
+        self._pieces: list[Buffer] = []
+        self._gathered = 0
+        self._size = 0
+
+    def write(self, data: Buffer) -> None:
+        """Add bytes, which must stay as they are."""
+        self._pieces.append(data)
+        self._gathered += len(data)
+        if self._gathered >= PIECE_SIZE:
+            self._flush()
+
+    def finish(self) -> None:
+        """Add the end of the archive."""
+        self.write(pax.END)
+        self.write(bytes(-(self._size + self._gathered) % pax.RECORD_SIZE))
+        self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write(b"".join(self._pieces))
+        self._size += self._gathered
+        self._pieces, self._gathered = [], 0
+
+
 class _Packer:
     """Adds one tree to the archive."""
 
     def __init__(
         self,
-        tar: tarfile.TarFile,
+        tar: _Tar,
         tree: Tree,
         prefix: str,
         options: SealOptions,
@@ -174,7 +194,7 @@ class _Packer:
                 continue
             name = join(self._prefix, folder.path) if folder.path else self._prefix
             if name:
-                self._put(self._member(name, folder.status, tarfile.DIRTYPE))
+                self._tar.write(_member(name, pax.FOLDER, folder.status))
             for entry in folder.entries:
                 path = join(folder.path, entry.name)
                 if entry.kind != "dir" and self._enters(path):
@@ -197,76 +217,52 @@ class _Packer:
         self._observer.problem(error)
 
     def _add(self, folder: str, entry: Entry, name: str) -> None:
-        shown = self._tree.show(join(folder, entry.name))
+        path = join(folder, entry.name)
         if entry.kind == "symlink":
-            member = self._member(name, entry.status, tarfile.SYMTYPE)
             try:
-                member.linkname = os.readlink(entry.name, dir_fd=self._tree.folder(folder))
+                target = os.readlink(entry.name, dir_fd=self._tree.folder(folder))
             except OSError as error:
-                self._problem(storage_error(error, shown, reading=True))
+                self._problem(storage_error(error, self._tree.show(path), reading=True))
                 return
-            self._put(member)
+            self._tar.write(_member(name, pax.LINK, entry.status, target=target))
         elif entry.kind == "file":
             try:
                 fd = calls.open_read(self._tree.folder(folder), entry.name)
             except OSError as error:
-                self._problem(storage_error(error, shown, reading=True))
+                self._problem(storage_error(error, self._tree.show(path), reading=True))
                 return
             try:
-                self._add_file(fd, name, shown)
+                self._add_file(fd, name, path)
             finally:
                 os.close(fd)
         else:
-            self._problem(SpecialFile(path=shown, kind=_(entry.kind)))
+            self._problem(SpecialFile(path=self._tree.show(path), kind=_(entry.kind)))
             return
         self._report.files += 1
         self._report.size += entry.status.st_size
         self._observer.progress(1, entry.status.st_size)
 
-    def _add_file(self, fd: int, name: str, shown: str) -> None:
+    def _add_file(self, fd: int, name: str, path: str) -> None:
         status = os.fstat(fd)
-        member = self._member(name, status, tarfile.REGTYPE)
-        member.size = status.st_size
-        member.pax_headers = dict(member.pax_headers) | {
-            XATTR + key: value.decode("utf-8", "surrogateescape")
-            for key, value in attributes.read_xattrs(fd)
-        }
-        content = _Exactly(fd, status.st_size)
-        self._put(member, content)
-        if content.was_short or Stamp.of(os.fstat(fd)) != Stamp.of(status):
-            self._problem(ChangedInArchive(path=shown))
-
-    def _put(self, member: tarfile.TarInfo, content: _Exactly | None = None) -> None:
-        self._tar.addfile(member, cast("Any", content))  # `read` is all that it uses
-        forget_members(self._tar)
-
-    def _member(self, name: str, status: os.stat_result, kind: bytes) -> tarfile.TarInfo:
-        member = tarfile.TarInfo(name)
-        member.type = kind
-        member.mode = stat.S_IMODE(status.st_mode)
-        member.uid, member.gid = status.st_uid, status.st_gid
-        # a float would lose nanoseconds
-        member.pax_headers = {"mtime": encode_time(status.st_mtime_ns)}
-        return member
+        size, xattrs = status.st_size, attributes.read_xattrs(fd)
+        self._tar.write(_member(name, pax.FILE, status, size=size, xattrs=xattrs))
+        left = size
+        while left:
+            # the header has said the size already; fewer bytes would shift everything that follows
+            data = calls.read(fd, min(left, PIECE_SIZE)) or bytes(min(left, PIECE_SIZE))
+            self._tar.write(data)
+            left -= len(data)
+        self._tar.write(pax.padding(size))
+        if Stamp.of(os.fstat(fd)) != Stamp.of(status):
+            self._problem(ChangedInArchive(path=self._tree.show(path)))
 
 
-class _Exactly(io.RawIOBase):
-    """The first `size` bytes of a file, padded with zeros if it has become shorter meanwhile.
-
-    tar has written the size already; fewer bytes would shift everything that follows.
-    """
-
-    def __init__(self, fd: int, size: int) -> None:
-        super().__init__()
-        self._fd = fd
-        self._left = size
-        self.was_short = False
-
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = calls.read(self._fd, wanted) if wanted and not self.was_short else b""
-        if len(data) < wanted:
-            self.was_short = True
-            data += bytes(wanted - len(data))
-        self._left -= len(data)
-        return data
+def _member(name: str, kind: bytes, status: os.stat_result, **more: Any) -> bytes:
+    return pax.member(
+        name,
+        kind,
+        mode=stat.S_IMODE(status.st_mode),
+        owner=(status.st_uid, status.st_gid),
+        mtime_ns=status.st_mtime_ns,
+        **more,
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import NOBODY, SEED, in_child, keys, seal, snapshot, unseal, write_tree
+from hypothesis import given, strategies as st
 
 from encvault import operations
 from encvault.errors import (
@@ -33,8 +34,7 @@ from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.keyslots import KeyIdentity
 from encvault.secret import Secret
-from encvault.vault import archive, extract as extraction
-from encvault.vault.plan import SealOptions
+from encvault.vault import extract as extraction, pax
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
@@ -120,21 +120,63 @@ def test_we_read_what_gnu_tar_made(tree: Path, tmp_path: Path) -> None:
     assert snapshot(tmp_path / "out") == snapshot(tree)
 
 
-def test_a_file_of_more_than_eight_gibibytes_has_a_pax_size(tmp_path: Path) -> None:
-    # the field of the old header ends at 8 GiB
-    (tmp_path / "big").touch()
-    os.truncate(tmp_path / "big", 9 << 30)
-    status = (tmp_path / "big").stat()
-    with Tree(str(tmp_path)) as tree, tarfile.open(fileobj=io.BytesIO(), mode="w") as made:
-        packer = archive._Packer(made, tree, "", SealOptions(), Report(), Observer())
-        info = packer._member("big", status, tarfile.REGTYPE)
-    info.size = status.st_size
-    header = info.tobuf(tarfile.PAX_FORMAT)
-    assert b"size=9663676416\n" in header
-    with tarfile.open(fileobj=io.BytesIO(header)) as listing:
-        listed = listing.next()
-    assert listed is not None
-    assert listed.size == 9 << 30
+def read_member(header: bytes) -> tarfile.TarInfo:
+    with tarfile.open(fileobj=io.BytesIO(header + pax.END), errors="surrogateescape") as listing:
+        found = listing.next()
+    assert found is not None
+    return found
+
+
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=120
+) | st.binary(min_size=1, max_size=120).filter(lambda data: not {0, 47} & set(data)).map(
+    os.fsdecode
+)
+ids = st.integers(0, 9) | st.integers(0, (1 << 32) - 1)
+
+
+@given(
+    name=st.lists(names.filter(lambda name: name.strip(".")), min_size=1, max_size=4).map("/".join),
+    kind=st.sampled_from([pax.FILE, pax.LINK, pax.FOLDER]),
+    mode=st.integers(0, 0o7777),
+    owner=st.tuples(ids, ids),
+    mtime_ns=st.integers(-(1 << 63), (1 << 63) - 1),
+    size=st.sampled_from([0, 1, 511, 8**11 - 1, 8**11, 9 << 40]),
+    target=names,
+    xattrs=st.dictionaries(st.sampled_from(["user.a", "user.说明"]), st.binary(max_size=60)),
+)
+def test_tarfile_reads_every_member_as_it_was_written(
+    name: str,
+    kind: bytes,
+    mode: int,
+    owner: tuple[int, int],
+    mtime_ns: int,
+    size: int,
+    target: str,
+    xattrs: dict[str, bytes],
+) -> None:
+    link = target if kind == pax.LINK else ""
+    length = size if kind == pax.FILE else 0
+    header = pax.member(
+        name,
+        kind,
+        mode=mode,
+        owner=owner,
+        mtime_ns=mtime_ns,
+        size=length,
+        target=link,
+        xattrs=xattrs.items(),
+    )
+    assert len(header) % 512 == 0
+    found = read_member(header)
+    assert (found.name, found.type, found.mode) == (name, kind, mode)
+    assert (found.uid, found.gid, found.size, found.linkname) == (*owner, length, link)
+    assert pax.decode_time(found.pax_headers["mtime"]) == mtime_ns
+    assert {
+        key.removeprefix(pax.XATTR): value.encode("utf-8", "surrogateescape")
+        for key, value in found.pax_headers.items()
+        if key.startswith(pax.XATTR)
+    } == xattrs
 
 
 # -- there and back -------------------------------------------------------------------------
@@ -376,7 +418,7 @@ def test_a_full_disk_leaves_no_archive(
     def fill(name: str, _fd: int, _target: str) -> None:
         if name == "write":
             written.append(name)
-            if len(written) > 20:
+            if len(written) > 1:
                 raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(calls, "probe", fill)
