@@ -179,6 +179,14 @@ def test_tarfile_reads_every_member_as_it_was_written(
     } == xattrs
 
 
+def test_names_that_are_no_utf8_are_announced() -> None:
+    plain, odd = (
+        pax.member(name, pax.FILE, mode=0o644, owner=(0, 0), mtime_ns=0) for name in ("é", "\udcff")
+    )
+    assert b"hdrcharset" not in plain
+    assert odd[512:].startswith(b"21 hdrcharset=BINARY\n")  # before what it is about
+
+
 # -- there and back -------------------------------------------------------------------------
 
 
