@@ -12,6 +12,7 @@ import json
 import re
 import struct
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Literal, NamedTuple, cast
 
 from encvault.crypto.suite import Suite
@@ -289,10 +290,37 @@ class Record(NamedTuple):
         Raises:
             ValueError: it is larger than a record may be.
         """
-        text = encode_json(self._members())
+        text = self._usual_text() or encode_json(self._members())
         if len(text) > MAX_RECORD_SIZE:
             raise ValueError(N_("the metadata record is too large"))
         return text + bytes(-len(text) % RECORD_STEP)
+
+    def _usual_text(self) -> bytes | None:
+        """What `encode_json` makes of the members that a file or a link nearly always has.
+
+        Written out, it takes a third of the time, and a tree has tens of thousands of them.
+        """
+        if (
+            self.type not in ("file", "symlink")
+            or self.owner is None
+            or None in (self.size, self.mode, self.mtime_ns)
+            or self.folder is not None
+            or self.sparse
+            or self.xattrs
+            or self.parts
+            or self.part_of is not None
+        ):
+            return None
+        parent = "" if self.parent is None else f'"parent":"{self.parent}",'
+        text = (
+            f'{{"gid":{self.owner[1]:d},"mode":{self.mode:d},"mtime_ns":{self.mtime_ns:d},{parent}'
+            f'"path":{encode_basestring(self.path)},"sealed_at_ns":{self.sealed_at_ns:d},'
+            f'"size":{self.size:d},"type":"{self.type}","uid":{self.owner[0]:d}}}'
+        )
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # the path's bytes go another way
+            return None
 
     def _members(self) -> dict[str, Any]:
         value: dict[str, Any] = {"type": self.type, "sealed_at_ns": self.sealed_at_ns}

@@ -91,10 +91,14 @@ class SealTask:
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether this is still the file that the task was made for, unchanged."""
-        stamp = Stamp.of(status)
-        if self.linked:
-            stamp = stamp._replace(ctime_ns=self.stamp.ctime_ns)
-        return stamp == self.stamp
+        device, inode, size, mtime_ns, ctime_ns = self.stamp
+        return (
+            size == status.st_size
+            and mtime_ns == status.st_mtime_ns
+            and (ctime_ns == status.st_ctime_ns or self.linked)
+            and inode == status.st_ino
+            and device == status.st_dev
+        )
 
 
 Records = tuple[bytes, ...]
@@ -210,10 +214,10 @@ def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask)
 
 def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
     if task.type == "file":
-        path = context.source.show(task.source_path)
         try:
             fd = calls.open_read(context.source.folder(task.dir), task.name)
         except OSError as error:
+            path = context.source.show(task.source_path)
             raise storage_error(error, path, reading=True) from None
         try:
             return _write_file(context, task, fd)

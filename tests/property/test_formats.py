@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -38,6 +39,29 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 @given(json_values)
 def test_canonical_json_round_trips(value: Any) -> None:
     assert decode_json(encode_json(value)) == value
+
+
+records = st.builds(
+    lambda **members: Record(**members)._replace(sealed_at_ns=1),
+    type=st.sampled_from(["file", "symlink", "dir", "archive"]),
+    path=paths | st.binary(min_size=1, max_size=9).map(os.fsdecode),
+    sealed_at_ns=st.just(0),
+    parent=st.none() | ids | st.just(""),
+    folder=st.none() | ids,
+    size=st.none() | st.integers(0, (1 << 63) - 1),
+    mode=st.none() | st.integers(0, 0o7777),
+    mtime_ns=st.none() | integers,
+    owner=st.none() | st.tuples(st.integers(0, 1 << 32), st.integers(0, 1 << 32)),
+    sparse=st.booleans(),
+    xattrs=st.just(()) | st.just((("user.a", b"b"),)),
+    parts=st.just(()) | st.tuples(ids),
+    part_of=st.none() | st.tuples(ids, st.integers(1, 9)),
+)
+
+
+@given(records)
+def test_what_is_written_out_is_canonical_json(record: Record) -> None:
+    assert record.encode().rstrip(b"\0") == encode_json(record._members())
 
 
 def record_of(**members: Any) -> Record:
