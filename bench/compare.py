@@ -23,7 +23,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +135,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all but growth if none")
     parser.add_argument("--runs", type=int, default=3, help="counted rounds")
     parser.add_argument("--small", action="store_true", help="little work, one round")
+    parser.add_argument("--files", type=int, help="in the tree and, in part, elsewhere")
+    parser.add_argument("--large-mib", type=int, help="of the large files")
     parser.add_argument("--folder", default="/dev/shm", help="where to work")  # noqa: S108 - memory
     parser.add_argument("--only", default="", help="contenders whose name has this, and the first")
     parser.add_argument("--install", action="store_true", help="install missing peers (Debian)")
@@ -145,6 +147,12 @@ def main() -> None:
     if options.install:
         install()
     scale = SMALL if options.small else Scale()
+    if options.files:
+        count = options.files
+        scale = replace(scale, files=count, source_files=count // 10, drive_files=count // 10)
+    if options.large_mib:
+        size = options.large_mib
+        scale = replace(scale, large_mib=size, mounted_mib=size, drive_mib=size // 4)
     runs = 1 if options.small else options.runs
     about = machine()
     print("\n".join(f"{name}: {text}" for name, text in about.items()))

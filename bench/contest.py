@@ -147,6 +147,8 @@ class Bench:
             "RESTIC_CACHE_DIR": str(work / "cache"),
             "RESTIC_PASSWORD": "as long as one that a person makes up",
         }
+        # whoever installs encvault has it compiled
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._prepare_keys()
 
     def _prepare_keys(self) -> None:

@@ -42,6 +42,7 @@ if sys.platform != "win32":
     import fcntl
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+_OURS = ".encvault-"
 _TOMBSTONE = re.compile(r"\.encvault-[a-z2-7]{26}\.gone")
 _TEMPORARY = re.compile(r"\.encvault-[a-z2-7]{26}\.tmp")
 
@@ -82,7 +83,7 @@ def own_temporary(tree: Tree, name: str) -> str:
 
 def is_temporary(name: str) -> bool:
     """Whether a run that was killed may have left this file."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return name.startswith(_OURS) and _TEMPORARY.fullmatch(name) is not None
 
 
 def tombstone_name(file_id: str) -> str:

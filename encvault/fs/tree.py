@@ -106,6 +106,8 @@ _KINDS = {
     stat.S_IFCHR: N_("character device"),
 }
 
+_KIND_BITS = stat.S_IFMT(0o177777)
+
 
 def file_kind(mode: int) -> str:
     """The word for a file's type bits."""
@@ -425,13 +427,14 @@ class Tree:
         except OSError as error:
             return Folder(path, os.stat_result((0,) * 10), [], error)
         status = os.fstat(fd)
-        entries = []
+        entries, kinds = [], _KINDS
         try:
             with os.scandir(fd) as names:
                 for found in names:
                     try:
                         own = found.stat(follow_symlinks=False)
-                        entries.append(Entry(found.name, own, file_kind(own.st_mode)))
+                        kind = kinds.get(own.st_mode & _KIND_BITS) or file_kind(own.st_mode)
+                        entries.append(Entry(found.name, own, kind))
                     except FileNotFoundError:
                         continue
         except OSError as error:

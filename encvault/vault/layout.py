@@ -31,7 +31,7 @@ _SHORT_DIGEST_LENGTH = 20
 
 def sealed_name(name: str) -> str:
     """The visible layout's name for a sealed `name`; never longer than 255 bytes."""
-    if not is_shortened(name):
+    if len(name) <= _SURELY_SHORT or not is_shortened(name):
         return name + SUFFIX
     encoded = os.fsencode(name)
     prefix = encoded[:_SHORT_PREFIX_SIZE].decode(errors="ignore")
