@@ -48,6 +48,7 @@ PEERS = {
     "rclone": "rclone",
     "restic": "restic",
     "7zz": "7zip",
+    "time": "time",
 }
 
 
@@ -117,7 +118,7 @@ def machine() -> dict[str, str]:
 
 def _versions() -> Iterator[str]:
     for program in PEERS:
-        if shutil.which(program) is None:
+        if shutil.which(program) is None or program == "time":
             continue
         option = {"7zz": "i", "openssl": "version", "restic": "version", "gocryptfs": "-version"}
         done = subprocess.run(
@@ -166,11 +167,15 @@ def main() -> None:
             for case in PARTS[part](bench.work, scale):
                 case.title = f"{case.title}; {bench.file_system}"
                 case.contenders = bench.available(case.contenders, options.only)
+                if not case.contenders:
+                    continue
                 bench.measure(case)
                 print(table(case), flush=True)
-                results[case.name, case.title] = described(case)
+                results[case.name, case.title] = described(case, runs)
+                if options.small:
+                    continue  # which measures little but start-up
                 RESULTS.parent.mkdir(exist_ok=True)
-                whole = {"machine": about, "runs": runs, "cases": list(results.values())}
+                whole = {"machine": about, "cases": list(results.values())}
                 RESULTS.write_text(json.dumps(whole, indent=1, ensure_ascii=False))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 ENCVAULT = f"{shlex.quote(sys.executable)} -m encvault"
 ROOT = Path(__file__).resolve().parents[1]
+_TIME = shutil.which("time")
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _EVERY_S = 0.05  # how often memory is looked at
 
@@ -97,12 +98,14 @@ class Case:
     Attributes:
         name, title: for the table.
         contenders: the first is what the others are compared with.
+        each_round: a command before every round.
         leaves_pages: whether to have free memory backed by the host again before each program.
     """
 
     name: str
     title: str
     contenders: list[Contender]
+    each_round: str = ""
     leaves_pages: bool = True
 
     def named(self, name: str) -> Contender | None:
@@ -132,12 +135,14 @@ class Bench:
 
     Attributes:
         file_system: its kind.
+        can_be_cold: whether what is in memory of it can be dropped.
     """
 
     def __init__(self, work: Path, runs: int) -> None:
         self.work = work
         self.runs = runs
         self.file_system = _output("stat", "-f", "-c", "%T", work)
+        self.can_be_cold = os.access(_DROP_CACHES, os.W_OK) and self.file_system != "tmpfs"
         self._environment = os.environ | {
             "RCLONE_CONFIG": str(work / "rclone.conf"),
             "XDG_STATE_HOME": str(work / "state"),
@@ -167,23 +172,32 @@ class Bench:
         """Run a command that must end well.
 
         Returns:
-            Seconds on the clock, seconds of CPU, and peak memory of the largest process in KiB.
+            Seconds on the clock, seconds of CPU, and peak memory of the largest process in KiB; 0
+            without GNU time.
         """
         began = time.perf_counter()
-        process = subprocess.Popen(["sh", "-c", command], cwd=self.work, env=self._environment)
+        # a process begins with the peak of who started it, so a small one has to come between
+        peak = self.work / "peak"
+        watched = [_TIME, "-q", "-f", "%M", "-o", str(peak)] if _TIME else []
+        process = subprocess.Popen(
+            [*watched, "sh", "-c", command], cwd=self.work, env=self._environment
+        )
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
         if process.returncode:
             raise SystemExit(f"failed with {process.returncode}: {command}")
-        return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+        peak_kib = int(peak.read_text()) if _TIME else 0
+        return seconds, usage.ru_utime + usage.ru_stime, peak_kib
 
     def available(self, contenders: list[Contender], only: str) -> list[Contender]:
         """Those whose programs are there; the others are named."""
         found = []
         for one in contenders:
             missing = [name for name in one.needs if shutil.which(name) is None]
-            if missing:
+            if one.is_cold and not self.can_be_cold:
+                print(f"  left out: {one.name}, cold (needs root, and a disk)")
+            elif missing:
                 print(f"  left out: {one.name} ({', '.join(missing)} not installed)")
             elif one is contenders[0] or only in one.name:
                 found.append(one)
@@ -193,6 +207,8 @@ class Bench:
         """Run every program of a case, round after round."""
         touched = 2 * _size(self.work) if self.file_system == "tmpfs" and case.leaves_pages else 0
         for round_ in range(self.runs + 1):
+            if case.each_round:
+                self.shell(case.each_round)
             for one in case.contenders:
                 self._run(one, touched, is_counted=round_ > 0)  # the first warms caches
         print(f"  {case.name}: done", file=sys.stderr)
@@ -206,9 +222,10 @@ class Bench:
             self.shell(f"head -c {touched} /dev/zero > touched; rm touched")
         if one.is_cold:
             os.sync()
-            with contextlib.suppress(OSError):
-                _DROP_CACHES.write_text("3", encoding="ascii")
-            self.shell(f"{ENCVAULT} --version >/dev/null; {ENCVAULT} mount >/dev/null")
+            _DROP_CACHES.write_text("3", encoding="ascii")
+            # the programs themselves are in memory, as in daily use
+            self.shell(f"{ENCVAULT} usb list >/dev/null; {ENCVAULT} mount >/dev/null")
+            self.shell("for one in cp dd find grep sync; do $one --version; done >/dev/null")
         with _watched(one.serves) as peaks:
             seconds, cpu, peak = self.shell(one.command)
         if one.after:
@@ -261,11 +278,12 @@ def _output(*command: object) -> str:
     return done.stdout.strip()
 
 
-def described(case: Case) -> dict[str, Any]:
+def described(case: Case, runs: int) -> dict[str, Any]:
     """A case for machines."""
     return {
         "name": case.name,
         "title": case.title,
+        "runs": runs,
         "contenders": [
             {
                 "name": one.name,

@@ -34,7 +34,7 @@ class _Place:
         at = self.folder
         return Contender(
             self.name,
-            f"{command.replace('@', at)} && sync {self.backing} && sync -f {self.backing}",
+            f"{command.replace('@', at)} && sync {at} && sync -f {self.backing}",
             ("gocryptfs",) if self.name == "gocryptfs" else (),
             before=f"{self.start} && {{ {before.replace('@', at)}; }}",
             after=self.stop,

@@ -3,7 +3,6 @@
 The same slots serve vaults (they wrap the vault secret) and single files (they wrap the file's
 key). Encodings are those of docs/format.md sections 5 and 8.
 
-
 Each name is imported when it is first used: who only looks needs no HPKE and no Argon2.
 """
 

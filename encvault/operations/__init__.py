@@ -4,7 +4,6 @@ An operation finds out what a path is (a folder, a vault, a place inside one, a 
 the `Prompter` for keys and consent where it needs them, and calls the layer below. It neither
 prints nor reads the environment.
 
-
 Each name is imported when it is first used: to look at a vault must not cost what sealing needs.
 """
 

@@ -246,14 +246,17 @@ class _Packer:
         status = os.fstat(fd)
         size, xattrs = status.st_size, attributes.read_xattrs(fd)
         self._tar.write(_member(name, pax.FILE, status, size=size, xattrs=xattrs))
-        left = size
+        left, ends = size, False
         while left:
+            wanted = min(left, PIECE_SIZE)
+            data = b"" if ends else calls.read(fd, wanted)
+            ends = len(data) < wanted
             # the header has said the size already; fewer bytes would shift everything that follows
-            data = calls.read(fd, min(left, PIECE_SIZE)) or bytes(min(left, PIECE_SIZE))
-            self._tar.write(data)
-            left -= len(data)
+            self._tar.write(data + bytes(wanted - len(data)) if ends else data)
+            left -= wanted
         self._tar.write(pax.padding(size))
-        if Stamp.of(os.fstat(fd)) != Stamp.of(status):
+        # files of the kernel, and of some file systems, say a size that they do not have
+        if ends or Stamp.of(os.fstat(fd)) != Stamp.of(status):
             self._problem(ChangedInArchive(path=self._tree.show(path)))
 
 

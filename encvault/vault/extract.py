@@ -23,7 +23,7 @@ from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import is_vault_folder
 from encvault.vault.naming import Naming
-from encvault.vault.pax import XATTR, decode_time, forget_members
+from encvault.vault.pax import decode_time, forget_members, xattr_name
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
@@ -255,9 +255,9 @@ def _record_of(member: tarfile.TarInfo, path: str) -> Record:
         mtime_ns=decode_time(member.pax_headers.get("mtime") or str(int(member.mtime))),
         owner=(member.uid, member.gid),
         xattrs=tuple(
-            (key.removeprefix(XATTR), value.encode("utf-8", "surrogateescape"))
+            (name, value.encode("utf-8", "surrogateescape"))
             for key, value in member.pax_headers.items()
-            if key.startswith(XATTR + "user.")
+            if (name := xattr_name(key)) is not None and name.startswith("user.")
         ),
     )
 

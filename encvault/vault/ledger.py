@@ -192,7 +192,7 @@ class Ledger(Database):
         """What is remembered of the files of one folder."""
         with self._transaction():
             rows = self._db.execute(
-                "SELECT name, size, mtime_ns, ctime_ns, inode, ids, older FROM files"
+                "SELECT CAST(name AS BLOB), size, mtime_ns, ctime_ns, inode, ids, older FROM files"
                 " WHERE root=? AND dir=?",
                 (self._root, os.fsencode(folder)),
             ).fetchall()

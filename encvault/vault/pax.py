@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterable
 
-XATTR = "SCHILY.xattr."  # the key that GNU tar, bsdtar and star use
+_XATTR = "SCHILY.xattr."  # the key that GNU tar, bsdtar and star use
 BLOCK_SIZE = 512  # bytes; headers and contents are padded to it
 END = bytes(2 * BLOCK_SIZE)
 RECORD_SIZE = 20 * BLOCK_SIZE  # an archive is padded to it
@@ -94,11 +94,23 @@ def member(
     if size > _MAX_SIZE:
         text += _record(b"size", b"%d" % size)
     for key, value in xattrs:
-        text += _record(_bytes(XATTR + key), value)
+        text += _record(_bytes(xattr_key(key)), value)
     if not _is_utf8(text):
         text = _record(b"hdrcharset", b"BINARY") + text
     own = _header(path, kind, mode, owner, size, mtime_ns // _NS, link)
     return b"".join((_extended_header(len(text)), text, padding(len(text)), own))
+
+
+def xattr_key(name: str) -> str:
+    """The keyword of an extended attribute; one with ``=`` in it is spelt as GNU tar does."""
+    return _XATTR + name.replace("%", "%25").replace("=", "%3D")
+
+
+def xattr_name(key: str) -> str | None:
+    """The extended attribute that a keyword is of, or None if it is of none."""
+    if not key.startswith(_XATTR):
+        return None
+    return key.removeprefix(_XATTR).replace("%3D", "=").replace("%25", "%")
 
 
 def padding(size: int) -> bytes:

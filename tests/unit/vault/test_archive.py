@@ -143,7 +143,9 @@ ids = st.integers(0, 9) | st.integers(0, (1 << 32) - 1)
     mtime_ns=st.integers(-(1 << 63), (1 << 63) - 1),
     size=st.sampled_from([0, 1, 511, 8**11 - 1, 8**11, 9 << 40]),
     target=names,
-    xattrs=st.dictionaries(st.sampled_from(["user.a", "user.说明"]), st.binary(max_size=60)),
+    xattrs=st.dictionaries(
+        st.sampled_from(["user.a", "user.说明", "user.a=b", "user.%3D"]), st.binary(max_size=60)
+    ),
 )
 def test_tarfile_reads_every_member_as_it_was_written(
     name: str,
@@ -172,11 +174,48 @@ def test_tarfile_reads_every_member_as_it_was_written(
     assert (found.name, found.type, found.mode) == (name, kind, mode)
     assert (found.uid, found.gid, found.size, found.linkname) == (*owner, length, link)
     assert pax.decode_time(found.pax_headers["mtime"]) == mtime_ns
-    assert {
-        key.removeprefix(pax.XATTR): value.encode("utf-8", "surrogateescape")
+    read = {
+        name: value.encode("utf-8", "surrogateescape")
         for key, value in found.pax_headers.items()
-        if key.startswith(pax.XATTR)
-    } == xattrs
+        if (name := pax.xattr_name(key)) is not None
+    }
+    assert read == xattrs
+
+
+def test_an_attribute_with_an_equals_sign_is_spelt_as_gnu_tar_does(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    path = tmp_path / "t" / "f"
+    path.touch()
+    os.setxattr(path, "user.a=b", b"v")
+    pack(tmp_path / "a.sealed", tmp_path / "t")
+    listed = gnu_tar("--xattrs", "-tvv", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert b"x: 1 user.a=b\n" in listed
+    theirs = gnu_tar("--xattrs", "-c", "-C", tmp_path / "t", "-f", "-", "f", data=b"")
+    assert b"SCHILY.xattr.user.a%3Db=v\n" in theirs
+    assert b"SCHILY.xattr.user.a%3Db=v\n" in tar_of(tmp_path / "a.sealed")
+
+
+@pytest.mark.parametrize("size", [100, 1_500_000])
+def test_a_file_that_is_shorter_than_it_says_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "f").write_bytes(b"x" * size)
+    read, given = calls.read, []
+
+    def short(fd: int, wanted: int) -> bytes:
+        given.append(wanted)
+        return read(fd, wanted)[:5]
+
+    monkeypatch.setattr(calls, "read", short)
+    report = pack(tmp_path / "a.sealed", tmp_path / "t")
+    monkeypatch.undo()
+    assert [type(problem) for problem in report.problems] == [ChangedInArchive]
+    assert len(given) == 1  # what comes after its end is not its content
+    with tarfile.open(fileobj=io.BytesIO(tar_of(tmp_path / "a.sealed"))) as tar:
+        file = tar.extractfile("f")
+        assert file is not None
+        assert file.read() == b"xxxxx" + bytes(size - 5)
 
 
 def test_names_that_are_no_utf8_are_announced() -> None:
