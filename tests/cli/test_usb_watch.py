@@ -51,8 +51,10 @@ class Watching:
     def until_told(self, what: str) -> None:
         """Wait until people are told something."""
         assert self.process.stderr is not None
-        while what not in self.process.stderr.readline():
-            assert self.process.poll() is None
+        told: list[str] = []
+        while what not in (line := self.process.stderr.readline()):
+            told.append(line)
+            assert line, (self.process.wait(PATIENCE), told)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
