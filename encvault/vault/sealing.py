@@ -91,14 +91,10 @@ class SealTask:
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether this is still the file that the task was made for, unchanged."""
-        device, inode, size, mtime_ns, ctime_ns = self.stamp
-        return (
-            size == status.st_size
-            and mtime_ns == status.st_mtime_ns
-            and (ctime_ns == status.st_ctime_ns or self.linked)
-            and inode == status.st_ino
-            and device == status.st_dev
-        )
+        stamp = Stamp.of(status)
+        if self.linked:
+            stamp = stamp._replace(ctime_ns=self.stamp.ctime_ns)
+        return stamp == self.stamp
 
 
 Records = tuple[bytes, ...]
