@@ -36,6 +36,7 @@ _WORDS = {
         "met": "met",
         "missed": "**missed**",
         "figures": "Figures",
+        "runs": "Counted rounds: {runs}.",
         "head": "| program | median s | fastest | slowest | times {base} | CPU s | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -48,6 +49,7 @@ _WORDS = {
         "met": "达到",
         "missed": "**未达到**",
         "figures": "数据",
+        "runs": "计入 {runs} 轮。",
         "head": "| 程序 | 中位数（秒） | 最快 | 最慢 | 相当于 {base} 的倍数 | CPU（秒） | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -62,7 +64,8 @@ def page(measured: dict[str, Any], words: dict[str, str]) -> str:
     parts += [f"## {words['aims']}", words["aims text"], _aims(measured, words)]
     parts.append(f"## {words['figures']}")
     for case in measured["cases"]:
-        parts += [f"### {case['name']}: {case['title']}", _figures(case, words)]
+        title = f"### {case['name']}: {case['title']}"
+        parts += [title, words["runs"].format(runs=case["runs"]), _figures(case, words)]
     return "\n\n".join(parts) + "\n"
 
 
