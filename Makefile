@@ -49,8 +49,8 @@ unit: $(VENV)/tested-with
 
 coverage: $(VENV)/tested-with
 	$(BIN)/pytest $(TOGETHER) --ignore tests/fault --cov --cov-report=
-	$(BIN)/coverage report --include='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=100
-	$(BIN)/coverage report --omit='*/crypto/*,*/envelope.py,*/keyslots/*,*/tlog/*' --fail-under=95
+	$(BIN)/coverage report --include='*/crypto/*,*/envelope.py,*/encoding.py,*/keyslots/*,*/tlog/*' --fail-under=100
+	$(BIN)/coverage report --omit='*/crypto/*,*/envelope.py,*/encoding.py,*/keyslots/*,*/tlog/*' --fail-under=95
 
 # thousands of processes that are killed or forked: each would write coverage, which takes an hour
 faults: $(VENV)/tested-with

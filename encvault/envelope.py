@@ -1,14 +1,11 @@
-"""Sealed-file header, metadata record and canonical JSON: bytes in, values out, no I/O.
+"""Sealed-file header and metadata record: bytes in, values out, no I/O.
 
-docs/format.md sections 1 to 3 are the text of this module. Decoding is strict: what was decoded
+docs/format.md sections 2 and 3 are the text of this module. Decoding is strict: what was decoded
 is encoded again and compared, so one value has one encoding and nothing is ignored.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 import struct
 from dataclasses import dataclass, field
@@ -16,6 +13,15 @@ from json.encoder import encode_basestring
 from typing import Any, Literal, NamedTuple, cast
 
 from encvault.crypto.suite import Suite
+from encvault.encoding import (
+    ID,
+    decode_base64,
+    decode_json,
+    encode_base64,
+    encode_json,
+    is_id,
+    parse_json,
+)
 from encvault.errors import (
     MalformedHeader,
     MalformedRecord,
@@ -41,90 +47,12 @@ _TIMES = 1 << 63  # ns before and after 1970
 PART_SIZE = 1 << 30  # bytes of content per object in the hidden layout
 
 _FIXED = struct.Struct(">8sBBHII")
-_ID = re.compile(r"[a-z2-7]{25}[aeimquy4]")
 _VAULT_KEY_INFO = re.compile(
-    rb'\{"file":"(ID)","key":"(ID)","vault":"(ID)"\}'.replace(b"ID", _ID.pattern.encode())
+    rb'\{"file":"(ID)","key":"(ID)","vault":"(ID)"\}'.replace(b"ID", ID.pattern.encode())
 )
-_encode_json = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-).encode
 
 RecordType = Literal["file", "dir", "symlink", "part", "archive"]
 Layout = Literal["alone", "visible", "hidden"]
-
-
-# -- canonical JSON -------------------------------------------------------------------------
-
-
-def encode_json(value: Any) -> bytes:
-    """Canonical JSON of `value` (docs/format.md, section 1)."""
-    return _encode_json(value).encode()
-
-
-def decode_json(data: bytes) -> Any:
-    """The value of canonical JSON.
-
-    Raises:
-        ValueError: not JSON, not canonical, or not of the types allowed.
-    """
-    try:
-        value = _decoder.decode(data.decode())
-        if encode_json(value) != data:
-            raise ValueError(N_("not canonical"))
-        _check_json(value)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(N_("not JSON")) from None
-    except RecursionError:
-        raise ValueError(N_("nested too deeply")) from None
-    return value
-
-
-def _refuse(_text: str) -> Any:
-    raise ValueError(N_("numbers are integers"))
-
-
-_decoder = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
-
-
-def _check_json(value: Any) -> None:
-    if value is None:
-        raise ValueError(N_("null is not allowed"))
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_json(item)
-    elif isinstance(value, list):
-        for item in value:
-            _check_json(item)
-    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise ValueError(N_("integer out of range"))
-
-
-def encode_base64(data: bytes) -> str:
-    """RFC 4648 section 4, padded."""
-    return base64.b64encode(data).decode()
-
-
-def decode_base64(text: object) -> bytes:
-    """Strict inverse of `encode_base64`; ValueError otherwise."""
-    if not isinstance(text, str):
-        raise ValueError(N_("base64 is text"))  # noqa: TRY004 - one exception for bad input
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ValueError(N_("not base64")) from None
-    if encode_base64(data) != text:
-        raise ValueError(N_("not canonical base64"))
-    return data
-
-
-def encode_base32(data: bytes) -> str:
-    """RFC 4648 section 6 in lower case without padding."""
-    return base64.b32encode(data).decode().rstrip("=").lower()
-
-
-def is_id(text: object) -> bool:
-    """Whether `text` is an id: 16 bytes in base32, 26 characters."""
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 # -- header ---------------------------------------------------------------------------------
@@ -385,7 +313,7 @@ def decode_record(data: bytes, path: str) -> Record:
 def _decode_canonical(text: bytes) -> Record | None:
     """The record, if the text is one; that it is canonical shows when it is encoded again."""
     try:
-        return _decode_record(_decoder.decode(text.decode()))
+        return _decode_record(parse_json(text))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -7,7 +7,6 @@ known by its name (`is_temporary`) and is removed by the next run.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import hashlib
@@ -19,6 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from encvault.encoding import encode_base32
 from encvault.errors import (
     CannotCreate,
     DestinationExists,
@@ -54,8 +54,7 @@ def temporary_name(file_id: str) -> str:
 
 def stable_id(name: str) -> str:
     """An id that is the same at every run, for a temporary name or to tell names apart."""
-    digest = hashlib.sha256(os.fsencode(name)).digest()[:16]
-    return base64.b32encode(digest).decode().rstrip("=").lower()
+    return encode_base32(hashlib.sha256(os.fsencode(name)).digest()[:16])
 
 
 def own_temporary(tree: Tree, name: str) -> str:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import hpke, kdf
-from encvault.envelope import decode_base64, decode_json, encode_base64, encode_json
+from encvault.encoding import decode_base64, decode_json, encode_base64, encode_json
 from encvault.errors import MalformedIdentity, WrongIdentityPassword
 from encvault.i18n import N_, _
 from encvault.keyslots.passwords import PasswordIdentity, PasswordRecipient

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from encvault.crypto import NotAuthentic, kdf, stream
 from encvault.crypto.kdf import KdfProfile
 from encvault.crypto.suite import Suite
-from encvault.envelope import decode_base64, encode_base32, encode_base64, encode_json
+from encvault.encoding import decode_base64, encode_base32, encode_base64, encode_json
 from encvault.errors import EmptyPassword
 from encvault.keyslots.slots import Unwrapped, binding, new_slot
 from encvault.secret import Secret

@@ -12,7 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from encvault.crypto import NotAuthentic, hpke
-from encvault.envelope import decode_base64, encode_base64
+from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import MalformedRecipient, UnprovedKeyslot
 from encvault.i18n import _
 from encvault.keyslots.slots import Unwrapped, binding, new_slot

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from encvault.crypto import hpke, kdf, stream
 from encvault.crypto.kdf import KdfProfile
-from encvault.envelope import MAX_SLOTS, decode_base64, encode_base32, encode_json
+from encvault.encoding import decode_base64, encode_base32, encode_json
+from encvault.envelope import MAX_SLOTS
 from encvault.errors import NoMatchingKeyslot, WorkFactorTooLarge
 from encvault.i18n import N_
 

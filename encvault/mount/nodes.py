@@ -18,6 +18,8 @@ from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from encvault.envelope import Record
     from encvault.fs.tree import Stamp
     from encvault.mount.content import Content
@@ -341,7 +343,18 @@ def new_inode() -> int:
     return int.from_bytes(os.urandom(8)) >> 1 or 1
 
 
-def conflict_name(node: FileNode) -> str:
+def set_aside(node: FileNode) -> None:
+    """Give a file another name, as one that the vault does not have: somebody else has its own."""
+    folder, name = node.parent, _conflict_name(node)
+    if folder.children.get(node.name) is node:
+        del folder.children[node.name]
+    folder.elders[node.name] = node
+    node.name = name
+    folder.children[name] = node
+    node.source, node.over = None, []
+
+
+def _conflict_name(node: FileNode) -> str:
     """A name that nothing has, beside a file's own, for one that somebody else has changed."""
     stem, dot, ending = node.name.rpartition(".")
     if not stem:
@@ -358,3 +371,21 @@ def conflict_name(node: FileNode) -> str:
             number += 1
         else:
             return name
+
+
+def folders_without_object(
+    files: Iterable[FileNode], folders: Iterable[FolderNode]
+) -> list[FolderNode]:
+    """Folders that have no object yet and that these need, those above first."""
+    found: list[FolderNode] = []
+    seen: set[FolderNode] = set()
+    for start in (*(node.parent for node in files), *folders):
+        chain: list[FolderNode] = []
+        folder: FolderNode | None = start
+        while folder is not None and folder.parent is not None and folder not in seen:
+            seen.add(folder)
+            if folder.source is None and not folder.gone:
+                chain.append(folder)
+            folder = folder.parent
+        found += reversed(chain)
+    return found

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from encvault.crypto import NotAuthentic, hpke
-from encvault.envelope import is_id
+from encvault.encoding import is_id
 from encvault.errors import StateUnavailable
 from encvault.fs import durable
 from encvault.fs.tree import Tree

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from encvault.errors import EncvaultError, SavedAside
 from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
-from encvault.mount.nodes import Access, FileNode, FolderNode, conflict_name
+from encvault.mount.nodes import Access, FileNode, FolderNode, folders_without_object, set_aside
 from encvault.mount.strays import Strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from encvault.mount.content import Content
     from encvault.mount.layouts import Ground, Layout
@@ -161,11 +161,7 @@ class Saver:
     def unsaved(self) -> list[str]:
         """Paths of what the vault does not have as it is."""
         with self._view_lock:
-            return sorted(
-                node.path
-                for node in list(self._dirty)
-                if isinstance(node, FileNode) and node.is_dirty and not node.gone
-            )
+            return sorted(node.path for node in self._left() if isinstance(node, FileNode))
 
     # -- prepare ----------------------------------------------------------------------------
 
@@ -260,7 +256,8 @@ class Saver:
 
     def _commit(self, files: list[FileNode], folders: list[FolderNode]) -> None:
         self._clear_the_way(files)
-        above = list(self._unsaved_above(files, folders))
+        # in the visible layout a folder has no object, and none is missing
+        above = folders_without_object(files, folders) if self._ground.vault.hidden else []
         if above:
             self._commit_batch([self._ready_folder(node) for node in above])
         rest = [node for node in folders if node not in above and node.is_dirty and not node.gone]
@@ -300,24 +297,6 @@ class Saver:
             finally:
                 self._clearing.discard(node)
 
-    def _unsaved_above(
-        self, files: list[FileNode], folders: list[FolderNode]
-    ) -> Iterator[FolderNode]:
-        """Folders that have no object yet and that others need, those above first."""
-        if not self._ground.vault.hidden:
-            return
-        seen: set[FolderNode] = set()
-        starts: list[FolderNode] = [*(node.parent for node in files), *folders]
-        for start in starts:
-            chain: list[FolderNode] = []
-            folder: FolderNode | None = start
-            while folder is not None and folder.parent is not None and folder not in seen:
-                seen.add(folder)
-                if folder.source is None and not folder.gone:
-                    chain.append(folder)
-                folder = folder.parent
-            yield from reversed(chain)
-
     def _ready_folder(self, node: FolderNode) -> _Ready:
         with self._view_lock:
             return _Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
@@ -350,7 +329,7 @@ class Saver:
     def _confirm(self, taken: list[_Ready]) -> None:
         """Make the names durable; what had them before goes only then."""
         try:
-            self._layout.sync(self._sources_of(taken))
+            self._layout.sync([source for one in taken if (source := one.node.source) is not None])
         except OSError as error:
             for one in taken:
                 one.node.saved = -1
@@ -365,9 +344,6 @@ class Saver:
             if not one.node.is_dirty:
                 self._dirty.pop(one.node, None)
                 self._due.drop(one.node)
-
-    def _sources_of(self, taken: list[_Ready]) -> list[Source]:
-        return [one.node.source for one in taken if one.node.source is not None]
 
     def _tell(self, batch: list[_Ready]) -> None:
         """The access log comes before what it tells of."""
@@ -464,15 +440,9 @@ class Saver:
 
     def displaced(self, node: FileNode) -> None:
         """Somebody else changed the file: both stay, this one under another name."""
-        folder = node.parent
-        name = conflict_name(node)
-        if folder.children.get(node.name) is node:
-            del folder.children[node.name]
-        self._problem(SavedAside(path=self._ground.vault.tree.show(node.path), name=name))
-        folder.elders[node.name] = node
-        node.name = name
-        folder.children[name] = node
-        node.source, node.over = None, []
+        shown = self._ground.vault.tree.show(node.path)
+        set_aside(node)
+        self._problem(SavedAside(path=shown, name=node.name))
         self.changed(node)
         self.soon(node)
 

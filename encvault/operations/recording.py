@@ -7,6 +7,7 @@ recorded before it does; what failed is recorded with it or at the end.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from encvault.errors import (
 )
 from encvault.i18n import Text, _
 from encvault.keyslots import PublicKeyRecipient, fingerprint
+from encvault.vault.checkpoints import keep_checkpoint, kept_checkpoint
 from encvault.vault.layout import SUFFIX
 from encvault.vault.report import Event, Observer, Relay
 from encvault.vault.single import STREAM_NAME
@@ -135,7 +137,7 @@ class Recorder(Relay):
         finally:
             self._flush()
             if self._recorded is not None and self._barred is None:
-                vault.keep_checkpoint(self._recorded.log_id, self._recorded.checkpoint)
+                keep_checkpoint(vault, self._recorded.log_id, self._recorded.checkpoint)
             self.turns_to(self.path)
 
     def _look_at_witness(self, vault: Vault) -> None:
@@ -144,7 +146,7 @@ class Recorder(Relay):
         if self.log is None or not os.path.isdir(self.log.path):
             return
         try:
-            is_back = contradicts(self.log.path, vault.kept_checkpoint)
+            is_back = contradicts(self.log.path, functools.partial(kept_checkpoint, vault))
         except (OSError, ValueError):
             return  # the writer says what is wrong with it
         if is_back:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.envelope import encode_base64
+from encvault.encoding import encode_base64
 from encvault.errors import KeptKeyslot, NoMatchingKeyslot, UnprovedKeyslot
 from encvault.i18n import _
 from encvault.keyslots import SECRET_SIZE, bare, describe, fingerprint, rewrap, unwrap_any

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
-from encvault.envelope import decode_base64
+from encvault.encoding import decode_base64
 from encvault.errors import (
     InvalidRequest,
     NeededKeyslot,

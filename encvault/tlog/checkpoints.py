@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import NotAuthentic, signing
-from encvault.envelope import decode_base64, encode_base64
+from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import MalformedNote
 from encvault.i18n import _
 from encvault.tlog.merkle import HASH_SIZE

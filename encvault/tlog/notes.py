@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import NotAuthentic, signing
-from encvault.envelope import encode_base64
+from encvault.encoding import encode_base64
 from encvault.errors import ForgedNote, MalformedNote, MalformedVerifierKey, UnknownSigner
 from encvault.i18n import _
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.crypto import NotAuthentic
-from encvault.envelope import decode_base64, encode_base64
+from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import MalformedProof, ProofWrong
 from encvault.i18n import _
 from encvault.tlog.checkpoints import Checkpoint, decode_decimal

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from encvault.envelope import decode_base64, encode_base64
+from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import EncvaultError, LogDamaged
 from encvault.fs import calls, durable
 from encvault.i18n import N_, _

@@ -13,7 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from encvault import config
-from encvault.envelope import decode_json, encode_json, is_id
+from encvault.encoding import decode_json, encode_json, is_id
 from encvault.errors import (
     EncvaultError,
     ForgedNote,

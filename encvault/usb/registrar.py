@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from encvault.crypto import signing
-from encvault.envelope import decode_base64, encode_base64
+from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import RegisterDamaged, RegisterKeyMissing
 from encvault.fs import durable
 from encvault.fs.tree import Tree

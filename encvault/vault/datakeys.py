@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import NotAuthentic, hpke
 from encvault.crypto.suite import KEY_SIZE, Suite
-from encvault.envelope import decode_base64, decode_json, encode_base64, encode_json
+from encvault.encoding import decode_base64, decode_json, encode_base64, encode_json
 from encvault.errors import EncvaultError, UnknownDataKey
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from encvault.crypto import NotAuthentic, signing
-from encvault.envelope import decode_base64, decode_json, encode_base64, encode_json, is_id
+from encvault.encoding import decode_base64, decode_json, encode_base64, encode_json, is_id
 from encvault.fs import calls, durable
 from encvault.vault.manifest import FOLDER, new_id
 

@@ -14,7 +14,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from encvault.crypto import NotAuthentic, stream
-from encvault.envelope import check_layout, decode_record, is_id
+from encvault.encoding import is_id
+from encvault.envelope import check_layout, decode_record
 from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
 from encvault.fs.tree import join

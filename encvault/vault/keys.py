@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from encvault.crypto import NotAuthentic, hpke, kdf, signing
-from encvault.envelope import decode_base64, encode_base64, encode_json
+from encvault.encoding import decode_base64, encode_base64, encode_json
 from encvault.errors import MalformedVault
 from encvault.i18n import N_, _
 from encvault.keyslots import SECRET_SIZE, Slot, check_bare, group, is_time, now_text

@@ -16,7 +16,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from encvault.envelope import decode_base64, encode_base64, is_id
+from encvault.encoding import decode_base64, encode_base64, is_id
 from encvault.errors import (
     FormerKeys,
     KnownVaultsDamaged,

@@ -7,7 +7,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from encvault.envelope import VaultKeyInfo, check_path, encode_base32, is_id
+from encvault.encoding import encode_base32, is_id
+from encvault.envelope import VaultKeyInfo, check_path
 from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.names import COMMON_SIZE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from encvault.crypto import NotAuthentic, hpke, signing
 from encvault.crypto.suite import Suite
-from encvault.envelope import (
+from encvault.encoding import (
     decode_base64,
     decode_json,
     encode_base32,

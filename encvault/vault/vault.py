@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
@@ -60,9 +59,6 @@ if TYPE_CHECKING:
     from encvault.envelope import Layout
     from encvault.errors import EncvaultError
     from encvault.keyslots import Identity, Recipient, Slot, Unwrapped
-
-
-_MAX_NOTE_SIZE = 65_536  # bytes
 
 
 def canonical(path: str) -> str:
@@ -189,37 +185,6 @@ class Vault:
         if any(tree.exists(name) for name in RECORD_FILES):
             raise AlreadyAVault(path=path)
 
-    def kept_checkpoint(self, log_id: str) -> bytes | None:
-        """The checkpoint of an access log that the vault keeps, a signed note, or None."""
-        try:
-            return durable.read_file(self.tree, f"{CHECKPOINTS_FOLDER}/{log_id}", _MAX_NOTE_SIZE)
-        except OSError:
-            return None
-
-    def keep_checkpoint(self, log_id: str, note: bytes) -> None:
-        """Keep the latest checkpoint of an access log that recorded a change of the vault.
-
-        Every copy of the vault is a witness of that log then (docs/log-format.md section 8).
-        Nothing here depends on it, so a vault that is only read, or has no room, keeps none.
-
-        Args:
-            log_id: 26 characters.
-            note: the signed checkpoint.
-        """
-        if self._lock is None or self._lock.is_shared:
-            return
-        with contextlib.suppress(OSError):
-            self.tree.make_folders(CHECKPOINTS_FOLDER)
-            durable.write_file(
-                self.tree,
-                CHECKPOINTS_FOLDER,
-                log_id,
-                note,
-                file_id=new_id(),
-                mode=0o644,
-                replace=True,
-            )
-
     def close(self) -> None:
         """Wipe the keys, release the lock and the folder."""
         for data_key in self._data_keys.values():
@@ -278,6 +243,11 @@ class Vault:
         """What a killed run has left is gone. Only for who holds the vault."""
         if self._lock is not None:
             self._lock.cleaned_up()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else may change it."""
+        return self._lock is not None and not self._lock.is_shared
 
     @property
     def is_in_use(self) -> bool:

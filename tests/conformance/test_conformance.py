@@ -16,7 +16,7 @@ from conformance import reader
 from helpers import RECIPIENT, SEED, Node, snapshot, write_tree
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from encvault import envelope, errors, keyslots, operations
+from encvault import encoding, errors, keyslots, operations
 from encvault.crypto import stream
 from encvault.crypto.kdf import CHEAPEST
 from encvault.crypto.suite import Suite
@@ -307,8 +307,8 @@ OBJECTS = st.dictionaries(TEXT, VALUES, max_size=4)
 @given(OBJECTS)
 def test_reader_encodes_alike(value: dict[str, object]) -> None:
     encoded = reader.canonical(value)
-    assert envelope.encode_json(value) == encoded
-    assert envelope.decode_json(encoded) == reader.decode(encoded, reader.MalformedHeader) == value
+    assert encoding.encode_json(value) == encoded
+    assert encoding.decode_json(encoded) == reader.decode(encoded, reader.MalformedHeader) == value
 
 
 @given(OBJECTS, st.data())
@@ -327,7 +327,7 @@ def test_reader_refuses_alike(value: dict[str, object], data: st.DataObject) -> 
     with contextlib.suppress(reader.MalformedHeader):
         ours = reader.decode(bytes(encoded), reader.MalformedHeader)
     with contextlib.suppress(ValueError):
-        theirs = envelope.decode_json(bytes(encoded))
+        theirs = encoding.decode_json(bytes(encoded))
     assert ours == (theirs if isinstance(theirs, dict) else None)
 
 

@@ -10,16 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from encvault.crypto import NotAuthentic, stream
 from encvault.crypto.suite import Suite
-from encvault.envelope import (
-    Header,
-    Record,
-    VaultKeyInfo,
-    decode_header,
-    decode_json,
-    decode_record,
-    encode_base32,
-    encode_json,
-)
+from encvault.encoding import decode_json, encode_base32, encode_json
+from encvault.envelope import Header, Record, VaultKeyInfo, decode_header, decode_record
 from encvault.errors import EncvaultError
 
 KEY = bytes(range(32))

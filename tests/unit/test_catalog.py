@@ -55,7 +55,7 @@ def test_every_error_is_among_the_messages() -> None:
 def test_messages_come_from_every_keyword_and_from_click() -> None:
     found = catalog.all_messages()
     assert found["hint: {text}"] == ["encvault/cli/ui.py"]  # _
-    assert found["nested too deeply"] == ["encvault/envelope.py"]  # N_
+    assert found["nested too deeply"] == ["encvault/encoding.py"]  # N_
     assert "encvault/cli/ui.py" in found["{count} file", "{count} files"]  # ngettext
     assert found["Missing argument"] == ["click"]
     assert "click" in found["file"]  # a word of both

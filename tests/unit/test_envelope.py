@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from encvault.crypto.suite import Suite
+from encvault.encoding import decode_base64, decode_json, encode_base64, encode_json, is_id
 from encvault.envelope import (
     Header,
     InlineKeyInfo,
@@ -15,14 +16,9 @@ from encvault.envelope import (
     VaultKeyInfo,
     check_layout,
     check_path,
-    decode_base64,
     decode_header,
-    decode_json,
     decode_record,
-    encode_base64,
-    encode_json,
     header_size,
-    is_id,
 )
 from encvault.errors import (
     MalformedHeader,

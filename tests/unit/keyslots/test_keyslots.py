@@ -8,7 +8,7 @@ import pytest
 
 from encvault.crypto import hpke
 from encvault.crypto.kdf import CHEAPEST
-from encvault.envelope import decode_json, encode_base64, encode_json
+from encvault.encoding import decode_json, encode_base64, encode_json
 from encvault.errors import (
     EmptyPassword,
     MalformedIdentity,

@@ -16,7 +16,7 @@ from helpers import RECIPIENT, keys
 
 from encvault.crypto import hpke
 from encvault.crypto.suite import Suite
-from encvault.envelope import encode_base64, encode_json
+from encvault.encoding import encode_base64, encode_json
 from encvault.errors import (
     EncvaultError,
     MalformedVault,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from encvault.crypto.suite import Suite
-from encvault.envelope import Header, Record, VaultKeyInfo, encode_json
+from encvault.encoding import encode_json
+from encvault.envelope import Header, Record, VaultKeyInfo
 from encvault.errors import (
     ChunkCorrupt,
     EncvaultError,
