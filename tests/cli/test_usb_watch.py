@@ -211,7 +211,7 @@ def test_a_drive_that_is_mounted_later_is_told_again(
     watching = Watching(bed)
     bed.tell("plug")
     came = watching.event()
-    assert (came["event"], came["state"], came["drive"]) == ("in", "unmounted", None)
+    assert (came["event"], came["state"], came["drive"]) == ("in", "unmounted", None), came
     assert came["warning"] is None
     stick.mount()
     assert stick.loop == f"/dev/loop{minor}"
