@@ -130,7 +130,7 @@ class _OpenRun:
             names=plan.naming.names,
             force=self.options.force,
             check=self.drops_sealed,
-            threads=self.options.jobs or default_jobs(),
+            jobs=self.options.jobs or default_jobs(),
         )
 
         def work(tasks: list[OpenTask], tick: Tick) -> list[OpenOutcome]:
@@ -145,7 +145,7 @@ class _OpenRun:
                 self._commit(tasks, outcomes)
                 del self._in_flight[id(tasks)]
         finally:
-            done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
+            done.close()  # kills the workers
             for tasks in self._in_flight.values():
                 for task in tasks:
                     discard_task(self.target, task)

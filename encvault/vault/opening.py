@@ -119,7 +119,7 @@ class OpenContext:
         force: replace a different file at the final name.
         check: whether to sync, read back and compare before the batch is returned: always,
             unless the sealed file stays where it is.
-        threads: how many may share the work on a large file.
+        jobs: how many processes may share the work on a large file.
         tick: told of the bytes of large files as they are done.
     """
 
@@ -129,7 +129,7 @@ class OpenContext:
     names: TargetNames | None = None
     force: bool = False
     check: bool = True
-    threads: int = 1
+    jobs: int = 1
     tick: Callable[[int], None] = lambda _size: None
     buffers: Buffers = field(default_factory=Buffers)
 
@@ -343,7 +343,7 @@ def _write_content(
 def _write_large(
     context: OpenContext, task: OpenTask, first: SealedReader, record: Record, outcome: OpenOutcome
 ) -> list[Striped]:
-    """Open a large file by several threads; the bodies are returned for `_proves_large`."""
+    """Open a large file by several processes; the bodies are returned for `_proves_large`."""
     folder, temporary = task.temporary
     fd = calls.create(context.target.folder(folder), temporary)
     try:
@@ -375,8 +375,9 @@ def _open_body(
         plain=plain,
         plain_offset=index * record.part_size,
         size=part_size(record, index),
-        threads=context.threads,
+        jobs=context.jobs,
         tick=lambda size: context.tick(size // context.share),
+        is_compared=context.check,
     )
     try:
         body.open(reader.chunks(context.keyring), sparse=record.sparse)

@@ -22,7 +22,7 @@ from encvault.errors import InputOutputError
 from encvault.i18n import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from multiprocessing.connection import Connection
 
     from encvault.fs.tree import Tree
@@ -85,7 +85,7 @@ class Pool(Generic[Task, Result]):
         self._trees = tuple(dict.fromkeys(trees))
         self._workers: dict[Connection, int] = {}
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
+    def map(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Result], None, None]:
         """Each task with its result, in the order in which they are done.
 
         A task is taken from `tasks` only when a worker is free, so memory stays bounded. If the

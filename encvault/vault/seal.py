@@ -165,7 +165,7 @@ class _SealRun:
                 vault=self.vault.record.id,
                 key_id=key_id,
                 check=self.drops_source,
-                threads=self.options.jobs or default_jobs(),
+                jobs=self.options.jobs or default_jobs(),
             )
         context = self._context
 
@@ -180,7 +180,7 @@ class _SealRun:
                 self._commit(batch, answers)
                 del self._in_flight[id(batch)]
         finally:
-            done.close()  # type: ignore[attr-defined]  # a generator: kills the workers
+            done.close()  # kills the workers
             for batch in self._in_flight.values():
                 for task in batch:
                     discard_task(self.target, task)

@@ -114,7 +114,7 @@ class SealContext:
         tick: told of the bytes of large files as they are done.
         check: whether to sync, read back and compare before the batch is returned. Always, unless
             the source stays where it is.
-        threads: how many may share the work on a large file.
+        jobs: how many processes may share the work on a large file.
     """
 
     source: Tree
@@ -125,7 +125,7 @@ class SealContext:
     key_id: str = ""
     slots: tuple[Slot, ...] = ()
     check: bool = True
-    threads: int = 1
+    jobs: int = 1
     tick: Callable[[int], None] = lambda _size: None
 
     def key_info(self, file_id: str) -> KeyInfo:
@@ -344,8 +344,9 @@ def _write_large(
             plain=source,
             plain_offset=offset,
             size=size,
-            threads=context.threads,
+            jobs=context.jobs,
             tick=_share(context),
+            is_compared=context.check,
         )
         striped.seal(stream.ChunkWriter(context.suite, context.key.reveal(), header))
         attributes.keep_access(fd, status)

@@ -162,7 +162,7 @@ def seal_file(
             key=key,
             slots=slots,
             check=not keep,
-            threads=default_jobs(),
+            jobs=default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
@@ -233,7 +233,7 @@ def open_file(
             names=None if output else TargetNames(target),
             force=force,
             check=drops,
-            threads=default_jobs(),
+            jobs=default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         stamp = Stamp.of(status)

@@ -1,24 +1,34 @@
-"""The content of a large file through the cipher, in stripes that several threads take in turn.
+"""The content of a large file through the cipher, in runs of stripes that processes take in turn.
 
-Reading and writing release the interpreter's lock, and the cipher is ten times faster than either,
-so two threads are twice as fast as one. Every stripe leaves a tag behind (`Comparison`), by which
-the copy, once it is durable, is read back and compared without reading the original again.
+pyca holds the interpreter's lock while AES works, so threads would wait for each other; forked
+processes (`Pool`) are twice as fast as one. A stripe is small enough to stay in the processor's
+cache between reading, sealing and writing. Every stripe leaves a tag behind (`Comparison`), by
+which the copy, once it is durable, is read back and compared without reading the original again.
 
-A stripe is 32 chunks of plaintext, 512 KiB; the last one of a body is shorter and may be empty.
+A stripe is 8 chunks of plaintext, 128 KiB; the last one of a body is shorter and may be empty.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from encvault.crypto import stream
 from encvault.crypto.comparison import Comparison
 from encvault.fs import calls
+from encvault.vault.pool import Pool, Tick
 
-STRIPE_CHUNKS = 32
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_Answer = TypeVar("_Answer")
+_Work = Callable[[int, memoryview, memoryview], _Answer]
+
+STRIPE_CHUNKS = 8
 STRIPE_SIZE = STRIPE_CHUNKS * stream.CHUNK_SIZE
+RUN = 64  # stripes, 8 MiB: what a process takes at once; a smaller file is not worth another one
 _SEALED_SIZE = STRIPE_CHUNKS * stream.SEALED_CHUNK_SIZE
 _TAG_SIZE = 16
 _HOLE = 65_536  # runs of zeros of this size become holes again in files that had holes
@@ -39,8 +49,9 @@ class Striped:
         plain: descriptor of the plain file.
         plain_offset: where this body's content begins in it.
         size: bytes of content.
-        threads: how many may work.
-        tick: told of the bytes of each stripe that is done.
+        jobs: how many processes may work.
+        tick: told of the bytes of each run that is done.
+        is_compared: whether the copy is compared afterwards; else no tags are made.
         tags: of the stripes that were sealed or opened, 16 bytes each.
     """
 
@@ -50,8 +61,9 @@ class Striped:
     plain: int
     plain_offset: int
     size: int
-    threads: int
-    tick: Callable[[int], None]
+    jobs: int
+    tick: Tick
+    is_compared: bool = True
     tags: bytearray = field(default_factory=bytearray)
     _comparison: Comparison = field(default_factory=Comparison)
 
@@ -64,8 +76,8 @@ class Striped:
         start = index * STRIPE_SIZE
         return start, min(STRIPE_SIZE, len(self.head) + self.size - start)
 
-    def _tag(self, index: int, data: memoryview) -> None:
-        self.tags[index * _TAG_SIZE : (index + 1) * _TAG_SIZE] = self._comparison.tag(index, data)
+    def _tag(self, index: int, data: memoryview) -> bytes:
+        return self._comparison.tag(index, data) if self.is_compared else b""
 
     def _matches(self, index: int, data: memoryview) -> bool:
         expected = self.tags[index * _TAG_SIZE : (index + 1) * _TAG_SIZE]
@@ -78,17 +90,16 @@ class Striped:
             CutShort: the plain file has become shorter.
             OSError: as the system reports it.
         """
-        self.tags = bytearray(self._count * _TAG_SIZE)
         calls.write_at(self.sealed, writer.prefix, self.body_offset)
 
-        def work(index: int, plain: memoryview, sealed: memoryview) -> None:
+        def work(index: int, plain: memoryview, sealed: memoryview) -> bytes:
             data = self._read_plain(index, plain)
-            self._tag(index, data)
             last = index == self._count - 1
             size = writer.seal_into(index * STRIPE_CHUNKS, data, sealed, last=last)
             calls.write_at(self.sealed, sealed[:size], self._sealed_offset(index))
+            return self._tag(index, data)
 
-        self._each(work)
+        self._keep_tags(work)
 
     def matches_sealed(self, reader: stream.ChunkReader) -> bool:
         """Whether the sealed file, read back, opens to what was sealed.
@@ -100,7 +111,7 @@ class Striped:
         def work(index: int, plain: memoryview, sealed: memoryview) -> bool:
             return self._matches(index, self._open_stripe(reader, index, plain, sealed))
 
-        return self._each(work)
+        return self._all(work)
 
     def open(self, reader: stream.ChunkReader, *, sparse: bool) -> None:
         """Open the body into the plain file's part.
@@ -113,11 +124,9 @@ class Striped:
             NotAuthentic: a chunk is damaged; what stands in the plain file is not to be used.
             CutShort: the sealed file has become shorter.
         """
-        self.tags = bytearray(self._count * _TAG_SIZE)
 
-        def work(index: int, plain: memoryview, sealed: memoryview) -> None:
+        def work(index: int, plain: memoryview, sealed: memoryview) -> bytes:
             data = self._open_stripe(reader, index, plain, sealed)
-            self._tag(index, data)
             start, _size = self._span(index)
             skipped = max(0, min(len(self.head) - start, len(data)))  # bytes of the record
             offset = self.plain_offset + start + skipped - len(self.head)
@@ -125,8 +134,9 @@ class Striped:
                 write_sparse(self.plain, data[skipped:], offset)
             else:
                 calls.write_at(self.plain, data[skipped:], offset)
+            return self._tag(index, data)
 
-        self._each(work)
+        self._keep_tags(work)
 
     def matches_plain(self) -> bool:
         """Whether the plain file, read back, is what was opened."""
@@ -137,7 +147,7 @@ class Striped:
             except CutShort:
                 return False
 
-        return self._each(work)
+        return self._all(work)
 
     # -- steps ------------------------------------------------------------------------------
 
@@ -167,71 +177,41 @@ class Striped:
         count = reader.open_into(index * STRIPE_CHUNKS, sealed[:sealed_size], plain, last=last)
         return plain[:count]
 
-    def _each(self, work: _Work) -> bool:
-        """Do `work` on every stripe; False as soon as it says so for one."""
-        turns = _Turns(self._count)
-        helpers = [
-            threading.Thread(target=self._take_turns, args=(turns, work))
-            for _helper in range(min(self.threads, self._count) - 1)
-        ]
-        for helper in helpers:
-            helper.start()
-        try:
-            self._take_turns(turns, work)
-        finally:
-            turns.over = True
-            _join(helpers)
-        if turns.error is not None:
-            raise turns.error
-        return turns.good
+    def _keep_tags(self, work: _Work[bytes]) -> None:
+        self.tags = bytearray(self._count * _TAG_SIZE if self.is_compared else 0)
 
-    def _take_turns(self, turns: _Turns, work: _Work) -> None:
+        def tags(first: int, _tick: Tick) -> bytes:
+            return b"".join(self._each(first, work))
+
+        pool = Pool(tags, self.jobs)
+        for first, made in pool.map(range(0, self._count, RUN)):
+            self.tags[first * _TAG_SIZE : first * _TAG_SIZE + len(made)] = made
+            self.tick(self._run_size(first))
+
+    def _all(self, work: _Work[bool]) -> bool:
+        """Whether every stripe says yes; ends with the first run that does not."""
+
+        def is_good(first: int, _tick: Tick) -> bool:
+            return all(self._each(first, work))
+
+        pool = Pool(is_good, self.jobs)
+        with contextlib.closing(pool.map(range(0, self._count, RUN))) as results:
+            for first, good in results:
+                if not good:
+                    return False
+                self.tick(self._run_size(first))
+        return True
+
+    def _each(self, first: int, work: _Work[_Answer]) -> Iterator[_Answer]:
+        """Do `work` on the stripes of the run that begins there."""
         plain = memoryview(bytearray(STRIPE_SIZE))
         sealed = memoryview(bytearray(_SEALED_SIZE))
-        try:
-            while (index := turns.take()) is not None:
-                if work(index, plain, sealed) is False:
-                    turns.good, turns.over = False, True
-                else:
-                    with turns.lock:
-                        self.tick(self._span(index)[1])
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            turns.error, turns.over = error, True
+        for index in range(first, min(first + RUN, self._count)):
+            yield work(index, plain, sealed)
 
-
-_Work = Callable[[int, memoryview, memoryview], bool | None]
-
-
-@dataclass(slots=True)
-class _Turns:
-    """Hands out the numbers of stripes until all are done or one went wrong."""
-
-    count: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    next: int = 0
-    over: bool = False
-    good: bool = True
-    error: BaseException | None = None
-
-    def take(self) -> int | None:
-        with self.lock:
-            if self.over or self.next == self.count:
-                return None
-            self.next += 1
-            return self.next - 1
-
-
-def _join(helpers: list[threading.Thread]) -> None:
-    """Wait for threads to end, whatever happens: they use descriptors that are closed next."""
-    interruption: BaseException | None = None
-    for helper in helpers:
-        while helper.is_alive():
-            try:
-                helper.join()
-            except BaseException as error:  # noqa: BLE001 - Ctrl-C, a signal; raised below
-                interruption = error
-    if interruption is not None:
-        raise interruption
+    def _run_size(self, first: int) -> int:
+        start, _size = self._span(first)
+        return min(RUN * STRIPE_SIZE, len(self.head) + self.size - start)
 
 
 def write_sparse(fd: int, data: memoryview, offset: int) -> None:
