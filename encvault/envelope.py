@@ -313,9 +313,30 @@ def decode_record(data: bytes, path: str) -> Record:
 def _decode_canonical(text: bytes) -> Record | None:
     """The record, if the text is one; that it is canonical shows when it is encoded again."""
     try:
-        return _decode_record(parse_json(text))
+        return _decode_usual(text) or _decode_record(parse_json(text))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _decode_usual(text: bytes) -> Record | None:
+    """The inverse of `Record._usual_text`, in a fifth of the time; None for any other text."""
+    found = _USUAL.fullmatch(text)
+    if found is None:
+        return None
+    gid, mode, mtime_ns, parent, path, sealed_at_ns, size, kind, uid = found.groups()
+    numbers = tuple(map(int, (sealed_at_ns, size, mode, mtime_ns, uid, gid)))
+    if max(numbers) >= 1 << 63 or numbers[3] < -(1 << 63) or numbers[2] > _MAX_MODE:
+        return None
+    return Record(
+        type="file" if kind == b"file" else "symlink",
+        path=path.decode(),
+        sealed_at_ns=numbers[0],
+        parent=None if parent is None else parent.decode(),
+        size=numbers[1],
+        mode=numbers[2],
+        mtime_ns=numbers[3],
+        owner=(numbers[4], numbers[5]),
+    )
 
 
 def check_path(name: str, path: str) -> None:
@@ -364,6 +385,12 @@ _TYPES: dict[Layout, set[RecordType]] = {
     "visible": {"file", "symlink"},
     "hidden": {"file", "symlink", "dir", "part"},
 }
+_MAX_MODE = 0o7777
+_USUAL = re.compile(
+    rb'\{"gid":(\d{1,19}),"mode":(\d{1,4}),"mtime_ns":(-?\d{1,19}),'
+    rb'(?:"parent":"([a-z2-7]{25}[aeimquy4]|)",)?"path":"([^"\\\x00-\x1f]*)",'
+    rb'"sealed_at_ns":(\d{1,19}),"size":(\d{1,19}),"type":"(file|symlink)","uid":(\d{1,19})\}'
+)
 _MEMBERS = {
     "file": {"size", "mode", "mtime_ns", "sparse", "xattrs", "part_size", "parts"},
     "dir": {"size", "mode", "mtime_ns", "xattrs", "folder"},
@@ -406,7 +433,7 @@ def _decode_record(value: dict[str, Any]) -> Record:
         parent=parent,
         folder=value.get("folder"),
         size=_integer(value, "size") if "size" in value else None,
-        mode=_integer(value, "mode", high=0o7777) if "mode" in value else None,
+        mode=_integer(value, "mode", high=_MAX_MODE) if "mode" in value else None,
         mtime_ns=_integer(value, "mtime_ns", low=-(1 << 63)) if "mtime_ns" in value else None,
         owner=(_integer(value, "uid"), _integer(value, "gid")) if "uid" in value else None,
         sparse=value.get("sparse") is True,

@@ -96,6 +96,20 @@ class Folder(NamedTuple):
     error: OSError | None = None
 
 
+class Names(NamedTuple):
+    """One folder met by `Tree.names`.
+
+    Attributes:
+        path: relative to the tree, "" for its top.
+        folders: names of those in it. One that is taken out of this list is not entered.
+        files: names of the regular files.
+    """
+
+    path: str
+    folders: list[str]
+    files: list[str]
+
+
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -403,21 +417,25 @@ class Tree:
             below = [join(path, entry.name) for entry in folder.entries if entry.kind == "dir"]
             waiting += reversed([name for name in below if enter is None or enter(name)])
 
-    def folders(self, *, enter: Callable[[str], bool]) -> Iterator[str]:
-        """Paths of the folders, each before those inside it; files cost no call.
+    def names(self, *, enter: Callable[[str], bool]) -> Iterator[Names]:
+        """Like `walk`, but what is in a folder has a name only: a file costs no call.
+
+        Folders that cannot be listed are left out.
 
         Args:
             enter: asked with each folder's path; False leaves the folder out.
         """
         waiting = [""]
         while waiting:
-            path = waiting.pop()
-            yield path
-            with contextlib.suppress(OSError), os.scandir(self.folder(path)) as entries:
-                below = [
-                    join(path, one.name) for one in entries if one.is_dir(follow_symlinks=False)
-                ]
-                waiting += filter(enter, below)
+            found = Names(waiting.pop(), [], [])
+            with contextlib.suppress(OSError), os.scandir(self.folder(found.path)) as entries:
+                for one in entries:
+                    if one.is_dir(follow_symlinks=False):
+                        found.folders.append(one.name)
+                    elif one.is_file(follow_symlinks=False):
+                        found.files.append(one.name)
+            yield found
+            waiting += filter(enter, (join(found.path, name) for name in found.folders))
 
     def _list(self, path: str) -> Folder | None:
         try:

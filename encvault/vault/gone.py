@@ -119,7 +119,7 @@ class Gone:
             paths = list(self._ledger.all_folders()) if self._ledger else []
         else:
             top = self._vault.tree
-            paths = list(top.folders(enter=lambda path: path != FOLDER))
+            paths = [found.path for found in top.names(enter=lambda path: path != FOLDER)]
         needed: set[str] = set()  # folders of what stays
         for path in sorted(paths, reverse=True):
             if path in visited or not self._source.has_no_folder(path):

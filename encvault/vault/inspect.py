@@ -145,18 +145,17 @@ def find_orphan(tree: Tree) -> str | None:
     Args:
         tree: the folder. What lies in vaults inside it is theirs.
     """
-    for folder in tree.walk(enter=_is_looked_into):
-        if folder.path and any(entry.name == FOLDER for entry in folder.entries):
-            folder.entries.clear()
-        for entry in folder.entries:
-            if entry.kind != "file" or not entry.name.endswith(SUFFIX):
-                continue
+    for found in tree.names(enter=_is_looked_into):
+        if found.path and FOLDER in found.folders:
+            found.folders.clear()
+            continue
+        for name in sorted(name for name in found.files if name.endswith(SUFFIX)):
             try:
-                header = peek(tree, folder.path, entry.name)
+                header = peek(tree, found.path, name)
             except OSError:
                 continue
             if header is not None and isinstance(header.key_info, VaultKeyInfo):
-                return join(folder.path, entry.name)
+                return join(found.path, name)
     return None
 
 

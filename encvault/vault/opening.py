@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from encvault.crypto import NotAuthentic
 from encvault.errors import (
@@ -144,6 +144,20 @@ class OpenContext:
         return 2 if self.check else 1
 
 
+class _Written(NamedTuple):
+    """What a temporary file has to be.
+
+    Attributes:
+        content: of a small file, or of a link.
+        is_link: whether it is one.
+        bodies: of a large file, with their tags.
+    """
+
+    content: bytes = b""
+    is_link: bool = False
+    bodies: tuple[Striped, ...] = ()
+
+
 def is_ticked(size: int) -> bool:
     """Whether a file of that content size tells its bytes to ``tick``."""
     return size > PIECE_SIZE
@@ -159,16 +173,16 @@ def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]
     written = []
     for task in tasks:
         outcome = OpenOutcome()
-        bodies: list[Striped] = []
+        copy: _Written | None = None
         try:
-            bodies = _open_task(context, task, outcome)
+            copy = _open_task(context, task, outcome)
         except (EncvaultError, OSError) as error:
             outcome.error = _named(error, context, task, outcome)
             discard_task(context.target, task)
         outcomes.append(outcome)
-        if outcome.error is None and not outcome.same:
-            written.append((task, outcome, bodies))
-    if context.check and written:
+        if context.check and copy is not None:
+            written.append((task, outcome, copy))
+    if written:
         _prove_all(context, written)
     return outcomes
 
@@ -201,7 +215,7 @@ def open_sealed(tree: Tree, path: str) -> int:
         raise storage_error(error, tree.show(path), reading=True) from None
 
 
-def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> list[Striped]:
+def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _Written | None:
     fd = open_sealed(context.tree, task.path)
     try:
         shown = context.tree.show(task.path)
@@ -217,23 +231,26 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> li
         outcome.name = _fitting_name(context, task, outcome.wanted)
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
-        content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
         folder = context.target.make_folders(task.target_dir)
         if not context.force and calls.exists(folder, outcome.name):
+            content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
             outcome.same = _holds_same(folder, outcome.name, record, content)
             outcome.size = _content_size(folder, outcome.name, record)
             if not outcome.same:
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
-            return []
-        if record.parts or (record.type == "file" and is_ticked(record.size or 0)):
-            if not reader.holds(part_size(record, 0)):
+            return None
+        size = reader.implied_size() if record.size is None else record.size
+        if size is None:
+            _refuse(pieces)
+        outcome.size = size
+        if record.type != "symlink" and (record.parts or is_ticked(size)):
+            first_size = part_size(record, 0) if record.parts else size
+            if reader.implied_size() != first_size:
                 _refuse(pieces)
-            outcome.size = record.size or 0
-            return _write_large(context, task, reader, record, outcome)
-        outcome.size = _write(context, task, record, content, outcome)
+            return _write_large(context, task, reader, record, outcome, first_size)
+        return _write_small(context, task, record, b"".join(map(bytes, pieces)), outcome)
     finally:
         os.close(fd)
-    return []
 
 
 def _fitting_name(context: OpenContext, task: OpenTask, wanted: str) -> str:
@@ -293,27 +310,26 @@ def _holds_same(folder: int, name: str, record: Record, content: Iterator[memory
         os.close(fd)
 
 
-def _write(
-    context: OpenContext,
-    task: OpenTask,
-    record: Record,
-    content: Iterator[memoryview],
-    outcome: OpenOutcome,
-) -> int:
+def _write_small(
+    context: OpenContext, task: OpenTask, record: Record, content: bytes, outcome: OpenOutcome
+) -> _Written:
     above, temporary = task.temporary
     folder = context.target.folder(above)
     if record.type == "symlink":
-        target = b"".join(map(bytes, content))
-        calls.symlink(target, folder, temporary)
+        calls.symlink(content, folder, temporary)
         outcome.lost += attributes.restore_symlink(folder, temporary, record, own=context.own)
-        return len(target)
+        return _Written(content, is_link=True)
     fd = calls.create(folder, temporary)
     try:
-        size = _write_content(context, fd, record, content)
+        if record.sparse:
+            write_sparse(fd, memoryview(content), 0)
+            calls.truncate(fd, len(content))
+        else:
+            calls.write(fd, content)
         _restore(context, fd, record, outcome)
     finally:
         os.close(fd)
-    return size
+    return _Written(content)
 
 
 def _restore(context: OpenContext, fd: int, record: Record, outcome: OpenOutcome) -> None:
@@ -323,50 +339,45 @@ def _restore(context: OpenContext, fd: int, record: Record, outcome: OpenOutcome
     outcome.lost += attributes.restore(fd, record, own=context.own)
 
 
-def _write_content(
-    context: OpenContext, fd: int, record: Record, content: Iterator[memoryview]
-) -> int:
-    size = 0
-    for piece in content:
-        if record.sparse:
-            write_sparse(fd, piece, size)
-        else:
-            calls.write(fd, piece)
-        size += len(piece)
-        if record.size is None:
-            context.tick(len(piece) // context.share)
-    if record.sparse:
-        calls.truncate(fd, size)
-    return size
-
-
 def _write_large(
-    context: OpenContext, task: OpenTask, first: SealedReader, record: Record, outcome: OpenOutcome
-) -> list[Striped]:
-    """Open a large file by several processes; the bodies are returned for `_proves_large`."""
+    context: OpenContext,
+    task: OpenTask,
+    first: SealedReader,
+    record: Record,
+    outcome: OpenOutcome,
+    first_size: int,
+) -> _Written:
+    """Open a large file by several processes."""
     folder, temporary = task.temporary
     fd = calls.create(context.target.folder(folder), temporary)
     try:
-        bodies = [_open_body(context, first, record, record, fd, 0)]
+        bodies = [_open_body(context, first, record, record, fd, 0, first_size)]
         for index, file_id in enumerate(record.parts, start=1):
             with open_part(context.tree, context.keyring, record, outcome.file, index, file_id) as (
                 reader,
                 part,
                 pieces,
             ):
-                if not reader.holds(part_size(record, index)):
+                size = part_size(record, index)
+                if reader.implied_size() != size:
                     _refuse(pieces)
-                bodies.append(_open_body(context, reader, record, part, fd, index))
+                bodies.append(_open_body(context, reader, record, part, fd, index, size))
         if record.sparse:
             calls.truncate(fd, outcome.size)
         _restore(context, fd, record, outcome)
     finally:
         os.close(fd)
-    return bodies
+    return _Written(bodies=tuple(bodies))
 
 
 def _open_body(
-    context: OpenContext, reader: SealedReader, record: Record, own: Record, plain: int, index: int
+    context: OpenContext,
+    reader: SealedReader,
+    record: Record,
+    own: Record,
+    plain: int,
+    index: int,
+    size: int,
 ) -> Striped:
     body = Striped(
         sealed=reader.fd,
@@ -374,7 +385,7 @@ def _open_body(
         head=own.encode(),
         plain=plain,
         plain_offset=index * record.part_size,
-        size=part_size(record, index),
+        size=size,
         jobs=context.jobs,
         tick=lambda size: context.tick(size // context.share),
         is_compared=context.check,
@@ -388,19 +399,17 @@ def _open_body(
     return body
 
 
-def _prove_all(
-    context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, list[Striped]]]
-) -> None:
+def _prove_all(context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, _Written]]) -> None:
     failure: OSError | None = None
     try:
-        context.target.sync_files([task.temporary for task, _outcome, _bodies in written])
+        context.target.sync_files([task.temporary for task, _outcome, _copy in written])
     except OSError as error:
         failure = error
-    for task, outcome, bodies in written:
+    for task, outcome, copy in written:
         try:
             if failure is not None:
                 raise failure
-            if not (_proves_large if bodies else _proves_small)(context, task, bodies):
+            if not _reads_back(context, task, copy):
                 shown = context.target.show(join(task.target_dir, outcome.name))
                 raise VerificationFailed(path=shown)
             if outcome.late_mode is not None:
@@ -411,37 +420,19 @@ def _prove_all(
             discard_task(context.target, task)
 
 
-def _proves_large(context: OpenContext, task: OpenTask, bodies: list[Striped]) -> bool:
+def _reads_back(context: OpenContext, task: OpenTask, copy: _Written) -> bool:
     """Whether the temporary file, read back, is what was opened."""
-    folder, temporary = task.temporary
-    fd = calls.open_read(context.target.folder(folder), temporary)
+    above, temporary = task.temporary
+    folder = context.target.folder(above)
+    if copy.is_link:
+        return os.readlink(os.fsencode(temporary), dir_fd=folder) == copy.content
+    fd = calls.open_read(folder, temporary)
     try:
-        for body in bodies:
+        if not copy.bodies:
+            return calls.read(fd, len(copy.content) + 1) == copy.content
+        for body in copy.bodies:
             body.plain = fd
-        size = sum(body.size for body in bodies)
-        return os.fstat(fd).st_size == size and all(body.matches_plain() for body in bodies)
+        size = sum(body.size for body in copy.bodies)
+        return os.fstat(fd).st_size == size and all(body.matches_plain() for body in copy.bodies)
     finally:
         os.close(fd)
-
-
-def _proves_small(context: OpenContext, task: OpenTask, _bodies: list[Striped]) -> bool:
-    """Whether the temporary file, read back, is what the sealed file opens to."""
-    fd = open_sealed(context.tree, task.path)
-    try:
-        reader = SealedReader(fd, context.tree.show(task.path), context.buffers)
-        record, pieces = reader.open(context.keyring)
-        folder, temporary = task.temporary
-        return _holds_same(
-            context.target.folder(folder), temporary, record, _counted(context, record, pieces)
-        )
-    finally:
-        os.close(fd)
-
-
-def _counted(
-    context: OpenContext, record: Record, content: Iterator[memoryview]
-) -> Iterator[memoryview]:
-    for piece in content:
-        yield piece
-        if record.size is None:
-            context.tick(len(piece) // context.share)

@@ -11,6 +11,7 @@ A worker that is killed, or outlives its parent, leaves nothing but temporary fi
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -214,6 +215,7 @@ def _serve(
             other.close()
         for tree in trees:
             tree.reopen()
+        gc.freeze()  # what came by the fork stays: looking through it copies its pages
         while True:
             task = connection.recv()
             answer: _Done | Exception

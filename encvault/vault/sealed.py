@@ -170,10 +170,14 @@ class SealedReader:
         key = keyring.key_for(self.header, self.path)
         return _chunk_reader(self.path, self.header, self.header_bytes, self._prefix, key)
 
-    def holds(self, content_size: int) -> bool:
-        """Whether the size of the file is that of a body with so much content."""
-        size = stream.body_size(self.header.metadata_size + content_size)
-        return os.fstat(self.fd).st_size == len(self.header_bytes) + size
+    def implied_size(self) -> int | None:
+        """Bytes of content, by the file's size, which proves nothing; None if no body has it."""
+        size = os.fstat(self.fd).st_size - len(self.header_bytes)
+        try:
+            content = stream.plaintext_size(size) - self.header.metadata_size
+        except ValueError:
+            return None
+        return content if content >= 0 else None
 
     def corrupt(self, error: NotAuthentic) -> EncvaultError:
         """The named error for a chunk that does not open."""
