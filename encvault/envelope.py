@@ -47,6 +47,7 @@ _TIMES = 1 << 63  # ns before and after 1970
 PART_SIZE = 1 << 30  # bytes of content per object in the hidden layout
 
 _FIXED = struct.Struct(">8sBBHII")
+_SUITES = {suite.value: suite for suite in Suite}
 _VAULT_KEY_INFO = re.compile(
     rb'\{"file":"(ID)","key":"(ID)","vault":"(ID)"\}'.replace(b"ID", ID.pattern.encode())
 )
@@ -143,7 +144,7 @@ def _decode_fixed(start: bytes, path: str) -> tuple[Suite, int, int]:
     _magic, version, suite, flags, metadata_size, key_info_size = _FIXED.unpack_from(start)
     if version != VERSION:
         raise UnsupportedVersion(path=path, version=version)
-    if suite not in (1, 2):
+    if suite not in _SUITES:
         raise UnknownSuite(path=path, suite=suite)
     if flags:
         raise UnknownFlags(path=path, flags=flags)
@@ -151,7 +152,7 @@ def _decode_fixed(start: bytes, path: str) -> tuple[Suite, int, int]:
         raise MalformedHeader(path=path, reason=_("impossible metadata size"))
     if not 2 <= key_info_size <= MAX_KEY_INFO_SIZE:  # noqa: PLR2004 - "{}" has two bytes
         raise MalformedHeader(path=path, reason=_("impossible key-info size"))
-    return Suite(suite), metadata_size, key_info_size
+    return _SUITES[suite], metadata_size, key_info_size
 
 
 def _decode_key_info(value: Any) -> InlineKeyInfo:
