@@ -115,7 +115,7 @@ def _refuse_idle_options(request: SealRequest) -> None:
         idle = [option for option in given if option != "--force" or request.output is None]
         reason = _("{option} has no effect on a stream; leave it out")
     elif request.archive is not None:
-        idle = [option for option in given if option in ("--hide-names", "--keep", "--jobs")]
+        idle = [option for option in given if option in ("--hide-names", "--keep")]
         reason = _("{option} has no effect on an archive; leave it out")
     elif not any(_is_of_a_folder(request, path) for path in request.paths):
         idle = [option for option in given if option in ("--hide-names", "--exclude")]

@@ -6,11 +6,13 @@ reads; `encvault.vault.extract` unpacks it.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from encvault.envelope import Header, InlineKeyInfo, Record
 from encvault.errors import (
@@ -29,19 +31,23 @@ from encvault.vault import attributes, pax
 from encvault.vault.layout import archive_name, is_vault_folder, plain_name
 from encvault.vault.manifest import new_id
 from encvault.vault.output import OutputFile
+from encvault.vault.pool import BATCH_FILES, Pool, Tick, batches, default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import PIECE_SIZE, Buffers, SealedReader, SealWriter
 from encvault.vault.single import make_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
-    from encvault.fs.tree import Entry, Folder
+    from encvault.fs.tree import Folder
     from encvault.keyslots import Recipient
     from encvault.secret import Buffer, Secret
     from encvault.vault.plan import SealOptions
+
+BATCH_SIZE = 2 << 20  # bytes of content; what is larger is read by the process that seals
+_SLOT_SIZE = BATCH_SIZE + BATCH_FILES * 2048  # headers and padding are rarely more
 
 
 def seal_archive(
@@ -131,16 +137,19 @@ class _Tar:
 
     def __init__(self, writer: SealWriter) -> None:
         self._writer = writer
-        self._pieces: list[Buffer] = []
+        self._pieces: list[bytes] = []
         self._gathered = 0
         self._size = 0
 
     def write(self, data: Buffer) -> None:
-        """Add bytes, which must stay as they are."""
-        self._pieces.append(data)
-        self._gathered += len(data)
-        if self._gathered >= PIECE_SIZE:
+        """Add bytes, of which nothing is needed any more on return."""
+        if len(data) < PIECE_SIZE:
+            self._pieces.append(bytes(data))
+            self._gathered += len(data)
+        if len(data) >= PIECE_SIZE or self._gathered >= PIECE_SIZE:
             self._flush()
+        if len(data) >= PIECE_SIZE:
+            self._size += self._writer.write(data)
 
     def finish(self) -> None:
         """Add the end of the archive."""
@@ -149,13 +158,71 @@ class _Tar:
         self._flush()
 
     def _flush(self) -> None:
-        self._writer.write(b"".join(self._pieces))
-        self._size += self._gathered
+        self._size += self._writer.write(b"".join(self._pieces))
         self._pieces, self._gathered = [], 0
 
 
+class _Item(NamedTuple):
+    """A member to be.
+
+    Attributes:
+        folder, own: where it is in the tree, and what it is called there.
+        name: in the archive.
+        kind: ``file``, ``symlink`` or ``dir``.
+        size: bytes of content when it was listed.
+        status: likewise; None of a file, which is asked once more when it is open.
+    """
+
+    folder: str
+    own: str
+    name: str
+    kind: str
+    size: int
+    status: os.stat_result | None
+
+
+class _Packed(NamedTuple):
+    """What a worker made of a batch.
+
+    Attributes:
+        size: bytes of the members, which are in the batch's slot.
+        done: how many of the items it came to: the next one is too large to be sent about.
+        missing: indexes of items that are not among the members.
+        problems: with those, and with others that changed meanwhile.
+    """
+
+    size: int
+    done: int
+    missing: list[int]
+    problems: list[EncvaultError]
+
+
+class _NoRoom(Exception):
+    """A member is too large for what is left of a slot."""
+
+
+class _Slot:
+    """Memory in which a worker leaves members for the process that seals them."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = memory
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            _NoRoom: they do not fit.
+        """
+        end = self.size + len(data)
+        if end > len(self._memory):
+            raise _NoRoom
+        self._memory[self.size : end] = data
+        self.size = end
+
+
 class _Packer:
-    """Adds one tree to the archive."""
+    """Adds one tree to the archive: workers pack what is small, batch by batch as they are done."""
 
     def __init__(
         self,
@@ -184,6 +251,27 @@ class _Packer:
         return len(sizes), sum(sizes)
 
     def pack(self) -> None:
+        def work(task: tuple[int, list[_Item]], _tick: Tick) -> _Packed:
+            number, batch = task
+            return _pack(self._tree, batch, slots[number % len(slots)])
+
+        pool = Pool(work, self._options.jobs or default_jobs(), trees=[self._tree])
+        memory = memoryview(mmap.mmap(-1, pool.most_waiting * _SLOT_SIZE))  # shared with workers
+        slots = [memory[at : at + _SLOT_SIZE] for at in range(0, len(memory), _SLOT_SIZE)]
+        tasks = enumerate(batches(self._items(), lambda item: item.size, BATCH_SIZE))
+        # in order: GNU tar gives a folder its time when the next member is not in it
+        with contextlib.closing(pool.map_in_order(tasks)) as results:
+            for (number, batch), packed in results:
+                self._tar.write(slots[number % len(slots)][: packed.size])
+                for index, item in enumerate(batch[: packed.done]):
+                    if index not in packed.missing:
+                        self._count(item)
+                for error in packed.problems:
+                    self._problem(error)
+                for item in batch[packed.done :]:
+                    self._add_large(item)
+
+    def _items(self) -> Iterator[_Item]:
         for folder, nested in self._folders():
             if folder.error is not None:
                 reason = system_reason(folder.error)
@@ -194,11 +282,17 @@ class _Packer:
                 continue
             name = join(self._prefix, folder.path) if folder.path else self._prefix
             if name:
-                self._tar.write(_member(name, pax.FOLDER, folder.status))
+                yield _Item("", "", name, "dir", 0, folder.status)
             for entry in folder.entries:
                 path = join(folder.path, entry.name)
-                if entry.kind != "dir" and self._enters(path):
-                    self._add(folder.path, entry, join(self._prefix, path))
+                if entry.kind == "dir" or not self._enters(path):
+                    continue
+                own, status, kind = entry
+                if kind in ("file", "symlink"):
+                    name, rest = join(self._prefix, path), None if kind == "file" else status
+                    yield _Item(folder.path, own, name, kind, status.st_size, rest)
+                else:
+                    self._problem(SpecialFile(path=self._tree.show(path), kind=_(kind)))
 
     def _folders(self) -> Iterator[tuple[Folder, bool]]:
         """Each folder, and whether it is a vault of its own, which is left out as in sealing."""
@@ -216,48 +310,75 @@ class _Packer:
         self._report.problems.append(error)
         self._observer.problem(error)
 
-    def _add(self, folder: str, entry: Entry, name: str) -> None:
-        path = join(folder, entry.name)
-        if entry.kind == "symlink":
-            try:
-                target = os.readlink(entry.name, dir_fd=self._tree.folder(folder))
-            except OSError as error:
-                self._problem(storage_error(error, self._tree.show(path), reading=True))
-                return
-            self._tar.write(_member(name, pax.LINK, entry.status, target=target))
-        elif entry.kind == "file":
-            try:
-                fd = calls.open_read(self._tree.folder(folder), entry.name)
-            except OSError as error:
-                self._problem(storage_error(error, self._tree.show(path), reading=True))
-                return
-            try:
-                self._add_file(fd, name, path)
-            finally:
-                os.close(fd)
-        else:
-            self._problem(SpecialFile(path=self._tree.show(path), kind=_(entry.kind)))
-            return
-        self._report.files += 1
-        self._report.size += entry.status.st_size
-        self._observer.progress(1, entry.status.st_size)
+    def _count(self, item: _Item) -> None:
+        if item.kind != "dir":
+            self._report.files += 1
+            self._report.size += item.size
+            self._observer.progress(1, item.size)
 
-    def _add_file(self, fd: int, name: str, path: str) -> None:
-        status = os.fstat(fd)
-        size, xattrs = status.st_size, attributes.read_xattrs(fd)
-        self._tar.write(_member(name, pax.FILE, status, size=size, xattrs=xattrs))
-        left, ends = size, False
-        while left:
-            wanted = min(left, PIECE_SIZE)
-            data = b"" if ends else calls.read(fd, wanted)
-            ends = len(data) < wanted
-            # the header has said the size already; fewer bytes would shift everything that follows
-            self._tar.write(data + bytes(wanted - len(data)) if ends else data)
-            left -= wanted
-        self._tar.write(pax.padding(size))
-        # files of the kernel, and of some file systems, say a size that they do not have
-        if ends or Stamp.of(os.fstat(fd)) != Stamp.of(status):
-            self._problem(ChangedInArchive(path=self._tree.show(path)))
+    def _add_large(self, item: _Item) -> None:
+        problem = _add(self._tree, item, self._tar.write)
+        if problem is None or isinstance(problem, ChangedInArchive):
+            self._count(item)
+        if problem is not None:
+            self._problem(problem)
+
+
+def _pack(tree: Tree, batch: list[_Item], memory: memoryview) -> _Packed:
+    slot = _Slot(memory)
+    missing: list[int] = []
+    problems: list[EncvaultError] = []
+    for index, item in enumerate(batch):
+        begin = slot.size
+        try:
+            problem = _add(tree, item, slot.write)
+        except _NoRoom:
+            return _Packed(begin, index, missing, problems)
+        if problem is not None:
+            problems.append(problem)
+            if not isinstance(problem, ChangedInArchive):
+                missing.append(index)
+    return _Packed(slot.size, len(batch), missing, problems)
+
+
+def _add(tree: Tree, item: _Item, write: Callable[[bytes], None]) -> EncvaultError | None:
+    """Write one member whole, or tell why there is none; `ChangedInArchive` if it is there."""
+    folder, own, name, kind, _size, status = item
+    try:
+        if status is None:
+            fd = calls.open_read(tree.folder(folder), own)
+        elif kind == "symlink":
+            target = os.readlink(own, dir_fd=tree.folder(folder))
+            write(_member(name, pax.LINK, status, target=target))
+            return None
+        else:
+            write(_member(name, pax.FOLDER, status))
+            return None
+    except OSError as error:
+        return storage_error(error, tree.show(join(folder, own)), reading=True)
+    try:
+        is_whole = _add_file(fd, name, write)
+    finally:
+        os.close(fd)
+    return None if is_whole else ChangedInArchive(path=tree.show(join(folder, own)))
+
+
+def _add_file(fd: int, name: str, write: Callable[[bytes], None]) -> bool:
+    """Whether the file was all the time what its member says."""
+    status = os.fstat(fd)
+    size, xattrs = status.st_size, attributes.read_xattrs(fd)
+    write(_member(name, pax.FILE, status, size=size, xattrs=xattrs))
+    left, ends = size, False
+    while left:
+        wanted = min(left, PIECE_SIZE)
+        data = b"" if ends else calls.read(fd, wanted)
+        ends = len(data) < wanted
+        # the header has said the size already; fewer bytes would shift everything that follows
+        write(data + bytes(wanted - len(data)) if ends else data)
+        left -= wanted
+    write(pax.padding(size))
+    # files of the kernel, and of some file systems, say a size that they do not have
+    return not ends and Stamp.of(os.fstat(fd)) == Stamp.of(status)
 
 
 def _member(name: str, kind: bytes, status: os.stat_result, **more: Any) -> bytes:

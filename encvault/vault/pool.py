@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -33,20 +34,24 @@ Result = TypeVar("Result")
 Tick = Callable[[int], None]
 
 BATCH_FILES = 512
+_AHEAD = 3  # tasks for each worker
 BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
 
 
-def batches(tasks: Iterable[Task], size_of: Callable[[Task], int]) -> Iterator[list[Task]]:
-    """Cut tasks into lists of at most `BATCH_FILES` tasks and `BATCH_SIZE` bytes.
+def batches(
+    tasks: Iterable[Task], size_of: Callable[[Task], int], most: int = BATCH_SIZE
+) -> Iterator[list[Task]]:
+    """Cut tasks into lists of at most `BATCH_FILES` tasks.
 
     Args:
         tasks: taken one by one, as they are asked for.
-        size_of: a task's bytes; one that is larger than `BATCH_SIZE` is a batch of its own.
+        size_of: a task's bytes.
+        most: bytes of a list; a task that has more is one of its own.
     """
     batch: list[Task] = []
     size = 0
     for task in tasks:
-        if batch and (len(batch) >= BATCH_FILES or size + size_of(task) > BATCH_SIZE):
+        if batch and (len(batch) >= BATCH_FILES or size + size_of(task) > most):
             yield batch
             batch, size = [], 0
         batch.append(task)
@@ -85,6 +90,7 @@ class Pool(Generic[Task, Result]):
         self._tick = tick
         self._trees = tuple(dict.fromkeys(trees))
         self._workers: dict[Connection, int] = {}
+        self._may_begin: Callable[[], bool] = lambda: True
 
     def map(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Result], None, None]:
         """Each task with its result, in the order in which they are done.
@@ -99,7 +105,7 @@ class Pool(Generic[Task, Result]):
         first = list(_take(waiting, 2))
         alone = len(first) < 2  # noqa: PLR2004 - one task needs no second process
         if alone or self._jobs < 2 or not self._may_fork():  # noqa: PLR2004 - likewise
-            for task in (*first, *waiting):
+            for task in itertools.chain(first, waiting):
                 yield task, self._work(task, self._tick)
             return
         try:
@@ -109,6 +115,33 @@ class Pool(Generic[Task, Result]):
             raise
         finally:
             self._stop()
+
+    def map_in_order(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Result], None, None]:
+        """Like `map`, in the order of the tasks.
+
+        The results of at most `most_waiting` tasks wait for that of an older one, or are at work.
+        """
+        waiting: dict[int, tuple[Task, Result]] = {}
+        numbers: dict[int, int] = {}  # of the tasks that were begun, by `id`
+        oldest = 0
+
+        def numbered() -> Iterator[Task]:
+            for number, task in enumerate(tasks):
+                numbers[id(task)] = number
+                yield task
+
+        self._may_begin = lambda: len(numbers) + len(waiting) < self.most_waiting
+        with contextlib.closing(self.map(numbered())) as results:
+            for task, result in results:
+                waiting[numbers.pop(id(task))] = task, result
+                while oldest in waiting:
+                    yield waiting.pop(oldest)
+                    oldest += 1
+
+    @property
+    def most_waiting(self) -> int:
+        """See `map_in_order`."""
+        return _AHEAD * self._jobs
 
     @staticmethod
     def _may_fork() -> bool:
@@ -124,7 +157,7 @@ class Pool(Generic[Task, Result]):
         idle = list(self._workers)
         busy: dict[Connection, Task] = {}
         while True:
-            while idle and (tasks := first[:1] or list(_take(waiting, 1))):
+            while idle and self._may_begin() and (tasks := first[:1] or list(_take(waiting, 1))):
                 del first[:1]
                 connection = idle.pop()
                 busy[connection] = tasks[0]

@@ -281,7 +281,6 @@ IDLE = [
     (["file", "--to", "out", "--exclude", "*.tmp"], "a single file"),
     (["docs", "--archive", "out", "--hide-names"], "an archive"),
     (["docs", "--archive", "out", "--keep"], "an archive"),
-    (["docs", "--archive", "out", "--jobs", "2"], "an archive"),
     (["-", "--hide-names"], "a stream"),
     (["-", "--exclude", "*.tmp"], "a stream"),
     (["-", "--dry-run"], "a stream"),

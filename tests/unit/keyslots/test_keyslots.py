@@ -219,6 +219,7 @@ def identity_with(**changes: Any) -> bytes:
         identity_with(slot=recipient_slot(), seed=None),
         identity_with(slot={}, seed=None),
     ],
+    ids=range(13),  # each worker makes other keys, and names of tests that differ are refused
 )
 def test_identity_files_that_must_be_refused(data: bytes) -> None:
     with pytest.raises(MalformedIdentity):

@@ -34,7 +34,7 @@ from encvault.fs import calls
 from encvault.fs.tree import Tree
 from encvault.keyslots import KeyIdentity
 from encvault.secret import Secret
-from encvault.vault import extract as extraction, pax
+from encvault.vault import archive, extract as extraction, pax
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
@@ -99,6 +99,20 @@ def test_python_reads_the_same_members(tree: Path, tmp_path: Path) -> None:
     assert members["src/run.sh"].mode == 0o755
     assert members["hollow"].isdir()
     assert not any(name.startswith(("/", ".")) for name in members)
+
+
+@pytest.mark.parametrize("size", [1, 2000, 70_000, 1_600_000])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_members_that_do_not_fit_into_a_slot_are_added_all_the_same(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, jobs: int
+) -> None:
+    for number in range(1200):  # some batches, of which each slot is used again
+        (tree / f"{number:04}").write_bytes(b"%d" % number * 100)
+    pack(tmp_path / "whole.sealed", tree, jobs=1)
+    monkeypatch.setattr(archive, "_SLOT_SIZE", size)
+    done = pack(tmp_path / "slots.sealed", tree, jobs=jobs)
+    assert (done.problems, done.files) == ([], 1200 + 12)
+    assert tar_of(tmp_path / "slots.sealed") == tar_of(tmp_path / "whole.sealed")
 
 
 def test_an_opened_archive_is_a_tar_file(tree: Path, tmp_path: Path) -> None:

@@ -46,8 +46,7 @@ def test_batches_have_few_files_and_few_bytes_or_one_large_file(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int], cut: list[list[int]]
 ) -> None:
     monkeypatch.setattr("encvault.vault.pool.BATCH_FILES", 3)
-    monkeypatch.setattr("encvault.vault.pool.BATCH_SIZE", 10)
-    assert list(batches(sizes, lambda size: size)) == cut
+    assert list(batches(sizes, lambda size: size, 10)) == cut
 
 
 def square(number: int, tick: Tick) -> tuple[int, int]:
@@ -83,6 +82,29 @@ def test_results_come_as_they_are_done(tmp_path: Path) -> None:
     order = [task for task, _result in Pool(work, 2).map(range(6))]
     assert sorted(order) == list(range(6))
     assert order.index(0) > order.index(2)  # whose result was there before 3 was begun
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_results_in_order_wait_for_an_older_one_but_not_without_bound(jobs: int) -> None:
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    def work(number: int, _tick: Tick) -> int:
+        if number % 10 == 0:
+            time.sleep(0.05)
+        return -number
+
+    pool = Pool(work, jobs)
+    given = 0
+    for task, result in pool.map_in_order(tasks()):
+        assert (task, result) == (given, -given)
+        assert len(taken) - given <= max(pool.most_waiting, 2)
+        given += 1
+    assert given == 40
 
 
 def test_tasks_are_taken_only_when_a_worker_is_free() -> None:
