@@ -17,6 +17,7 @@ from encvault.cli.options import (
     quiet_option,
     secret_options,
     state_dir,
+    verbose_option,
 )
 from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
@@ -48,6 +49,7 @@ _COMMANDING = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 @click.option("--force", is_flag=True, help=_("Replace files that differ."))
 @jobs_option
 @quiet_option
+@verbose_option
 @json_option
 @secret_options(recipients=False, identities=True)
 def open_command(
@@ -59,10 +61,13 @@ def open_command(
     force: bool,
     jobs: int,
     quiet: bool,
+    verbose: bool,
     as_json: bool,
     prompter: CommandLinePrompter,
 ) -> int:
     """See the command's help."""
+    if verbose:
+        ui.message(operations.backends())
     if "-" in paths:
         if paths != ("-",) or to or output:
             raise InvalidRequest(reason=_("a stream is opened alone: encvault open - > FILE"))
@@ -79,7 +84,7 @@ def open_command(
         jobs=jobs,
         state_dir=state_dir(),
     )
-    with ui.Screen(_("opening"), quiet=quiet) as screen:
+    with ui.Screen(_("opening"), quiet=quiet, verbose=verbose) as screen:
         report = operations.open_paths(request, prompter, screen)
     summary = _("opened {files}, {size}").format(
         files=ui.count_text(report.files), size=ui.size_text(report.size)

@@ -46,6 +46,8 @@ def secret_options(
                 SecretOptions,
             )
 
+            if kwargs.get("quiet") and kwargs.get("verbose"):
+                raise InvalidRequest(reason=_("--quiet and --verbose exclude each other"))
             password, keyring = _source(kwargs, "password"), kwargs.pop("keyring")
             if password and keyring and (identities or new_password):
                 # where there is only a new password, the keychain gets it beside its source
@@ -246,6 +248,16 @@ def json_option(function: Function) -> Function:
 def quiet_option(function: Function) -> Function:
     """``--quiet``."""
     return click.option("-q", "--quiet", is_flag=True, help=_("Print errors only."))(function)
+
+
+def verbose_option(function: Function) -> Function:
+    """``--verbose``."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help=_("Tell which library does the work, and each file as its turn comes."),
+    )(function)
 
 
 def jobs_option(function: Function) -> Function:

@@ -17,6 +17,7 @@ from encvault.cli.options import (
     secret_options,
     state_dir,
     suite_option,
+    verbose_option,
     yes_option,
 )
 from encvault.cli.streams import writing_result
@@ -101,6 +102,7 @@ def init_command(
 @jobs_option
 @yes_option
 @quiet_option
+@verbose_option
 @json_option
 @secret_options(recipients=True, identities=False)
 def seal_command(
@@ -118,6 +120,7 @@ def seal_command(
     dry_run: bool,
     jobs: int,
     quiet: bool,
+    verbose: bool,
     as_json: bool,
     prompter: CommandLinePrompter,
 ) -> int:
@@ -138,9 +141,11 @@ def seal_command(
         dry_run=dry_run,
         state_dir=state_dir(),
     )
+    if verbose:
+        ui.message(operations.backends())
     if "-" in paths:
         return _seal_stream(request, prompter, as_json=as_json)
-    with ui.Screen(_("sealing"), quiet=quiet or dry_run) as screen:
+    with ui.Screen(_("sealing"), quiet=quiet or dry_run, verbose=verbose) as screen:
         report = operations.seal(request, prompter, screen)
     if dry_run:
         return show_plan(screen, report, as_json=as_json)

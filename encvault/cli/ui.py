@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from encvault.errors import EncvaultError
     from encvault.keyslots import SlotInfo
-    from encvault.vault.report import Report
+    from encvault.vault.report import Event, Report
 
 _REFRESH_SECONDS = 0.1
+_ACTIONS = {"seal": N_("seal"), "open": N_("open")}
 
 
 def harmless(text: str) -> str:
@@ -162,12 +163,13 @@ class Screen(Observer):
     Args:
         what: the word on the bar.
         quiet: show no progress and no notes.
-        plan: collect the plan's steps, for ``--dry-run``.
+        verbose: tell which library does the work, and each file as its turn comes.
     """
 
-    def __init__(self, what: str, *, quiet: bool = False) -> None:
+    def __init__(self, what: str, *, quiet: bool = False, verbose: bool = False) -> None:
         self._what = what
         self._quiet = quiet
+        self._verbose = verbose
         self.problems: list[EncvaultError] = []
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -240,6 +242,13 @@ class Screen(Observer):
         if not self._quiet:
             self._pause()
             _write(sys.stderr, _("note: {text}").format(text=message))
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        """See `Observer`."""
+        if self._verbose:
+            self._pause()
+            for event in events:
+                message(f"{_(_ACTIONS[event.action])}  {event.path}")
 
     def _pause(self) -> None:
         """Clear the bar's line, so that the message does not run into it."""

@@ -27,6 +27,7 @@ __all__ = [
     "ShareRequest",
     "add_recovery",
     "add_slots",
+    "backends",
     "cat",
     "change_identity_password",
     "change_password",
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
         check_password,
         company_recipients,
     )
-    from encvault.operations.describing import Info, info
+    from encvault.operations.describing import Info, backends, info
     from encvault.operations.identities import (
         IdentityInfo,
         change_identity_password,
@@ -100,7 +101,7 @@ else:  # out of the type checker's sight, which would believe in any name
             "company_recipients",
             "encvault.operations.identities": "IdentityInfo change_identity_password "
             "check_identity_is_new list_identities new_identity read_identity read_recipients",
-            "encvault.operations.describing": "Info info",
+            "encvault.operations.describing": "Info backends info",
             "encvault.operations.looking": "list_mounts status status_outcome",
             "encvault.operations.reading": "list_files verify",
             "encvault.operations.opening": "OpenRequest cat open_from_stream open_paths",

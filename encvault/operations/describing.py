@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from encvault.crypto import speed
+from encvault.crypto import gcrypt, speed
+from encvault.crypto.suite import Suite
 from encvault.envelope import InlineKeyInfo
 from encvault.errors import (
     SourceMissing,
 )
-from encvault.i18n import N_
+from encvault.i18n import N_, _
 from encvault.keyslots import describe
 from encvault.operations.places import (
     header_of,
@@ -33,6 +34,15 @@ class Info:
 
     kind: str
     members: dict[str, Any] = field(default_factory=dict)
+
+
+def backends() -> str:
+    """Which library does the work of each suite here, in words, and why not a faster one."""
+    found = [f"{suite.label}: {speed.backend_of(suite)}" for suite in Suite]
+    text = "; ".join(found)
+    if reason := gcrypt.status().reason:
+        return _("{text}; libgcrypt is not used: {reason}").format(text=text, reason=_(reason))
+    return text
 
 
 def info(path: str) -> Info:

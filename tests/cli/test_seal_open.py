@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers import NOBODY, Command, in_child, snapshot, write_tree
+
+from encvault.crypto import gcrypt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,6 +275,29 @@ def test_usage_errors(
     assert text in done.err.lower()
     assert done.err.startswith("encvault: ")
     assert done.out == ""
+
+
+def test_verbose_tells_the_library_and_each_file(
+    run: Command, docs: Path, password: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [one for one in docs.rglob("*") if one.is_symlink() or not one.is_dir()]
+    names = {str(one.relative_to(docs)) for one in files}
+    done = run("seal", "-v", "--yes", "--password-file", password, docs)
+    assert "sm4-gcm: libgcrypt 1." in done.err
+    assert "libgcrypt is not used" not in done.err
+    told = [line for line in done.err.splitlines() if line.startswith("encvault: seal  ")]
+    assert {line.removeprefix("encvault: seal  ") for line in told} == names
+    monkeypatch.setattr(
+        gcrypt, "status", lambda: gcrypt.Status(reason="the library is not installed")
+    )
+    monkeypatch.setattr(gcrypt, "is_usable", lambda: False)
+    done = run("open", "-v", "--password-file", password, docs)
+    assert "sm4-gcm: OpenSSL" in done.err
+    assert "libgcrypt is not used: the library is not installed" in done.err
+    assert sum(line.startswith("encvault: open  ") for line in done.err.splitlines()) == len(names)
+    for options in (("-v", "-q"), ("--quiet", "--verbose")):
+        done = run("seal", *options, docs)
+        assert (done.code, "exclude each other" in done.err) == (2, True)
 
 
 IDLE = [

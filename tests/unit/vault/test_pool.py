@@ -202,7 +202,7 @@ def test_closing_early_kills_workers_that_are_busy() -> None:
     assert next(results) == (0, 0)
     assert len(children() - before) == 2
     began = time.monotonic()
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert time.monotonic() - began < 10
     assert children() == before
 
