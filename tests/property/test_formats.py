@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
+from encvault import envelope
 from encvault.crypto import NotAuthentic, stream
 from encvault.crypto.suite import Suite
 from encvault.encoding import decode_json, encode_base32, encode_json
@@ -77,6 +79,69 @@ def record_of(**members: Any) -> Record:
 )
 def test_records_round_trip(record: Record) -> None:
     assert decode_record(record.encode(), "x") == record
+
+
+numbers = st.sampled_from(
+    ["0", "-0", "7", "-7", "007", "4095", "4096", "1.0", "1e3", "٣", ""]
+    + [str(sign * (1 << 63) + more) for sign in (1, -1) for more in (-1, 0, 1)]
+) | integers.map(str)
+odd_paths = paths | st.sampled_from(
+    [
+        "",
+        ".",
+        "../a",
+        "a//b",
+        "/a",
+        "a\\",
+        "a\\u0041",
+        '"',
+        "a\0",
+        "a\x1f",
+        "a\x7f",
+        "é",
+        "a" * 2000,
+    ]
+)
+
+
+@example(0, str(1 << 63), "a", "", "file", b"")
+@example(1, "4096", "a", "", "file", b"")
+@example(2, str(-(1 << 63) - 1), "a", "", "symlink", b"")
+@given(
+    st.integers(0, 5),
+    numbers,
+    odd_paths,
+    st.sampled_from(["", '"parent":"",', '"parent":"x",', f'"parent":"{"a" * 26}",']),
+    st.sampled_from(["file", "symlink", "dir", "part", "files"]),
+    st.binary(max_size=2),
+)
+def test_the_short_way_to_a_record_comes_to_the_same_as_the_long_one(
+    which: int, number: str, path: str, parent: str, kind: str, end: bytes
+) -> None:
+    six = ["0", "420", "-5", "6", "7", "0"]
+    six[which] = number
+    gid, mode, mtime, at, size, uid = six
+    text = (
+        f'{{"gid":{gid},"mode":{mode},"mtime_ns":{mtime},{parent}"path":"{path}",'
+        f'"sealed_at_ns":{at},"size":{size},"type":"{kind}","uid":{uid}}}'
+    ).encode() + end
+    data = text + bytes(-len(text) % 256)
+
+    def outcome() -> object:
+        try:
+            return decode_record(data, "x")
+        except EncvaultError as error:
+            return type(error), str(error)
+
+    found = outcome()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(envelope, "_decode_usual", lambda _text: None)
+        assert outcome() == found
+
+
+@given(st.binary(max_size=70))
+def test_base32_is_that_of_the_standard_library(data: bytes) -> None:
+    assert encode_base32(data) == base64.b32encode(data).decode().rstrip("=").lower()
 
 
 @given(st.binary(max_size=300))
