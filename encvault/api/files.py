@@ -169,6 +169,7 @@ def seal_file(
     suite: Suite | None = None,
     keep: bool = False,
     force: bool = False,
+    jobs: int = 0,
     consent: bool = False,
     observer: Observer | None = None,
     log: AccessLog | None = None,
@@ -184,6 +185,8 @@ def seal_file(
         suite: AES-256-GCM unless given.
         keep: leave the original.
         force: replace what is in the way.
+        jobs: worker processes for a large file, 0 for one per processor. A program with threads
+            has none.
         consent: the answer to every question that the command line would ask.
         observer: is told what happens.
         log: where that is recorded; nowhere without one.
@@ -206,6 +209,7 @@ def seal_file(
         suite=as_optional_suite(suite),
         keep=keep,
         force=force,
+        jobs=jobs,
     )
     answers = Answers(recipients_given=as_recipients(recipients), consent=consent, log=log)
     return operations.seal(request, answers, observer)
@@ -218,6 +222,7 @@ def open_file(
     output: StrPath | None = None,
     keep: bool = False,
     force: bool = False,
+    jobs: int = 0,
     observer: Observer | None = None,
     log: AccessLog | None = None,
 ) -> Report:
@@ -229,6 +234,8 @@ def open_file(
         output: the opened file; the sealed file then stays. None for the name it had.
         keep: leave the sealed file.
         force: replace what is in the way.
+        jobs: worker processes for a large file, 0 for one per processor. A program with threads
+            has none.
         observer: is told what happens.
         log: where that is recorded; nowhere without one.
 
@@ -243,7 +250,7 @@ def open_file(
     """
     where = as_path(path)
     request = operations.OpenRequest(
-        paths=(where,), output=as_optional_path(output), keep=keep, force=force
+        paths=(where,), output=as_optional_path(output), keep=keep, force=force, jobs=jobs
     )
     return operations.open_paths(request, opening(identities, where, log), observer)
 

@@ -256,7 +256,7 @@ def verbose_option(function: Function) -> Function:
         "-v",
         "--verbose",
         is_flag=True,
-        help=_("Tell which library does the work, and each file as its turn comes."),
+        help=_("Tell which library does the work, and each path as its turn comes."),
     )(function)
 
 

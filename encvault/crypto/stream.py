@@ -274,7 +274,7 @@ def _whole_pieces(held: bytearray, data: Buffer, size: int) -> list[Buffer]:
 
 
 class ChunkWriter:
-    """Seals the chunks of one body in any order, from several threads if need be.
+    """Seals the chunks of one body in any order, in several processes if need be.
 
     Args:
         suite: the suite of the body.
@@ -290,7 +290,17 @@ class ChunkWriter:
         self._cipher, base_nonce, commitment = key_schedule(suite, key, salt, context)
         self._counter = _ChunkCounter(base_nonce)
         self._begun: set[int] = set()
+        self._is_claimed = False
         self.prefix = salt + commitment
+
+    def claim(self) -> None:
+        """Say that the body is sealed next, in processes that do not know of each other.
+
+        A second time is a mistake: it would use each nonce again.
+        """
+        if self._is_claimed or self._begun:
+            raise AssertionError("stream: a body is sealed once")
+        self._is_claimed = True
 
     def seal_into(self, first: int, plaintext: Buffer, out: memoryview, *, last: bool) -> int:
         """Seal consecutive chunks.

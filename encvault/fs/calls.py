@@ -13,6 +13,7 @@ import ctypes
 import errno
 import functools
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _RENAME_NOREPLACE = 1
+_PR_SET_PDEATHSIG = 1
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -145,6 +147,18 @@ def sync_filesystem(fd: int) -> None:
     elif syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def die_with(parent: int) -> None:
+    """Have this process, a child, killed when its parent ends; only Linux can.
+
+    Args:
+        parent: its number, as the parent knew it before the fork.
+    """
+    if (prctl := _libc("prctl")) is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL.value)
+        if os.getppid() != parent:  # it ended before that
+            os._exit(0)
 
 
 def rename_new(folder: int, old: str, new: str, into: int | None = None) -> None:

@@ -122,6 +122,7 @@ def _open_alone(request: OpenRequest, path: str, prompter: Prompter, watcher: Re
         to=request.to,
         keep=request.keep,
         force=request.force,
+        jobs=request.jobs,
         observer=watcher,
     )
 

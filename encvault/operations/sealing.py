@@ -275,6 +275,7 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Reco
         suite=request.new_suite,
         keep=request.keep or output is not None,
         force=request.force,
+        jobs=request.jobs,
         observer=watcher,
     )
     prompter.slots_made()

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from encvault.vault.plan import SealOptions
 
 BATCH_SIZE = 2 << 20  # bytes of content; what is larger is read by the process that seals
+_MOST_JOBS = 8  # one process seals for all; each has two slots, 48 MiB together
 _SLOT_SIZE = BATCH_SIZE + BATCH_FILES * 2048  # headers and padding are rarely more
 
 
@@ -255,7 +256,8 @@ class _Packer:
             number, batch = task
             return _pack(self._tree, batch, slots[number % len(slots)])
 
-        pool = Pool(work, self._options.jobs or default_jobs(), trees=[self._tree])
+        jobs = min(self._options.jobs or default_jobs(), _MOST_JOBS)
+        pool = Pool(work, jobs, trees=[self._tree])
         memory = memoryview(mmap.mmap(-1, pool.most_waiting * _SLOT_SIZE))  # shared with workers
         slots = [memory[at : at + _SLOT_SIZE] for at in range(0, len(memory), _SLOT_SIZE)]
         tasks = enumerate(batches(self._items(), lambda item: item.size, BATCH_SIZE))
@@ -330,6 +332,8 @@ def _pack(tree: Tree, batch: list[_Item], memory: memoryview) -> _Packed:
     problems: list[EncvaultError] = []
     for index, item in enumerate(batch):
         begin = slot.size
+        if begin + item.size > len(memory):  # it is not read for nothing
+            return _Packed(begin, index, missing, problems)
         try:
             problem = _add(tree, item, slot.write)
         except _NoRoom:

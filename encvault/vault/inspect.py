@@ -146,7 +146,7 @@ def find_orphan(tree: Tree) -> str | None:
         tree: the folder. What lies in vaults inside it is theirs.
     """
     for found in tree.names(enter=_is_looked_into):
-        if found.path and FOLDER in found.folders:
+        if found.path and FOLDER in (*found.folders, *found.files):
             found.folders.clear()
             continue
         for name in sorted(name for name in found.files if name.endswith(SUFFIX)):

@@ -49,11 +49,11 @@ from encvault.vault.opening import (
     open_batch,
 )
 from encvault.vault.opentasks import OpenPlan
-from encvault.vault.pool import Pool, Tick, batches, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs, set_aside
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
@@ -130,7 +130,6 @@ class _OpenRun:
             names=plan.naming.names,
             force=self.options.force,
             check=self.drops_sealed,
-            jobs=self.options.jobs or default_jobs(),
         )
 
         def work(tasks: list[OpenTask], tick: Tick) -> list[OpenOutcome]:
@@ -139,10 +138,16 @@ class _OpenRun:
 
         jobs = self.options.jobs or default_jobs()
         pool = Pool(work, jobs, self._tick, (self.tree, self.target))
-        done = pool.map(self._tracked(plan.tasks(quiet=False)))
+        large: list[OpenTask] = []
+        small = set_aside(plan.tasks(quiet=False), large, jobs)
+        done = pool.map(self._tracked(batches(small, lambda task: task.stamp.size)))
         try:
             for tasks, outcomes in done:
                 self._commit(tasks, outcomes)
+                del self._in_flight[id(tasks)]
+            context.jobs = jobs
+            for tasks in self._tracked([task] for task in large):
+                self._commit(tasks, work(tasks, self._tick))
                 del self._in_flight[id(tasks)]
         finally:
             done.close()  # kills the workers
@@ -181,8 +186,8 @@ class _OpenRun:
             size += task.work
         self.observer.total(files, size)
 
-    def _tracked(self, tasks: Iterator[OpenTask]) -> Iterator[list[OpenTask]]:
-        for batch in batches(tasks, lambda task: task.stamp.size):
+    def _tracked(self, lists: Iterable[list[OpenTask]]) -> Iterator[list[OpenTask]]:
+        for batch in lists:
             self._in_flight[id(batch)] = batch
             yield batch
 

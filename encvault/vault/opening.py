@@ -324,7 +324,7 @@ def _write_small(
         if record.sparse:
             write_sparse(fd, memoryview(content), 0)
             calls.truncate(fd, len(content))
-        else:
+        elif content:
             calls.write(fd, content)
         _restore(context, fd, record, outcome)
     finally:
@@ -388,6 +388,7 @@ def _open_body(
         size=size,
         jobs=context.jobs,
         tick=lambda size: context.tick(size // context.share),
+        path=reader.path,
         is_compared=context.check,
     )
     try:

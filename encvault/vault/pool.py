@@ -5,7 +5,8 @@ are forked, which starts in a millisecond and hands over keys and pinned folders
 them anywhere. Forking is only safe from a single-threaded process, so with other threads about,
 and where there is no fork, the work runs in this process: slower, the same result.
 
-A worker that is killed, or outlives its parent, leaves nothing but temporary files.
+A worker that is killed leaves nothing but temporary files, and on Linux none outlives its parent,
+whose lock it would keep. A worker has no workers of its own: large files are left to this process.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from encvault.errors import InputOutputError
+from encvault.fs import calls
 from encvault.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from multiprocessing.connection import Connection
 
-    from encvault.fs.tree import Tree
+    from encvault.fs.tree import Stamp, Tree
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tick = Callable[[int], None]
 
 BATCH_FILES = 512
-_AHEAD = 3  # tasks for each worker
+_AHEAD = 2  # tasks for each worker
+LARGE_SIZE = 32 << 20  # bytes
 BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
 
 
@@ -60,6 +63,30 @@ def batches(
         yield batch
 
 
+class _Sized(Protocol):
+    @property
+    def stamp(self) -> Stamp: ...
+
+
+Sized = TypeVar("Sized", bound=_Sized)
+
+
+def set_aside(tasks: Iterable[Sized], large: list[Sized], jobs: int) -> Iterator[Sized]:
+    """The tasks that one worker does alone.
+
+    Args:
+        tasks: taken one by one, as they are asked for.
+        large: gets the others, of which the parts are worth a worker each. That is for the process
+            that has the workers, when these are done.
+        jobs: number of workers.
+    """
+    for task in tasks:
+        if jobs > 1 and task.stamp.size > LARGE_SIZE:
+            large.append(task)
+        else:
+            yield task
+
+
 def default_jobs() -> int:
     """One worker per processor that this process may use, at most eight."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -76,6 +103,7 @@ class Pool(Generic[Task, Result]):
         jobs: number of workers; with 1, everything runs in this process.
         tick: called in this process with those bytes.
         trees: what `work` reads or writes; each worker pins them anew (`Tree.reopen`).
+        path: of what is worked on, for an error.
     """
 
     def __init__(
@@ -84,7 +112,9 @@ class Pool(Generic[Task, Result]):
         jobs: int,
         tick: Tick = lambda _size: None,
         trees: Iterable[Tree] = (),
+        path: str = "encvault",
     ) -> None:
+        self._path = path
         self._work = work
         self._jobs = jobs
         self._tick = tick
@@ -130,7 +160,8 @@ class Pool(Generic[Task, Result]):
                 numbers[id(task)] = number
                 yield task
 
-        self._may_begin = lambda: len(numbers) + len(waiting) < self.most_waiting
+        most = self.most_waiting
+        self._may_begin = lambda: len(numbers) + len(waiting) < most
         with contextlib.closing(self.map(numbered())) as results:
             for task, result in results:
                 waiting[numbers.pop(id(task))] = task, result
@@ -152,13 +183,21 @@ class Pool(Generic[Task, Result]):
     ) -> Iterator[tuple[Task, Result]]:
         from multiprocessing.connection import wait  # noqa: PLC0415 - costs 10 ms, rarely needed
 
-        for _count in range(self._jobs):
-            self._start()
-        idle = list(self._workers)
+        idle: list[Connection] = []
         busy: dict[Connection, Task] = {}
         while True:
-            while idle and self._may_begin() and (tasks := first[:1] or list(_take(waiting, 1))):
+            while (
+                (idle or len(self._workers) < self._jobs)
+                and self._may_begin()
+                and (tasks := first[:1] or list(_take(waiting, 1)))
+            ):
                 del first[:1]
+                if not idle and not self._start(idle):
+                    if not self._workers:  # not even one: this process does what it can
+                        yield tasks[0], self._work(tasks[0], self._tick)
+                        continue
+                    first[:0] = tasks  # one of those that there are does it
+                    break
                 connection = idle.pop()
                 busy[connection] = tasks[0]
                 self._send(connection, tasks[0])
@@ -173,15 +212,26 @@ class Pool(Generic[Task, Result]):
                 else:
                     self._tick(answer)
 
-    def _start(self) -> None:
+    def _start(self, idle: list[Connection]) -> bool:
+        """Begin one more worker; False if the system lets us have no more."""
         from multiprocessing import Pipe  # noqa: PLC0415 - as above
 
+        parent = os.getpid()
         ours, theirs = Pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # as many processes as the user may have, or no memory for another one
+            ours.close()
+            theirs.close()
+            self._jobs = max(1, len(self._workers))
+            return False
         if pid == 0:
+            calls.die_with(parent)
             _serve(self._work, theirs, [ours, *self._workers], self._trees)
         theirs.close()
         self._workers[ours] = pid
+        idle.append(ours)
+        return True
 
     def _send(self, connection: Connection, task: Task) -> None:
         try:
@@ -198,9 +248,9 @@ class Pool(Generic[Task, Result]):
             raise answer
         return answer  # type: ignore[no-any-return]  # `_serve` sends nothing else
 
-    @staticmethod
-    def _died() -> NoReturn:
-        raise InputOutputError(path="encvault", reason=_("a worker process was killed")) from None
+    def _died(self) -> NoReturn:
+        reason = _("a worker process was killed")
+        raise InputOutputError(path=self._path, reason=reason) from None
 
     def _kill(self) -> None:
         for pid in self._workers.values():

@@ -31,7 +31,7 @@ from encvault.vault.burial import clean_objects
 from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner, SealOptions
-from encvault.vault.pool import Pool, Tick, batches, default_jobs
+from encvault.vault.pool import Pool, Tick, batches, default_jobs, set_aside
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
     Records,
@@ -150,9 +150,10 @@ class _SealRun:
     # -- batches ----------------------------------------------------------------------------
 
     def _seal(self, tasks: Iterable[SealTask], keys: contextlib.ExitStack, *, jobs: int) -> None:
-        lists = batches(tasks, lambda task: task.stamp.size)
-        first = next(lists, None)
-        if first is None:
+        large: list[SealTask] = []
+        lists = batches(set_aside(tasks, large, jobs), lambda task: task.stamp.size)
+        first = next(lists, [])
+        if not first and not large:
             return  # no data key for a run that seals nothing
         if self._context is None:
             key_id, key = self.vault.new_data_key()
@@ -165,7 +166,6 @@ class _SealRun:
                 vault=self.vault.record.id,
                 key_id=key_id,
                 check=self.drops_source,
-                jobs=self.options.jobs or default_jobs(),
             )
         context = self._context
 
@@ -174,10 +174,14 @@ class _SealRun:
             return seal_batch(context, tasks)
 
         pool = Pool(work, jobs, self._tick, (self.source, self.target))
-        done = pool.map(self._tracked(itertools.chain([first], lists)))
+        done = pool.map(self._tracked(itertools.chain([first] if first else [], lists)))
         try:
             for batch, answers in done:
                 self._commit(batch, answers)
+                del self._in_flight[id(batch)]
+            context.jobs = jobs
+            for batch in self._tracked([task] for task in large):
+                self._commit(batch, work(batch, self._tick))
                 del self._in_flight[id(batch)]
         finally:
             done.close()  # kills the workers

@@ -346,6 +346,7 @@ def _write_large(
             size=size,
             jobs=context.jobs,
             tick=_share(context),
+            path=context.source.show(task.source_path),
             is_compared=context.check,
         )
         striped.seal(stream.ChunkWriter(context.suite, context.key.reveal(), header))

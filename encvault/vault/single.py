@@ -110,6 +110,7 @@ def seal_file(
     suite: Suite,
     keep: bool = False,
     force: bool = False,
+    jobs: int = 0,
     observer: Observer | None = None,
 ) -> str:
     """Seal one file on its own.
@@ -121,6 +122,7 @@ def seal_file(
         suite: cipher suite.
         keep: leave the original, which otherwise is removed once the sealed copy is proved.
         force: replace an existing output.
+        jobs: worker processes for a large file; 0 is one per processor.
         observer: is told what happens.
 
     Returns:
@@ -162,7 +164,7 @@ def seal_file(
             key=key,
             slots=slots,
             check=not keep,
-            jobs=default_jobs(),
+            jobs=jobs or default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         with key:
@@ -199,6 +201,7 @@ def open_file(
     to: str | None = None,
     keep: bool = False,
     force: bool = False,
+    jobs: int = 0,
     observer: Observer | None = None,
 ) -> Report:
     """Open one file that was sealed on its own.
@@ -210,6 +213,7 @@ def open_file(
         to: folder for the opened file, or None for the sealed file's own.
         keep: leave the sealed file. With `output` or `to` it always stays.
         force: replace an existing output.
+        jobs: worker processes for a large file; 0 is one per processor.
         observer: is told what happens.
 
     Returns:
@@ -233,7 +237,7 @@ def open_file(
             names=None if output else TargetNames(target),
             force=force,
             check=drops,
-            jobs=default_jobs(),
+            jobs=jobs or default_jobs(),
         )
         context.tick = lambda size: watcher.progress(0, size)
         stamp = Stamp.of(status)

@@ -51,6 +51,7 @@ class Striped:
         size: bytes of content.
         jobs: how many processes may work.
         tick: told of the bytes of each run that is done.
+        path: of the plain file, for an error.
         is_compared: whether the copy is compared afterwards; else no tags are made.
         tags: of the stripes that were sealed or opened, 16 bytes each.
     """
@@ -63,6 +64,7 @@ class Striped:
     size: int
     jobs: int
     tick: Tick
+    path: str
     is_compared: bool = True
     tags: bytearray = field(default_factory=bytearray)
     _comparison: Comparison = field(default_factory=Comparison)
@@ -90,6 +92,7 @@ class Striped:
             CutShort: the plain file has become shorter.
             OSError: as the system reports it.
         """
+        writer.claim()
         calls.write_at(self.sealed, writer.prefix, self.body_offset)
 
         def work(index: int, plain: memoryview, sealed: memoryview) -> bytes:
@@ -183,7 +186,7 @@ class Striped:
         def tags(first: int, _tick: Tick) -> bytes:
             return b"".join(self._each(first, work))
 
-        pool = Pool(tags, self.jobs)
+        pool = Pool(tags, self.jobs, path=self.path)
         for first, made in pool.map(range(0, self._count, RUN)):
             self.tags[first * _TAG_SIZE : first * _TAG_SIZE + len(made)] = made
             self.tick(self._run_size(first))
@@ -194,7 +197,7 @@ class Striped:
         def is_good(first: int, _tick: Tick) -> bool:
             return all(self._each(first, work))
 
-        pool = Pool(is_good, self.jobs)
+        pool = Pool(is_good, self.jobs, path=self.path)
         with contextlib.closing(pool.map(range(0, self._count, RUN))) as results:
             for first, good in results:
                 if not good:

@@ -307,8 +307,8 @@ def _seal_archive() -> Scene:
     return Scene(
         name="archive",
         prepare=prepare,
-        command=lambda top, observer, _jobs=1: seal(
-            top / "docs", observer, archive=str(top / "kept" / "docs.sealed")
+        command=lambda top, observer, jobs=1: seal(
+            top / "docs", observer, archive=str(top / "kept" / "docs.sealed"), jobs=jobs
         ),
         goal=Goal(ORIGINALS, plain=("docs",), sealed=("kept",)),
         kept=("docs",),
@@ -386,7 +386,7 @@ def arguments(scene: Scene, top: Path, jobs: int = 1) -> list[str]:
         "init": ["init", docs, *sealing, *hide],
         "seal-one": ["seal", str(letter), *sealing],
         "open-one": ["open", f"{letter}.sealed", *opening],
-        "archive": ["seal", docs, "--archive", str(archive), *sealing],
+        "archive": ["seal", docs, "--archive", str(archive), *sealing, *many],
         "extract": ["open", str(archive), "--to", str(out), *opening],
     }[scene.name if scene.name in SCENES_WITHOUT_VARIANT else scene.name.rsplit("-", 1)[0]]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, needs_root]
 
-DISK_SIZE = 12 << 20
+DISK_SIZE = 16 << 20
 LARGE = 300_000  # bytes of a file for which a full disk has no room
 
 

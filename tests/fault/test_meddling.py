@@ -240,7 +240,7 @@ def test_a_folder_exchanged_for_a_link_redirects_nothing(
 ) -> None:
     scene = SCENES[name]
     swapped = 0
-    for number in range(2, 110, 7):
+    for number in range(2, 110, 2):
         top = world.reset(scene)
         outside = top.parent / "outside"
         shutil.rmtree(outside, ignore_errors=True)

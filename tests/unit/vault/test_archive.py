@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import io
+import mmap
 import os
 import socket
 import stat
 import subprocess
 import tarfile
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,6 +115,33 @@ def test_members_that_do_not_fit_into_a_slot_are_added_all_the_same(
     done = pack(tmp_path / "slots.sealed", tree, jobs=jobs)
     assert (done.problems, done.files) == ([], 1200 + 12)
     assert tar_of(tmp_path / "slots.sealed") == tar_of(tmp_path / "whole.sealed")
+
+
+def test_the_slots_of_one_source_are_gone_before_the_next(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    made: list[weakref.ref[mmap.mmap]] = []
+
+    class Watched(mmap.mmap):
+        pass
+
+    def new(fd: int, size: int) -> mmap.mmap:
+        alive.append(sum(one() is not None for one in made))
+        found = Watched(fd, size)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(archive.mmap, "mmap", new)
+    others = [tmp_path / f"other{number}" for number in range(3)]
+    for other in others:
+        write_tree(other)
+    gc.disable()
+    try:
+        pack(tmp_path / "a.sealed", tree, *others)
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0, 0]
 
 
 def test_an_opened_archive_is_a_tar_file(tree: Path, tmp_path: Path) -> None:

@@ -127,6 +127,60 @@ def test_one_job_or_one_task_needs_no_second_process(jobs: int, count: int) -> N
     assert done == [(number, (number * number, os.getpid())) for number in range(count)]
 
 
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_where_the_system_lets_us_have_few_processes_those_do_it(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    fork, begun = os.fork, []
+
+    def scarce() -> int:
+        if len(begun) == most:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        begun.append(1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", scarce)
+    done = list(Pool(square, 4).map(range(30)))
+    assert sorted(task for task, _result in done) == list(range(30))
+    workers = {pid for _task, (_result, pid) in done}
+    assert len(workers) == max(most, 1)
+    assert (os.getpid() in workers) == (most == 0)
+
+
+def test_no_more_workers_than_tasks() -> None:
+    results = Pool(square, 8).map(range(3))
+    before = children()
+    next(results)
+    assert len(children() - before) <= 3
+    assert len(list(results)) == 2
+
+
+def test_workers_end_with_the_process_that_began_them(tmp_path: Path) -> None:
+    """They would keep its lock, and write on."""
+
+    def work(number: int, _tick: Tick) -> None:
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(60 + number)
+
+    parent = os.fork()
+    if parent == 0:
+        list(Pool(work, 2).map(range(2)))
+        os._exit(0)
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    for path in tmp_path.iterdir():
+        while Path(f"/proc/{path.name}").exists():
+            state = Path(f"/proc/{path.name}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z":  # dead; whoever inherits it has not looked yet
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_with_other_threads_about_everything_runs_in_this_process() -> None:
     stop = threading.Event()
     other = threading.Thread(target=stop.wait)

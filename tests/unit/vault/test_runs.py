@@ -88,6 +88,53 @@ def test_there_and_back_in_many_batches(tree: Path, jobs: int, *, hidden: bool) 
     assert size <= log.counted[1]
     assert abs(log.counted[1] - log.done[1]) < 2 * 256 + 100  # the bar fills
     assert snapshot(tree) == before
+
+
+@LAYOUTS
+def test_large_files_are_left_to_the_process_that_has_the_workers(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    """A worker that had workers of its own could not end them when it is killed."""
+    monkeypatch.setattr("encvault.vault.pool.LARGE_SIZE", 100_000)
+    monkeypatch.setattr("encvault.vault.stripes.RUN", 2)
+    before = snapshot(tree)
+    me = os.getpid()
+    fork = os.fork
+
+    def forked_by_us() -> int:
+        if os.getpid() != me:
+            raise AssertionError("a worker forks")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", forked_by_us)
+    log = Log()
+    report = seal(tree, log, hide_names=hidden, jobs=3)
+    assert (report.files, report.problems) == (29, [])
+    assert log.batches[-1] == ["sparse"] or log.batches[-1] == ["big"]
+    log = Log()
+    assert unseal(tree, log, jobs=3).problems == []
+    assert snapshot(tree) == before
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_an_interrupt_at_a_large_file_leaves_it_as_it_was(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, *, opens: bool
+) -> None:
+    monkeypatch.setattr("encvault.vault.pool.LARGE_SIZE", 100_000)
+    monkeypatch.setattr("encvault.vault.stripes.RUN", 2)
+    if opens:
+        seal(tree, jobs=1)
+    before = {path for path in tree.rglob("*") if path.name.startswith("big")}
+
+    class Interrupted(Log):
+        def progress(self, files: int, size: int) -> None:
+            if not files and size:  # a run of a large file
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        (unseal if opens else seal)(tree, Interrupted(), jobs=2)
+    assert {path for path in tree.rglob("*") if path.name.startswith("big")} == before
+    assert leftovers(tree) == []
     assert leftovers(tree) == []
 
 

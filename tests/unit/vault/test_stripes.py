@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,7 @@ class Pair:
             size=size,
             jobs=jobs,
             tick=self.ticks.append,
+            path="plain",
         )
 
     def seal(self) -> bytes:
@@ -182,14 +184,23 @@ def test_an_error_in_one_process_stops_the_others(
     real = calls.write_at
 
     def fail(fd: int, data: Any, offset: int) -> None:
-        if offset > 2 * STRIPE_SIZE:
+        if 4 * STRIPE_SIZE < offset < 6 * STRIPE_SIZE:
             raise OSError(28, "No space left on device")
+        time.sleep(0.02)
         real(fd, data, offset)
 
     monkeypatch.setattr(calls, "write_at", fail)
     with pytest.raises(OSError, match="No space left"):
         pair.seal()
-    assert os.fstat(pair.sealed).st_size < 4 * STRIPE_SIZE
+    assert os.fstat(pair.sealed).st_size < 50 * STRIPE_SIZE
+
+
+def test_a_body_is_sealed_once(make: Any) -> None:
+    pair = make(3 * STRIPE_SIZE)
+    writer = stream.ChunkWriter(pair.suite, KEY, CONTEXT)
+    pair.body.seal(writer)
+    with pytest.raises(AssertionError, match="sealed once"):
+        pair.body.seal(writer)
 
 
 @pytest.mark.parametrize("where", ["seal", "compare"])
@@ -215,7 +226,7 @@ def test_a_process_that_is_killed_is_told(make: Any, monkeypatch: pytest.MonkeyP
             os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(calls, "write_at", die)
-    with pytest.raises(InputOutputError, match="a worker process was killed"):
+    with pytest.raises(InputOutputError, match="plain: a worker process was killed"):
         pair.seal()
 
 
