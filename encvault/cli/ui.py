@@ -163,7 +163,7 @@ class Screen(Observer):
     Args:
         what: the word on the bar.
         quiet: show no progress and no notes.
-        verbose: tell which library does the work, and each file as its turn comes.
+        verbose: tell which library does the work, and each path as its turn comes.
     """
 
     def __init__(self, what: str, *, quiet: bool = False, verbose: bool = False) -> None:

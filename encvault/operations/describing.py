@@ -38,8 +38,11 @@ class Info:
 
 def backends() -> str:
     """Which library does the work of each suite here, in words, and why not a faster one."""
-    found = [f"{suite.label}: {speed.backend_of(suite)}" for suite in Suite]
-    text = "; ".join(found)
+    return with_reason("; ".join(f"{suite.label}: {speed.backend_of(suite)}" for suite in Suite))
+
+
+def with_reason(text: str) -> str:
+    """Words on who computes SM4, and after them why it is not the fastest, if it is not."""
     if reason := gcrypt.status().reason:
         return _("{text}; libgcrypt is not used: {reason}").format(text=text, reason=_(reason))
     return text

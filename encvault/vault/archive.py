@@ -223,7 +223,7 @@ class _Slot:
 
 
 class _Packer:
-    """Adds one tree to the archive: workers pack what is small, batch by batch as they are done."""
+    """Adds one tree to the archive: workers pack what is small, in the order of the names."""
 
     def __init__(
         self,

@@ -49,12 +49,10 @@ from encvault.vault.opening import (
     open_batch,
 )
 from encvault.vault.opentasks import OpenPlan
-from encvault.vault.pool import Pool, Tick, batches, default_jobs, set_aside
+from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.opentasks import OpenOptions
@@ -109,7 +107,6 @@ class _OpenRun:
         self._alone = not self.in_place and durable.claim(target)
         self._lost: Counter[str] = Counter()
         self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
-        self._in_flight: dict[int, list[OpenTask]] = {}
 
     def run(self) -> Report:
         if self.vault.hidden:
@@ -132,28 +129,21 @@ class _OpenRun:
             check=self.drops_sealed,
         )
 
-        def work(tasks: list[OpenTask], tick: Tick) -> list[OpenOutcome]:
-            context.tick = tick
-            return open_batch(context, tasks)
+        def work(batch: list[OpenTask], tick: Tick, jobs: int) -> list[OpenOutcome]:
+            context.tick, context.jobs = tick, jobs
+            return open_batch(context, batch)
 
-        jobs = self.options.jobs or default_jobs()
-        pool = Pool(work, jobs, self._tick, (self.tree, self.target))
-        large: list[OpenTask] = []
-        small = set_aside(plan.tasks(quiet=False), large, jobs)
-        done = pool.map(self._tracked(batches(small, lambda task: task.stamp.size)))
-        try:
-            for tasks, outcomes in done:
-                self._commit(tasks, outcomes)
-                del self._in_flight[id(tasks)]
-            context.jobs = jobs
-            for tasks in self._tracked([task] for task in large):
-                self._commit(tasks, work(tasks, self._tick))
-                del self._in_flight[id(tasks)]
-        finally:
-            done.close()  # kills the workers
-            for tasks in self._in_flight.values():
-                for task in tasks:
-                    discard_task(self.target, task)
+        done = in_batches(
+            plan.tasks(quiet=False),
+            work,
+            lambda task: discard_task(self.target, task),
+            jobs=self.options.jobs or default_jobs(),
+            tick=self._tick,
+            trees=(self.tree, self.target),
+        )
+        with contextlib.closing(done):
+            for batch, outcomes in done:
+                self._commit(batch, outcomes)
         self._finish()
         return self.report
 
@@ -185,11 +175,6 @@ class _OpenRun:
             files += 1
             size += task.work
         self.observer.total(files, size)
-
-    def _tracked(self, lists: Iterable[list[OpenTask]]) -> Iterator[list[OpenTask]]:
-        for batch in lists:
-            self._in_flight[id(batch)] = batch
-            yield batch
 
     # -- one batch --------------------------------------------------------------------------
 

@@ -239,15 +239,15 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _W
             if not outcome.same:
                 raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
             return None
-        size = reader.implied_size() if record.size is None else record.size
-        if size is None:
-            _refuse(pieces)
+        implied = reader.implied_size()
+        size = implied if record.size is None else record.size
+        first_size = implied if record.size is None else part_size(record, 0)
+        # whatever it says, no more than that is kept in memory or written
+        if size is None or implied is None or implied != first_size:
+            _refuse(reader, pieces)
         outcome.size = size
         if record.type != "symlink" and (record.parts or is_ticked(size)):
-            first_size = part_size(record, 0) if record.parts else size
-            if reader.implied_size() != first_size:
-                _refuse(pieces)
-            return _write_large(context, task, reader, record, outcome, first_size)
+            return _write_large(context, task, reader, record, outcome, implied)
         return _write_small(context, task, record, b"".join(map(bytes, pieces)), outcome)
     finally:
         os.close(fd)
@@ -267,11 +267,12 @@ def _content_size(folder: int, name: str, record: Record) -> int:
     return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
 
 
-def _refuse(pieces: Iterator[memoryview]) -> NoReturn:
+def _refuse(reader: SealedReader, pieces: Iterator[memoryview]) -> NoReturn:
     """Read a body whose size is wrong to its end, which names what is wrong with it."""
     for _piece in pieces:
         pass
-    raise AssertionError("opening: a body of the wrong size was read without an error")
+    # it has the right size by now: it is being changed
+    raise Truncated(path=reader.path, size=os.fstat(reader.fd).st_size)
 
 
 def holds_content_of(vault: Vault, file_id: str, folder: int, name: str) -> bool:
@@ -360,7 +361,7 @@ def _write_large(
             ):
                 size = part_size(record, index)
                 if reader.implied_size() != size:
-                    _refuse(pieces)
+                    _refuse(reader, pieces)
                 bodies.append(_open_body(context, reader, record, part, fd, index, size))
         if record.sparse:
             calls.truncate(fd, outcome.size)

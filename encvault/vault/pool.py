@@ -63,30 +63,6 @@ def batches(
         yield batch
 
 
-class _Sized(Protocol):
-    @property
-    def stamp(self) -> Stamp: ...
-
-
-Sized = TypeVar("Sized", bound=_Sized)
-
-
-def set_aside(tasks: Iterable[Sized], large: list[Sized], jobs: int) -> Iterator[Sized]:
-    """The tasks that one worker does alone.
-
-    Args:
-        tasks: taken one by one, as they are asked for.
-        large: gets the others, of which the parts are worth a worker each. That is for the process
-            that has the workers, when these are done.
-        jobs: number of workers.
-    """
-    for task in tasks:
-        if jobs > 1 and task.stamp.size > LARGE_SIZE:
-            large.append(task)
-        else:
-            yield task
-
-
 def default_jobs() -> int:
     """One worker per processor that this process may use, at most eight."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -226,8 +202,7 @@ class Pool(Generic[Task, Result]):
             self._jobs = max(1, len(self._workers))
             return False
         if pid == 0:
-            calls.die_with(parent)
-            _serve(self._work, theirs, [ours, *self._workers], self._trees)
+            _serve(self._work, theirs, [ours, *self._workers], self._trees, parent)
         theirs.close()
         self._workers[ours] = pid
         idle.append(ours)
@@ -266,6 +241,75 @@ class Pool(Generic[Task, Result]):
         self._workers.clear()
 
 
+class _Sized(Protocol):
+    @property
+    def stamp(self) -> Stamp: ...
+
+
+File = TypeVar("File", bound=_Sized)
+
+
+def in_batches(
+    tasks: Iterable[File],
+    work: Callable[[list[File], Tick, int], Result],
+    discard: Callable[[File], None],
+    *,
+    jobs: int,
+    tick: Tick,
+    trees: Iterable[Tree],
+) -> Generator[tuple[list[File], Result], None, None]:
+    """Work on files in batches, and in the end on each large one alone.
+
+    Args:
+        tasks: taken one by one, as they are asked for.
+        work: as of a `Pool`; its last argument is how many workers it may have itself.
+        discard: takes away what a task left behind. It is called, when the workers are gone, for
+            those that are not done if this generator is closed early, or anything raises.
+        jobs: as of a `Pool`.
+        tick: likewise.
+        trees: likewise.
+
+    Yields:
+        Each batch with its result; it is done when the next one is asked for.
+    """
+    large: list[File] = []
+    in_flight: dict[int, list[File]] = {}
+
+    def begun(lists: Iterable[list[File]]) -> Iterator[list[File]]:
+        for batch in lists:
+            in_flight[id(batch)] = batch
+            yield batch
+
+    def results() -> Generator[tuple[list[File], Result], None, None]:
+        def alone(batch: list[File], tick: Tick) -> Result:
+            return work(batch, tick, 1)
+
+        small = tasks if jobs == 1 else _without_large(tasks, large)
+        lists = begun(batches(small, lambda task: task.stamp.size))
+        with contextlib.closing(Pool(alone, jobs, tick, trees).map(lists)) as done:
+            yield from done
+        for batch in begun([task] for task in large):
+            yield batch, work(batch, tick, jobs)
+
+    try:
+        with contextlib.closing(results()) as done:
+            for batch, result in done:
+                yield batch, result
+                del in_flight[id(batch)]
+    finally:
+        for batch in in_flight.values():
+            for task in batch:
+                discard(task)
+
+
+def _without_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:
+    for task in tasks:
+        if task.stamp.size > LARGE_SIZE:
+            large.append(task)
+        else:
+            yield task
+
+
 @dataclass(slots=True)
 class _Done:
     """A worker's answer to one task."""
@@ -286,9 +330,11 @@ def _serve(
     connection: Connection,
     close: list[Connection],
     trees: tuple[Tree, ...],
+    parent: int,
 ) -> None:
     """A worker's life: until the parent closes its end or dies."""
     try:
+        calls.die_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise, a terminal that closes

@@ -31,7 +31,7 @@ from encvault.vault.burial import clean_objects
 from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner, SealOptions
-from encvault.vault.pool import Pool, Tick, batches, default_jobs, set_aside
+from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
     Records,
@@ -43,7 +43,7 @@ from encvault.vault.sealing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from encvault.fs.tree import Tree
     from encvault.secret import Secret
@@ -120,7 +120,6 @@ class _SealRun:
         self.planner = Planner(vault, source, options, ledger, self.report, observer)
         self.drops_source = self.planner.in_place and not options.keep
         self._context: SealContext | None = None  # from the first batch on
-        self._in_flight: dict[int, list[SealTask]] = {}
         self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
         self._unfinished: set[str] = set()  # folders of which an older object could not be removed
         self._touched: set[str] = set()  # folders in the target with names to be made durable
@@ -150,10 +149,9 @@ class _SealRun:
     # -- batches ----------------------------------------------------------------------------
 
     def _seal(self, tasks: Iterable[SealTask], keys: contextlib.ExitStack, *, jobs: int) -> None:
-        large: list[SealTask] = []
-        lists = batches(set_aside(tasks, large, jobs), lambda task: task.stamp.size)
-        first = next(lists, [])
-        if not first and not large:
+        waiting = iter(tasks)
+        first = next(waiting, None)
+        if first is None:
             return  # no data key for a run that seals nothing
         if self._context is None:
             key_id, key = self.vault.new_data_key()
@@ -169,31 +167,21 @@ class _SealRun:
             )
         context = self._context
 
-        def work(tasks: list[SealTask], tick: Tick) -> list[EncvaultError | Records]:
-            context.tick = tick
-            return seal_batch(context, tasks)
+        def work(batch: list[SealTask], tick: Tick, jobs: int) -> list[EncvaultError | Records]:
+            context.tick, context.jobs = tick, jobs
+            return seal_batch(context, batch)
 
-        pool = Pool(work, jobs, self._tick, (self.source, self.target))
-        done = pool.map(self._tracked(itertools.chain([first] if first else [], lists)))
-        try:
+        done = in_batches(
+            itertools.chain([first], waiting),
+            work,
+            lambda task: discard_task(self.target, task),
+            jobs=jobs,
+            tick=self._tick,
+            trees=(self.source, self.target),
+        )
+        with contextlib.closing(done):
             for batch, answers in done:
                 self._commit(batch, answers)
-                del self._in_flight[id(batch)]
-            context.jobs = jobs
-            for batch in self._tracked([task] for task in large):
-                self._commit(batch, work(batch, self._tick))
-                del self._in_flight[id(batch)]
-        finally:
-            done.close()  # kills the workers
-            for batch in self._in_flight.values():
-                for task in batch:
-                    discard_task(self.target, task)
-
-    def _tracked(self, lists: Iterable[list[SealTask]]) -> Iterator[list[SealTask]]:
-        # what is in flight has temporary files, which an interrupted run takes away
-        for batch in lists:
-            self._in_flight[id(batch)] = batch
-            yield batch
 
     def _tick(self, size: int) -> None:
         self.observer.progress(0, size)

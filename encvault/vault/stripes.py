@@ -187,9 +187,10 @@ class Striped:
             return b"".join(self._each(first, work))
 
         pool = Pool(tags, self.jobs, path=self.path)
-        for first, made in pool.map(range(0, self._count, RUN)):
-            self.tags[first * _TAG_SIZE : first * _TAG_SIZE + len(made)] = made
-            self.tick(self._run_size(first))
+        with contextlib.closing(pool.map(range(0, self._count, RUN))) as results:
+            for first, made in results:
+                self.tags[first * _TAG_SIZE : first * _TAG_SIZE + len(made)] = made
+                self.tick(self._run_size(first))
 
     def _all(self, work: _Work[bool]) -> bool:
         """Whether every stripe says yes; ends with the first run that does not."""

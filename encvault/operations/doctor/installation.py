@@ -12,13 +12,14 @@ from encvault import config
 from encvault.about import __version__
 from encvault.accesslog.epochs import KEY, Calendar
 from encvault.accesslog.log import user_name
-from encvault.crypto import gcrypt, selftest, speed
+from encvault.crypto import selftest, speed
 from encvault.crypto.suite import Suite
 from encvault.errors.base import quoted
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import MAX_IDENTITY_FILE_SIZE, IdentityFile, fingerprint
 from encvault.operations.defaults import company_recipients
+from encvault.operations.describing import with_reason
 from encvault.operations.doctor.findings import Finding, Surroundings
 from encvault.tlog.reading import CHECKPOINTS, ENTRIES
 
@@ -56,10 +57,7 @@ def aes_speed(_where: Surroundings) -> Finding:
 def sm4_speed(_where: Surroundings) -> Finding:
     """How fast SM4-GCM is, and who computes it."""
     found = _speed(Suite.SM4_GCM)
-    if reason := gcrypt.status().reason:
-        slower = _("{text}; libgcrypt is not used: {reason}")
-        return found._replace(detail=slower.format(text=found.detail, reason=_(reason)))
-    return found
+    return found._replace(detail=with_reason(found.detail))
 
 
 def _speed(suite: Suite) -> Finding:

@@ -16,7 +16,7 @@ from encvault import operations
 from encvault.crypto import hpke
 from encvault.crypto.kdf import CHEAPEST
 from encvault.crypto.suite import Suite
-from encvault.envelope import Header, InlineKeyInfo, VaultKeyInfo
+from encvault.envelope import Header, InlineKeyInfo, Record, VaultKeyInfo
 from encvault.errors import (
     CannotCreate,
     Conflict,
@@ -27,11 +27,13 @@ from encvault.errors import (
     IntegrityError,
     KeyRequired,
     MalformedHeader,
+    MalformedRecord,
     NoMatchingKeyslot,
     NotSealed,
     SourceChanged,
     SourceMissing,
     SpecialFile,
+    Truncated,
     VaultBusy,
 )
 from encvault.fs import calls
@@ -46,6 +48,7 @@ from encvault.secret import Secret
 from encvault.vault import sealing, single
 from encvault.vault.output import OutputFile
 from encvault.vault.report import Event, Observer
+from encvault.vault.sealed import SealedReader, encode_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,6 +239,37 @@ def test_odd_and_long_names_come_back(tmp_path: Path, name: str) -> None:
     unseal(sealed)
     assert names(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "content"
+
+
+@pytest.mark.parametrize(
+    ("size", "content"), [(5, 3_000_000), (3_000_000, 5), (0, 1), (20, 10), (2_000_000, 3_000_000)]
+)
+def test_a_file_that_is_not_as_long_as_it_says_leaves_nothing(
+    tmp_path: Path, size: int, content: int
+) -> None:
+    """Its sender may say what they like; what is too long is not kept in memory before."""
+    key, slots = single.make_key([RECIPIENT], "x")
+    record = Record(type="file", path="a", sealed_at_ns=1, size=size).encode()
+    suite, info = Suite.AES_256_GCM, InlineKeyInfo("a" * 26, slots)
+    header = Header(suite, len(record), info).encode()
+    path = tmp_path / "a.sealed"
+    path.write_bytes(encode_sealed(suite, key, header, record, bytes(content)))
+    with pytest.raises(MalformedRecord, match="not as long as it says"):
+        unseal(path)
+    assert names(tmp_path) == ["a.sealed"]
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_a_sealed_file_that_is_changed_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(size))
+    seal(path)
+    monkeypatch.setattr(SealedReader, "implied_size", lambda _self: size + 1)
+    with pytest.raises(Truncated):
+        unseal(tmp_path / "a.sealed")
+    assert names(tmp_path) == ["a.sealed"]
 
 
 def test_a_link_is_sealed_as_a_link(quote: Path) -> None:
