@@ -41,6 +41,7 @@ MAX_HEADER_SIZE = FIXED_SIZE + MAX_KEY_INFO_SIZE
 RECORD_STEP = 256  # records are padded to a multiple, which hides the length of names
 MAX_RECORD_SIZE = 1_048_576
 MAX_NAME_SIZE = 1023  # bytes; 255 UTF-16 units, as on NTFS, are up to 765, and ZFS has so many
+MAX_LINK_SIZE = 4095  # bytes of its target; Linux has no longer paths, nor have others
 MAX_XATTRS_SIZE = 65_536
 MAX_SLOTS = 64
 _TIMES = 1 << 63  # ns before and after 1970
@@ -306,6 +307,8 @@ def decode_record(data: bytes, path: str) -> Record:
             raise ValueError(N_("not in its one encoding"))  # noqa: TRY301 - as above
         except (ValueError, KeyError) as error:
             raise MalformedRecord(path=path, reason=_(str(error))) from None
+    if record.type == "symlink" and not 0 < (record.size or 0) <= MAX_LINK_SIZE:
+        raise MalformedRecord(path=path, reason=_("a link of a size that no link has"))
     if record.type != "part":
         check_path(record.path, path)
     return record

@@ -39,6 +39,12 @@ BATCH_FILES = 512
 _AHEAD = 2  # tasks for each worker
 LARGE_SIZE = 32 << 20  # bytes
 BATCH_SIZE = 16 << 20  # bytes; small files are kept in memory until they are compared
+_MOST_SET_ASIDE = 8  # large files
+_LONGEST_WAIT = 8  # batches, about a second; of a large file for small ones
+# the parent decides what Ctrl-C means, a terminal that closes, and `timeout`, which tells all
+_PARENTS_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)
+]
 
 
 def batches(
@@ -193,20 +199,26 @@ class Pool(Generic[Task, Result]):
         from multiprocessing import Pipe  # noqa: PLC0415 - as above
 
         parent = os.getpid()
-        ours, theirs = Pipe()
+        ends: list[Connection] = []
+        # a child that takes a signal before it ignores it would clean up as if it were the parent
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
         try:
+            ends += Pipe()
             pid = os.fork()
-        except OSError:  # as many processes as the user may have, or no memory for another one
-            ours.close()
-            theirs.close()
+            if pid == 0:
+                _serve(self._work, ends[1], [ends[0], *self._workers], self._trees, parent, mask)
+            self._workers[ends[0]] = pid
+        except OSError:  # as many processes or open files as may be, or no memory for more
+            for end in ends:
+                end.close()
             self._jobs = max(1, len(self._workers))
             return False
-        if pid == 0:
-            _serve(self._work, theirs, [ours, *self._workers], self._trees, parent)
-        theirs.close()
-        self._workers[ours] = pid
-        idle.append(ours)
-        return True
+        else:
+            ends[1].close()
+            idle.append(ends[0])
+            return True
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _send(self, connection: Connection, task: Task) -> None:
         try:
@@ -258,7 +270,10 @@ def in_batches(
     tick: Tick,
     trees: Iterable[Tree],
 ) -> Generator[tuple[list[File], Result], None, None]:
-    """Work on files in batches, and in the end on each large one alone.
+    """Work on files in batches, and on each large one alone.
+
+    Large files wait for a few batches at most, and only a few of them wait: one that is written to
+    all day must not have to stay as it was for the length of a run.
 
     Args:
         tasks: taken one by one, as they are asked for.
@@ -272,7 +287,7 @@ def in_batches(
     Yields:
         Each batch with its result; it is done when the next one is asked for.
     """
-    large: list[File] = []
+    waiting = iter(tasks)
     in_flight: dict[int, list[File]] = {}
 
     def begun(lists: Iterable[list[File]]) -> Iterator[list[File]]:
@@ -284,12 +299,15 @@ def in_batches(
         def alone(batch: list[File], tick: Tick) -> Result:
             return work(batch, tick, 1)
 
-        small = tasks if jobs == 1 else _without_large(tasks, large)
-        lists = begun(batches(small, lambda task: task.stamp.size))
-        with contextlib.closing(Pool(alone, jobs, tick, trees).map(lists)) as done:
-            yield from done
-        for batch in begun([task] for task in large):
-            yield batch, work(batch, tick, jobs)
+        while first := list(_take(waiting, 1)):
+            large: list[File] = []
+            part = itertools.chain(first, waiting)
+            small = part if jobs == 1 else _until_large(part, large)
+            lists = begun(batches(small, lambda task: task.stamp.size))
+            with contextlib.closing(Pool(alone, jobs, tick, trees).map(lists)) as done:
+                yield from done
+            for batch in begun([task] for task in large):
+                yield batch, work(batch, tick, jobs)
 
     try:
         with contextlib.closing(results()) as done:
@@ -302,12 +320,19 @@ def in_batches(
                 discard(task)
 
 
-def _without_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:
+def _until_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:
+    """The small files until large ones, which go to `large`, have waited long enough for them."""
+    files = size = 0
     for task in tasks:
         if task.stamp.size > LARGE_SIZE:
             large.append(task)
         else:
+            if large:
+                files, size = files + 1, size + task.stamp.size
             yield task
+        waited = max(files / BATCH_FILES, size / BATCH_SIZE)
+        if waited >= _LONGEST_WAIT or len(large) == _MOST_SET_ASIDE:
+            return
 
 
 @dataclass(slots=True)
@@ -331,14 +356,14 @@ def _serve(
     close: list[Connection],
     trees: tuple[Tree, ...],
     parent: int,
+    mask: set[signal.Signals | int],
 ) -> None:
     """A worker's life: until the parent closes its end or dies."""
     try:
         calls.die_with(parent)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise, a terminal that closes
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of `timeout`, which tells the whole group
+        for number in _PARENTS_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # a sibling's copy of our parent's end would keep us alive after the parent's death
         for other in close:
             other.close()

@@ -6,6 +6,7 @@ functions; everything below knows only chunks or only descriptors.
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -186,14 +187,16 @@ class SealedReader:
     def _content(
         self, record: Record, rest: memoryview, plaintext: Iterator[memoryview]
     ) -> Iterator[memoryview]:
-        size = len(rest)
-        if rest:
-            yield rest
-        for piece in plaintext:
-            size += len(piece)
-            yield piece
         expected = record.part_size if record.parts else record.size
-        if expected is not None and expected != size:
+        size = 0
+        for piece in itertools.chain([rest] if rest else [], plaintext):
+            size += len(piece)
+            if expected is not None and size > expected:
+                break
+            if record.type == "symlink" and 0 in piece:
+                raise MalformedRecord(path=self.path, reason=_("a link with a zero byte in it"))
+            yield piece
+        if expected not in (None, size):
             raise MalformedRecord(path=self.path, reason=_("its content is not as long as it says"))
 
     def _plaintext(self, chunks: stream.ChunkReader) -> Iterator[memoryview]:

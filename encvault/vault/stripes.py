@@ -28,7 +28,7 @@ _Work = Callable[[int, memoryview, memoryview], _Answer]
 
 STRIPE_CHUNKS = 8
 STRIPE_SIZE = STRIPE_CHUNKS * stream.CHUNK_SIZE
-RUN = 64  # stripes, 8 MiB: what a process takes at once; a smaller file is not worth another one
+RUN = 64  # stripes, 8 MiB: what a process takes at once
 _SEALED_SIZE = STRIPE_CHUNKS * stream.SEALED_CHUNK_SIZE
 _TAG_SIZE = 16
 _HOLE = 65_536  # runs of zeros of this size become holes again in files that had holes

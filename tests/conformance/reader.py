@@ -530,7 +530,7 @@ SPARSE: dict[str, Check] = {"sparse": lambda value: value is True}
 OF_TYPE: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "file": ({}, SIZE | PATH | PARTS | MODE | XATTRS | SPARSE),
     "dir": ({"folder": is_id, "size": one_of(0)}, PATH | MODE | XATTRS),
-    "symlink": (SIZE, PATH | MODE),
+    "symlink": ({"size": integer(1, 4095)}, PATH | MODE),
     "part": (SIZE | {"of": is_id, "index": integer(1)}, {}),
     "archive": ({}, PATH | TIMES | OWNER),
 }
@@ -627,6 +627,8 @@ def open_file(data: bytes, header: Header, key: bytes, layout: str | None, sink:
     size = record["part_size"] if record["parts"] else record["size"]
     if size is not None and len(opened.content) != size:
         raise MalformedRecord("content of another size")
+    if record["type"] == "symlink" and 0 in opened.content:
+        raise MalformedRecord("link with a zero byte")
     return opened
 
 

@@ -89,6 +89,7 @@ def test_headers_that_must_be_refused(data: bytes, error: type[Exception]) -> No
         decode_header(data, "x")
 
 
+LINK = Record("symlink", "l", 1, size=9, mode=0o777, mtime_ns=7, owner=(0, 0))
 RECORDS = [
     FILE,
     Record("file", "报价单 2026.xlsx", 1, size=0, mode=0o4755, mtime_ns=-1, owner=(0, 1000)),
@@ -96,6 +97,7 @@ RECORDS = [
     Record("file", "n", 1, parent="", size=9, part_size=5, parts=(ID,)),
     Record("dir", "d", 1, parent=ID, folder=ID, size=0, mode=0o700, mtime_ns=7),
     Record("symlink", "l", 1, size=4, mtime_ns=7),
+    LINK,
     Record("archive", "a.tar", 1),
     Record("part", "", 1, size=4, part_of=(ID, 1)),
     Record("file", "x" * 255, 1, size=1),
@@ -171,11 +173,22 @@ def without(value: dict[str, Any], name: str) -> dict[str, Any]:
         raw(without(DIR, "size")),
         raw({**DIR, "sparse": True}),
         raw({"type": "archive", "sealed_at_ns": 1, "path": "a", "size": 3}),
+        raw({**BASE, "type": "symlink"}),
+        raw({**BASE, "type": "symlink", "size": 0}),
+        raw({**BASE, "type": "symlink", "size": 4096}),
+        LINK._replace(size=0).encode(),  # in the form of nearly every record
+        LINK._replace(size=4096).encode(),
     ],
 )
 def test_records_that_must_be_refused(data: bytes) -> None:
     with pytest.raises(MalformedRecord):
         decode_record(data, "x")
+
+
+@pytest.mark.parametrize("size", [1, 4095])
+def test_a_link_may_be_as_long_as_a_path(size: int) -> None:
+    record = LINK._replace(size=size)
+    assert decode_record(record.encode(), "x") == record
 
 
 @pytest.mark.parametrize(

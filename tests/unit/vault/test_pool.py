@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -147,6 +148,20 @@ def test_where_the_system_lets_us_have_few_processes_those_do_it(
     assert (os.getpid() in workers) == (most == 0)
 
 
+def test_where_the_system_lets_us_open_few_files_those_workers_do_it() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pool = Pool(square, 8)
+    results = pool.map(range(30))
+    first = next(results)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
+    try:
+        rest = list(results)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(task for task, _result in [first, *rest]) == list(range(30))
+
+
 def test_no_more_workers_than_tasks() -> None:
     results = Pool(square, 8).map(range(3))
     before = children()
@@ -278,6 +293,36 @@ def test_what_a_terminal_sends_concerns_the_parent_only(asks: int) -> None:
 
     done = [result for _task, result in Pool(work, 2).map(range(6))]
     assert sorted(done) == [(number, True) for number in range(6)]
+
+
+@pytest.mark.parametrize("asks", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_what_a_terminal_sends_to_a_worker_that_is_being_born_concerns_the_parent_only(
+    monkeypatch: pytest.MonkeyPatch, asks: int
+) -> None:
+    """The child would unwind as its parent does: remove files, and give back the vault's lock."""
+    parent, fork = os.getpid(), os.fork
+    unwound = []
+
+    def struck() -> int:
+        if (pid := fork()) == 0:
+            os.kill(os.getpid(), asks)
+        return pid
+
+    def told(_number: int, _frame: object) -> None:
+        unwound.append(os.getpid())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fork", struck)
+    before = signal.signal(asks, told)
+    try:
+        done = list(Pool(square, 2).map(range(6)))
+    finally:
+        signal.signal(asks, before)
+        if os.getpid() != parent:  # what must not happen must not go on into the tests' runner
+            os._exit(1)
+    assert sorted(task for task, _result in done) == list(range(6))
+    assert unwound == []
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []).isdisjoint({asks})
 
 
 def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:

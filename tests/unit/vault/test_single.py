@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NOBODY, RECIPIENT, SEED, in_child, keys, seal, unseal
+from helpers import NOBODY, RECIPIENT, SEED, in_child, keys, seal, snapshot, unseal
 
 from encvault import operations
 from encvault.crypto import hpke
@@ -257,6 +257,22 @@ def test_a_file_that_is_not_as_long_as_it_says_leaves_nothing(
     with pytest.raises(MalformedRecord, match="not as long as it says"):
         unseal(path)
     assert names(tmp_path) == ["a.sealed"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_with_a_zero_byte_leaves_nothing(tmp_path: Path, *, exists: bool) -> None:
+    """Its sender may say what they like; the system takes no such link."""
+    key, slots = single.make_key([RECIPIENT], "x")
+    record = Record(type="symlink", path="a", sealed_at_ns=1, size=3).encode()
+    header = Header(Suite.AES_256_GCM, len(record), InlineKeyInfo("a" * 26, slots)).encode()
+    path = tmp_path / "a.sealed"
+    path.write_bytes(encode_sealed(Suite.AES_256_GCM, key, header, record, b"b\0c"))
+    if exists:
+        (tmp_path / "a").symlink_to("b")
+    before = snapshot(tmp_path)
+    with pytest.raises(MalformedRecord, match="zero byte"):
+        unseal(path)
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
