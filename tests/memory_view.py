@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from encvault.mount.nodes import Access, Attributes, Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
@@ -180,10 +180,11 @@ class MemoryView:
                 raise refuse(errno.EEXIST)
             return self._handle(self._nodes[path])
 
-    def known_in(self, path: str, names: Sequence[str]) -> dict[str, Attributes]:
+    def attributes_in(self, path: str, names: Iterable[str]) -> Iterator[Attributes | None]:
         inside = path.rstrip("/") + "/"
         there = {name for name, _ in self.listing(path)}
-        return {name: self.attributes(inside + name) for name in names if name in there}
+        for name in names:
+            yield self.attributes(inside + name) if name in there else None
 
     def bypasses_cache(self, handle: int) -> bool:
         return handle < 0

@@ -7,6 +7,7 @@ them. Without a path (libfuse is told that none is needed) there is a handle.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -19,18 +20,18 @@ from encvault.mount.nodes import Caller
 from encvault.mount.unlinked import Unlinked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from encvault.mount.nodes import Attributes
     from encvault.mount.verbs import FileSystem
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_OWN = 2  # names that every folder has, . and .. at its begin: the kernel knows them
 _TIMEOUT = 1.0  # seconds for which the kernel believes what it was told
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # utimensat(2)
 _UNKNOWN_INO = 0xFFFFFFFF  # 0 is no inode: readdir(3) would pass over the name
 _HANDLE_KILLPRIV_V2 = 1 << 21  # FUSE_CAP_HANDLE_KILLPRIV_V2; libfuse before 3.17 never offers it
 _READDIR_PLUS, _FILL_DIR_PLUS = 1, 2  # FUSE_READDIR_PLUS, FUSE_FILL_DIR_PLUS
-_NAMES_AT_ONCE = 64  # about what a page of the kernel's takes
 _WRITABLE = 0x200  # PyBUF_WRITE
 _UNSET = 0xFFFFFFFF  # (uid_t) -1
 _TYPES = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
@@ -163,25 +164,24 @@ class Callbacks:
     def on_readdir(
         self, _raw: None, buffer: Any, filler: Any, offset: int, info: Any, flags: int
     ) -> None:
-        """See readdir(3); with the attributes of what is known, which spares a call for each."""
+        """See readdir(3); with attributes where they are wanted, which spares a call for each."""
         folder = info.contents.fh
         if offset == 0:
             self._listings[folder] = self._names_of(folder)
         names = self._listings[folder]
         bare, whole = self._c_stat(), self._c_stat()
         bare.st_ino = _UNKNOWN_INO
-        index = offset
-        while part := names[index : index + _NAMES_AT_ONCE]:
-            known = self._known_of(folder, part) if flags & _READDIR_PLUS else {}
-            for name, kind in part:
-                index += 1
-                bare.st_mode = kind
-                status, how = bare, 0
-                if (found := known.get(name)) is not None:
-                    self._fill(whole, found)
-                    status, how = whole, _FILL_DIR_PLUS
-                if filler(buffer, name.encode(_ENCODING, _ERRORS), status, index, how):
-                    return
+        known: Iterator[Attributes | None] = iter(())
+        if offset < len(names) and flags & _READDIR_PLUS:
+            known = self._known_of(folder, names, max(offset, _OWN))
+        for index in range(offset, len(names)):  # no slice: a folder may have a million names
+            name, bare.st_mode = names[index]
+            status, how = bare, 0
+            if index >= _OWN and (found := next(known, None)) is not None:
+                self._fill(whole, found)
+                status, how = whole, _FILL_DIR_PLUS
+            if filler(buffer, name.encode(_ENCODING, _ERRORS), status, index + 1, how):
+                return
 
     def _names_of(self, folder: int) -> list[tuple[str, int]]:
         try:
@@ -193,13 +193,14 @@ class Callbacks:
         own = [(".", stat.S_IFDIR), ("..", stat.S_IFDIR)]
         return [*own, *self._view.listing(path)]
 
-    def _known_of(self, folder: int, part: list[tuple[str, int]]) -> dict[str, Attributes]:
+    def _known_of(
+        self, folder: int, names: list[tuple[str, int]], first: int
+    ) -> Iterator[Attributes | None]:
         # asked for at each part: what was true when the folder was opened may no longer be
-        try:
+        with contextlib.suppress(OSError):  # removed or renamed meanwhile: it is read to its end
             path = self._view.path_of(folder)
-            return self._view.known_in(path, [name for name, _kind in part])
-        except OSError:
-            return {}  # the folder was removed or renamed meanwhile, and is read to its end
+            rest = (names[index][0] for index in range(first, len(names)))
+            yield from self._view.attributes_in(path, rest)
 
     def on_releasedir(self, _raw: None, info: Any) -> None:
         """See closedir(3)."""

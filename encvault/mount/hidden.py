@@ -159,10 +159,6 @@ class HiddenLayout:
         self._look()
         return folder.children.get(name)
 
-    def known(self, folder: FolderNode, name: str) -> Node | None:
-        """See `Layout`."""
-        return folder.children.get(name)
-
     def names(self, folder: FolderNode) -> list[tuple[str, int]]:
         """See `Layout`."""
         self._look()

@@ -19,7 +19,7 @@ from encvault.mount.nodes import FileNode, FolderNode, count_of_moves
 from encvault.mount.openfiles import OpenFiles, error_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from encvault.mount.nodes import Attributes, Node
 
@@ -119,10 +119,12 @@ class Lookups(OpenFiles):
     def attributes(self, path: str) -> Attributes:
         """What stat(2) tells."""
         with self._lock:
-            node = self._find(path)
-            if isinstance(node, FolderNode):
-                self._layout.refresh(node)
-            return node.attributes()
+            return self._attributes(self._find(path))
+
+    def _attributes(self, node: Node) -> Attributes:
+        if isinstance(node, FolderNode):
+            self._layout.refresh(node)
+        return node.attributes()
 
     def inodes(self, path: str) -> list[int]:
         """Inode numbers of a file, and of those that somebody else has replaced by it."""
@@ -163,15 +165,17 @@ class Lookups(OpenFiles):
         with self._lock:
             return self._layout.names(self._find_folder(path))
 
-    def known_in(self, path: str, names: Sequence[str]) -> dict[str, Attributes]:
-        """Attributes of these in a folder, as far as no sealed file has to be opened for them."""
+    def attributes_in(self, path: str, names: Iterable[str]) -> Iterator[Attributes | None]:
+        """What stat(2) tells of each of these in a folder, or None."""
         with self._lock:
             folder = self._find_folder(path)
-            return {
-                name: node.attributes()
-                for name in names
-                if isinstance(node := self._layout.known(folder, name), FileNode)
-            }
+        for name in names:
+            with self._lock:
+                try:
+                    found = self._attributes(self._find_in(folder, name))
+                except (OSError, EncvaultError):  # who asks for it by name hears of it
+                    found = None
+            yield found
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link leads."""

@@ -134,18 +134,6 @@ class OnDisk:
             if not self._is_there(one):
                 return
 
-    def known(self, folder: FolderNode, name: str) -> Node | None:
-        """See `Layout`."""
-        known = folder.children.get(name)
-        if not isinstance(known, FileNode) or known.source is None or known.is_dirty:
-            return known
-        with self._lock:
-            try:
-                status = self._tree.status_in(folder.path, sealed_name(name))
-            except OSError:
-                return None
-        return known if known.source.stamp == Stamp.of(status) else None
-
     def _find_folder(self, folder: FolderNode, name: str) -> FolderNode | None:
         path = join(folder.path, name)
         with self._lock:
@@ -158,12 +146,16 @@ class OnDisk:
         if not stat.S_ISDIR(status.st_mode) or is_vault_folder(name) or durable.is_temporary(name):
             return None
         with self._lock:
-            if self._tree.exists(join(path, FOLDER)):
-                return None  # a vault of its own
+            if self._is_vault(path):
+                return None
         number = inode(f"{status.st_dev}:{status.st_ino}")
         node = FolderNode(name, folder, number, self._meta_of(status))
         folder.children[name] = node
         return node
+
+    def _is_vault(self, path: str) -> bool:
+        """Whether a folder is a vault of its own."""
+        return self._tree.exists(join(path, FOLDER))
 
     def _status_of_folder(self, path: str) -> os.stat_result | None:
         with self._lock:
@@ -212,7 +204,7 @@ class OnDisk:
                     entry.is_dir(follow_symlinks=False)
                     and not is_vault_folder(name)
                     and not durable.is_temporary(name)
-                    and not self._tree.exists(join(join(path, name), FOLDER))
+                    and (name in folder.children or not self._is_vault(join(path, name)))
                 ):
                     found[name] = stat.S_IFDIR
                 elif durable.is_temporary(name):

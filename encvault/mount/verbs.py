@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
     from encvault.mount.nodes import Attributes, Caller
     from encvault.secret import Buffer
@@ -47,8 +47,8 @@ class FileSystem(Protocol):
     def listing(self, path: str, /) -> Iterable[tuple[str, int]]:
         """Names in a folder without ``.`` and ``..``, and their type bits, 0 where not known."""
 
-    def known_in(self, path: str, names: Sequence[str], /) -> dict[str, Attributes]:
-        """Attributes of these in a folder, as far as no sealed file has to be opened for them."""
+    def attributes_in(self, path: str, names: Iterable[str], /) -> Iterator[Attributes | None]:
+        """What stat(2) tells of each of these in a folder, or None; looked up when asked for."""
 
     def open(self, path: str, flags: int, caller: Caller, /) -> int:
         """A handle; the access is recorded before it is returned."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from encvault.mount.nodes import Attributes
+    from encvault.mount.view import View
+
 LAYOUTS = get_args(VaultLayout)
 
 
@@ -904,28 +907,60 @@ def test_a_change_from_outside_is_noticed(tmp_path: Path) -> None:
         assert mounted.names() == []
 
 
-def test_only_what_is_known_comes_with_a_listing(tmp_path: Path) -> None:
-    with Mounted(tmp_path / "v") as mounted:
+def test_attributes_that_come_with_a_listing_are_those_of_the_file(
+    tmp_path: Path, layout: VaultLayout
+) -> None:
+    with Mounted(tmp_path / "v", layout) as mounted:
         mounted.write("/f", b"old")
         mounted.view.make_folder("/d", 0o755, CALLER)
-        names = ["f", "d", "none"]
-        assert mounted.view.known_in("/", names) == {"f": mounted.view.attributes("/f")}
+        names = ["f", "none", "d"]
+
+        def told(view: View) -> list[Attributes | None]:
+            return [view.attributes("/f"), None, view.attributes("/d")]
+
+        assert [*mounted.view.attributes_in("/", names)] == told(mounted.view)
         mounted.view.sync()
-        assert mounted.view.known_in("/", names) == {"f": mounted.view.attributes("/f")}
+        assert [*mounted.view.attributes_in("/", names)] == told(mounted.view)
+    with Mounted(tmp_path / "v", layout) as again:
+        found = [*again.view.attributes_in("/", names)]
+        assert found == told(again.view)
+        assert found[0] is not None
+        assert (found[0].kind, found[0].size) == ("file", 3)
+
+
+def test_a_listing_tells_what_changed_underneath_and_nothing_of_what_is_broken(
+    tmp_path: Path,
+) -> None:
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"old")
+        mounted.view.sync()
         kept = (mounted.path / "f.sealed").read_bytes()
+
+        def size() -> int | None:
+            (found,) = mounted.view.attributes_in("/", ["f"])
+            return found and found.size
+
         other_version(mounted, "/f", b"theirs, and longer")
-        assert mounted.view.known_in("/", names) == {}
-        assert mounted.view.attributes("/f").size == 18
-        assert mounted.view.known_in("/", names)["f"].size == 18
+        assert size() == 18
         (mounted.path / "f.new").write_bytes(kept)
         (mounted.path / "f.new").rename(mounted.path / "f.sealed")
-        assert mounted.view.known_in("/", names) == {}
-        assert mounted.view.attributes("/f").size == 3
+        assert size() == 3
+        (mounted.path / "f.sealed").write_bytes(bytes(len(kept)))
+        assert size() is None
         (mounted.path / "f.sealed").unlink()
-        assert mounted.view.known_in("/", names) == {}
-        (mounted.path / "f.sealed").write_bytes(kept)
-    with Mounted(tmp_path / "v") as again:
-        assert again.view.known_in("/", names) == {}
+        assert size() is None
+
+
+def test_attributes_are_looked_up_one_by_one(tmp_path: Path) -> None:
+    """A listing ends where the kernel's page does; and others are served meanwhile."""
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.write("/f", b"old")
+        mounted.write("/g", b"old")
+        mounted.view.sync()
+        found = mounted.view.attributes_in("/", ["f", "g"])
+        assert next(found) == mounted.view.attributes("/f")
+        mounted.view.unlink("/g")
+        assert next(found) is None
 
 
 def test_two_versions_of_a_file_are_never_merged(tmp_path: Path) -> None:
