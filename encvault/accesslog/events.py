@@ -79,7 +79,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _READ = ("op", "ts", "wall", "epoch")  # what a check needs of every line
 
 
-def _grammar() -> bytes:
+@functools.cache
+def _line() -> re.Pattern[bytes]:
+    """The form of an entry; compiled when one is read, which most commands never do."""
     parts = []
     for name in MEMBERS:
         form = _FORMS.get(name, _NUMBER if name in _NUMBERS else _TEXT)
@@ -89,10 +91,7 @@ def _grammar() -> bytes:
         quoted = b'"' + name.encode() + b'":' + form
         member = quoted if name == "v" else b"," + quoted if name > "v" else quoted + b","
         parts.append(member if name in _ALWAYS else rb"(?:" + member + rb")?+")
-    return rb"\{" + b"".join(parts) + rb"\}"
-
-
-_LINE = re.compile(_grammar())
+    return re.compile(rb"\{" + b"".join(parts) + rb"\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ def facts_of(line: bytes) -> Facts:
     Raises:
         ValueError: it is none; the reason is a message.
     """
-    found = _LINE.fullmatch(line)
+    found = _line().fullmatch(line)
     if found is None or len(line) > MAX_SIZE:
         return _newer_facts(line)
     if not line.isascii():

@@ -7,6 +7,7 @@ when their command is called, so that ``encvault --version`` costs no more than 
 from __future__ import annotations
 
 import contextlib
+import gc
 import gettext
 import os
 import signal
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(arguments)
     except Terminated as stop:  # it came after `run` had said all, before its handler was gone
         return stop.exit_code
+    finally:
+        if argv is None:
+            gc.freeze()  # looking for cycles at the end is an eighth of a short command
 
 
 def speak(environ: MutableMapping[str, str]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,6 +111,8 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - the one place with 
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE  # the reader of stdout has enough
     except Exception:  # noqa: BLE001 - a bug must end in an exit code as well
+        import traceback  # noqa: PLC0415 - every command would pay for it
+
         ui.message(_("internal error; nothing was removed that was not sealed"))
         traceback.print_exc()
         return 1

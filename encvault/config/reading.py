@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import os
 import re
-import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from encvault.errors import ConfigMalformed, InvalidSetting, UnknownSetting
@@ -64,6 +63,8 @@ class TomlFile:
         self.path = path
         self._page = page
         self._kind = kind
+        import tomllib  # noqa: PLC0415 - most people have no such file, and need no parser
+
         try:
             self._text = data.decode("utf-8-sig")  # editors of Windows begin with a mark
             self.document: Mapping[str, Any] = tomllib.loads(self._text)
@@ -173,6 +174,8 @@ def _statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     tomllib does not say where a key stands. A statement is the fewest lines that parse under the
     header of their table.
     """
+    import tomllib  # noqa: PLC0415 - see `TomlFile`
+
     header, pending, first = "", "", 1
     for number, line in enumerate(text.split("\n"), start=1):
         if not pending:

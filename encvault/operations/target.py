@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
@@ -118,6 +117,8 @@ def _new_vault(
     layout: VaultLayout = "hidden" if request.hide_names else "visible"
     suite = request.new_suite
     if request.dry_run:
+        import tempfile  # noqa: PLC0415 - rarely needed, and every command would pay for it
+
         with tempfile.TemporaryDirectory() as empty:
             real = path if os.path.isdir(path) else empty
             with Vault.imagine(real, suite=suite, layout=layout) as imagined:
