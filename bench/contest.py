@@ -100,6 +100,7 @@ class Case:
         contenders: the first is what the others are compared with.
         each_round: a command before every round.
         leaves_pages: whether to have free memory backed by the host again before each program.
+        is_warmed: whether a first round is not counted, as it fills caches.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Case:
     contenders: list[Contender]
     each_round: str = ""
     leaves_pages: bool = True
+    is_warmed: bool = True
 
     def named(self, name: str) -> Contender | None:
         """A contender that took part."""
@@ -206,11 +208,11 @@ class Bench:
     def measure(self, case: Case) -> None:
         """Run every program of a case, round after round."""
         touched = 2 * _size(self.work) if self.file_system == "tmpfs" and case.leaves_pages else 0
-        for round_ in range(self.runs + 1):
+        for round_ in range(0 if case.is_warmed else 1, self.runs + 1):
             if case.each_round:
                 self.shell(case.each_round)
             for one in case.contenders:
-                self._run(one, touched, is_counted=round_ > 0)  # the first warms caches
+                self._run(one, touched, is_counted=round_ > 0)
         print(f"  {case.name}: done", file=sys.stderr)
 
     def _run(self, one: Contender, touched: int, *, is_counted: bool) -> None:

@@ -32,7 +32,9 @@ def growth(work: Path, scale: Scale) -> Iterator[Case]:
                 aims=limits if count != scale.growing_files[0] else (),
             )
         )
-    yield Case("growth: files", "1 kB each, sealed in place", trees, leaves_pages=False)
+    yield Case(
+        "growth: files", "1 kB each, sealed in place", trees, leaves_pages=False, is_warmed=False
+    )
     yield Case(
         "growth: nothing changed",
         "the same files, in a mirror that is up to date",
@@ -47,6 +49,7 @@ def growth(work: Path, scale: Scale) -> Iterator[Case]:
             for count in scale.growing_files
         ],
         leaves_pages=False,
+        is_warmed=False,
     )
     sizes = []
     for gib in scale.growing_gib:
@@ -62,4 +65,4 @@ def growth(work: Path, scale: Scale) -> Iterator[Case]:
                 ),
             )
         )
-    yield Case("growth: size", "one file", sizes, leaves_pages=False)
+    yield Case("growth: size", "one file", sizes, leaves_pages=False, is_warmed=False)
