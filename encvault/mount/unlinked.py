@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from encvault.mount.verbs import FileSystem
 
 _HIDDEN = re.compile(r"(?:.*/)?\.fuse_hidden[0-9a-f]{8}([0-9a-f]{8})", re.DOTALL)
-_GRACE = 0.002  # seconds in which libfuse hears that a file is closed
+_GRACE = 0.02  # seconds in which libfuse hears that a file is closed
 _LONG_GRACE = 2.0  # and on a machine that has much to do
 _MAX_STEP = 64  # numbers that libfuse passes over because there are such names
 _MAX_BEHIND = 16  # threads of libfuse that may overtake each other
