@@ -186,6 +186,9 @@ class MemoryView:
         for name in names:
             yield self.attributes(inside + name) if name in there else None
 
+    def known_in(self, path: str, names: Iterable[str]) -> Iterator[Attributes | None]:
+        return self.attributes_in(path, names)
+
     def bypasses_cache(self, handle: int) -> bool:
         return handle < 0
 

@@ -1,8 +1,8 @@
 """Whether sealed copies are still what they were, for a machine that cannot open them.
 
 A job holds no key, so it cannot authenticate what an earlier run has sealed. But a sealed file
-never changes: a run reads back and authenticates what it seals, notes the SHA-256 of the sealed
-bytes the first time it looks at a copy afterwards, and any later look must find the same bytes.
+never changes: the first look at a copy after it was sealed notes the SHA-256 of the sealed bytes,
+and any later look must find the same.
 
 The notes lie with the job's records. Who loses them loses the comparison with the past, no data.
 """

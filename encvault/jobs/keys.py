@@ -85,10 +85,7 @@ KEYS = (
         "",
         "verify",
         _V.words("none", "sample", "full"),
-        N_(
-            "how much of what lies there already is read back after a run; what a run seals it "
-            "always reads back"
-        ),
+        N_("how much of what lies there is read back after a run"),
         "sample",
     ),
     Key(

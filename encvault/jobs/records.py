@@ -61,7 +61,7 @@ class Outcome:
         exit_code: of ``job run``.
         files, unchanged, removed, failed: counts of files.
         size: bytes of content that were sealed.
-        verified: copies that were read back beyond those that were sealed.
+        verified: copies that were read back after the run.
         archive: the file that was made, or "".
         attempts: how often it was tried.
         invocation: systemd's id of the service's run, or "".

@@ -72,7 +72,7 @@ class Work:
         earlier: the last run that made an archive, or None.
 
     Attributes:
-        verified: copies that were read back beyond those that were sealed.
+        verified: copies that were read back after the run.
         archive: the archive that was made, or "".
     """
 
@@ -363,7 +363,7 @@ class Work:
                 self._remove(tree, functools.partial(_is_same, found), [*found])
 
     def _verify_archives(self, shelf: Shelf, inventory: Inventory) -> None:
-        """Look at the archives that there are; this run's is the last, and was read back."""
+        """Look at the archives that there are; this run's is the last."""
         names = {"none": [], "sample": shelf.complete()[-2:], "full": shelf.complete()}
         for name in names[self.job.verify]:
             self.limits.boundary()

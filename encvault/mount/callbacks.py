@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import math
 import os
 import stat
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from encvault.errors import EncvaultError
@@ -20,12 +22,13 @@ from encvault.mount.nodes import Caller
 from encvault.mount.unlinked import Unlinked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.mount.nodes import Attributes
     from encvault.mount.verbs import FileSystem
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_MOMENT = 1.0  # seconds for which programs count as asking for attributes
 _OWN = 2  # names that every folder has, . and .. at its begin: the kernel knows them
 _TIMEOUT = 1.0  # seconds for which the kernel believes what it was told
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # utimensat(2)
@@ -78,6 +81,7 @@ class Callbacks:
         self._get_context = get_context
         self._mounted = mounted
         self._unlinked = Unlinked(view)
+        self._asked_at = -math.inf  # when a program asked for a file's attributes by its path
         # of open folders: their names as they were when they were read from the start
         self._listings: dict[int, list[tuple[str, int]]] = {}
         # looked up once, and not at each call
@@ -125,6 +129,8 @@ class Callbacks:
             unlinked.settle(path)
         handle = unlinked.handle(path) if unlinked.has_hidden else None
         found = self._attributes(path) if handle is None else self._attributes_of(handle)
+        if found.kind != "dir":
+            self._asked_at = time.monotonic()
         self._fill(status.contents, found)
 
     @staticmethod
@@ -164,7 +170,13 @@ class Callbacks:
     def on_readdir(
         self, _raw: None, buffer: Any, filler: Any, offset: int, info: Any, flags: int
     ) -> None:
-        """See readdir(3); with attributes where they are wanted, which spares a call for each."""
+        """See readdir(3); with attributes, which spares a call for each.
+
+        The kernel wants them for the first part of every folder, and for the rest if a program has
+        asked for those of the first. Sealed files are opened for them in the second case, and in
+        the first while programs ask for the attributes of files elsewhere: whoever looks at names
+        only does not pay for them.
+        """
         folder = info.contents.fh
         if offset == 0:
             self._listings[folder] = self._names_of(folder)
@@ -173,7 +185,9 @@ class Callbacks:
         bare.st_ino = _UNKNOWN_INO
         known: Iterator[Attributes | None] = iter(())
         if offset < len(names) and flags & _READDIR_PLUS:
-            known = self._known_of(folder, names, max(offset, _OWN))
+            is_asked = offset or time.monotonic() - self._asked_at < _MOMENT
+            told = self._view.attributes_in if is_asked else self._view.known_in
+            known = self._known_of(folder, names, max(offset, _OWN), told)
         for index in range(offset, len(names)):  # no slice: a folder may have a million names
             name, bare.st_mode = names[index]
             status, how = bare, 0
@@ -194,13 +208,19 @@ class Callbacks:
         return [*own, *self._view.listing(path)]
 
     def _known_of(
-        self, folder: int, names: list[tuple[str, int]], first: int
+        self,
+        folder: int,
+        names: list[tuple[str, int]],
+        first: int,
+        told: Callable[[str, Iterable[str]], Iterator[Attributes | None]],
     ) -> Iterator[Attributes | None]:
         # asked for at each part: what was true when the folder was opened may no longer be
         with contextlib.suppress(OSError):  # removed or renamed meanwhile: it is read to its end
             path = self._view.path_of(folder)
+            if self._unlinked.is_waiting:
+                self._unlinked.settle(path)  # what is about to go must not be told of again
             rest = (names[index][0] for index in range(first, len(names)))
-            yield from self._view.attributes_in(path, rest)
+            yield from told(path, rest)
 
     def on_releasedir(self, _raw: None, info: Any) -> None:
         """See closedir(3)."""

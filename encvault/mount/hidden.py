@@ -159,6 +159,11 @@ class HiddenLayout:
         self._look()
         return folder.children.get(name)
 
+    def known(self, folder: FolderNode, name: str) -> FileNode | None:
+        """See `Layout`."""
+        known = folder.children.get(name)
+        return known if isinstance(known, FileNode) else None
+
     def names(self, folder: FolderNode) -> list[tuple[str, int]]:
         """See `Layout`."""
         self._look()

@@ -56,6 +56,9 @@ class Layout(Protocol):
     def find(self, folder: FolderNode, name: str) -> Node | None:
         """What is called so, as it is on the disk now; None if nothing is."""
 
+    def known(self, folder: FolderNode, name: str) -> FileNode | None:
+        """The same, and None if its sealed file would have to be opened, or if it is a folder."""
+
     def names(self, folder: FolderNode) -> list[tuple[str, int]]:
         """Everything in a folder: names, and type bits or 0 where only opening would tell."""
 

@@ -112,13 +112,16 @@ class OnDisk:
         return path == self._free and time.monotonic() - self._free_at < _MOMENT
 
     def _is_there(self, node: FolderNode) -> bool:
-        """Whether a folder is still on the disk; every file in it is asked for by way of it."""
+        """Whether a folder is still on the disk, and no vault of its own.
+
+        Every file in it is asked for by way of it.
+        """
         now = time.monotonic()
         if now - node.seen_at > _PATIENCE:
             status = self._status_of_folder(node.path)
             with self._lock:
                 self._tree.forget_other(node.path, status)
-            if status is None:
+            if status is None or self._is_vault(node.path):
                 return False
             node.seen_at = now
         return True
@@ -133,6 +136,18 @@ class OnDisk:
         for one in reversed(way):
             if not self._is_there(one):
                 return
+
+    def known(self, folder: FolderNode, name: str) -> FileNode | None:
+        """See `Layout`."""
+        known = folder.children.get(name)
+        if not isinstance(known, FileNode) or known.source is None or known.is_dirty:
+            return known if isinstance(known, FileNode) else None
+        with self._lock:
+            try:
+                status = self._tree.status_in(folder.path, sealed_name(name))
+            except OSError:
+                return None
+        return known if known.source.stamp == Stamp.of(status) else None
 
     def _find_folder(self, folder: FolderNode, name: str) -> FolderNode | None:
         path = join(folder.path, name)
@@ -204,7 +219,7 @@ class OnDisk:
                     entry.is_dir(follow_symlinks=False)
                     and not is_vault_folder(name)
                     and not durable.is_temporary(name)
-                    and (name in folder.children or not self._is_vault(join(path, name)))
+                    and not self._is_vault(join(path, name))
                 ):
                     found[name] = stat.S_IFDIR
                 elif durable.is_temporary(name):

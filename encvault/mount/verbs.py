@@ -50,6 +50,9 @@ class FileSystem(Protocol):
     def attributes_in(self, path: str, names: Iterable[str], /) -> Iterator[Attributes | None]:
         """What stat(2) tells of each of these in a folder, or None; looked up when asked for."""
 
+    def known_in(self, path: str, names: Iterable[str], /) -> Iterator[Attributes | None]:
+        """The same, as far as no sealed file has to be opened for them."""
+
     def open(self, path: str, flags: int, caller: Caller, /) -> int:
         """A handle; the access is recorded before it is returned."""
 

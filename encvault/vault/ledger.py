@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
 
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsdecode
 _UNPROVEN = -1  # for a mode
+_HALF = 1 << 63
 
 
 class FileRow(NamedTuple):
@@ -99,7 +100,25 @@ class Known(NamedTuple):
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
-        return self[:4] == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
+        return self[:4] == _stored(stamp)
+
+
+def stored(number: int) -> int:
+    """A number as SQLite keeps it, in 64 bits with a sign.
+
+    Some file systems have inodes above that, and a time can be after 2262. Numbers are compared
+    and not ordered here, so one that wraps around does as well.
+    """
+    return (number + _HALF) % (2 * _HALF) - _HALF
+
+
+def _stored(stamp: Stamp) -> tuple[int, int, int, int]:
+    return (
+        stored(stamp.size),
+        stored(stamp.mtime_ns),
+        stored(stamp.ctime_ns),
+        stored(stamp.inode),
+    )
 
 
 class FolderRow(NamedTuple):
@@ -108,7 +127,7 @@ class FolderRow(NamedTuple):
     Attributes:
         folder: folder id.
         objects: file id of its sealed object, then of older ones that may still be there.
-        mode, mtime_ns: the plain folder when it was sealed.
+        mode, mtime_ns: the plain folder when it was sealed; the time as it is `stored`.
     """
 
     folder: str
@@ -235,10 +254,7 @@ class Ledger(Database):
                         self._root,
                         os.fsencode(row.dir),
                         os.fsencode(row.name),
-                        row.stamp.size,
-                        row.stamp.mtime_ns,
-                        row.stamp.ctime_ns,
-                        row.stamp.inode,
+                        *_stored(row.stamp),
                         " ".join(row.ids),
                         " ".join(row.older),
                     )

@@ -37,7 +37,7 @@ from encvault.vault.layout import (
     peek,
     sealed_name,
 )
-from encvault.vault.ledger import FolderRow, Known
+from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.sealing import SealTask
 from encvault.vault.selection import Selection
@@ -214,15 +214,15 @@ class Planner:
     def _plan_folder_object(self, folder: Folder) -> SealTask | None:
         path, status = folder.path, folder.status
         row = self._ledger.folder(path) if self._ledger else None
-        mode = self._mode(status)
+        mode, mtime_ns = self._mode(status), stored(status.st_mtime_ns)
         known = existing_objects(self._vault.tree, row.objects) if row is not None else ()
         if row is not None and row.objects[0] in known:
             self.folder_rows[path] = row
-            if (row.mode, row.mtime_ns) == (mode, status.st_mtime_ns) and len(known) == 1:
+            if (row.mode, row.mtime_ns) == (mode, mtime_ns) and len(known) == 1:
                 return None
         folder_id = row.folder if row is not None else new_id()
         file_id = next(self._ids)
-        self.folder_rows[path] = FolderRow(folder_id, (file_id, *known), mode, status.st_mtime_ns)
+        self.folder_rows[path] = FolderRow(folder_id, (file_id, *known), mode, mtime_ns)
         above, name = split(path)
         return SealTask(
             type="dir",

@@ -200,25 +200,23 @@ class Pool(Generic[Task, Result]):
 
         parent = os.getpid()
         ends: list[Connection] = []
-        # a child that takes a signal before it ignores it would clean up as if it were the parent
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
         try:
             ends += Pipe()
-            pid = os.fork()
-            if pid == 0:
-                _serve(self._work, ends[1], [ends[0], *self._workers], self._trees, parent, mask)
-            self._workers[ends[0]] = pid
+            # a child that takes one before it ignores it would clean up as if it were the parent
+            with _signals_held_back() as mask:
+                pid = os.fork()
+                if pid == 0:
+                    others = [ends[0], *self._workers]
+                    _serve(self._work, ends[1], others, self._trees, parent, mask)
+                self._workers[ends[0]] = pid
         except OSError:  # as many processes or open files as may be, or no memory for more
             for end in ends:
                 end.close()
             self._jobs = max(1, len(self._workers))
             return False
-        else:
-            ends[1].close()
-            idle.append(ends[0])
-            return True
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        ends[1].close()
+        idle.append(ends[0])
+        return True
 
     def _send(self, connection: Connection, task: Task) -> None:
         try:
@@ -273,7 +271,8 @@ def in_batches(
     """Work on files in batches, and on each large one alone.
 
     Large files wait for a few batches at most, and only a few of them wait: one that is written to
-    all day must not have to stay as it was for the length of a run.
+    all day must not have to stay as it was for the length of a run. (For the walk over files that
+    need no work it does wait.)
 
     Args:
         tasks: taken one by one, as they are asked for.
@@ -315,9 +314,36 @@ def in_batches(
                 yield batch, result
                 del in_flight[id(batch)]
     finally:
-        for batch in in_flight.values():
-            for task in batch:
-                discard(task)
+        with _uninterrupted():  # a second Ctrl-C would leave what the first one cleans up
+            for batch in in_flight.values():
+                for task in batch:
+                    discard(task)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[set[signal.Signals | int]]:
+    """Take what asks the parent to stop afterwards only. Gives the mask that there was."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Take Ctrl-C afterwards only; in another thread than the main one it never comes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _until_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -124,6 +125,52 @@ def test_attributes_come_with_a_listing(tmp_path: Path) -> None:
         assert found == {f"f{index}": index for index in range(10)} | {"unknown": 0}
     asked = {call for call in mount.calls if call.startswith("asked for ")}
     assert asked - {"asked for /"} == {"asked for /unknown"}
+
+
+def test_who_looks_at_names_only_has_no_sealed_file_opened(tmp_path: Path) -> None:
+    class Asked(MemoryView):
+        def attributes_in(self, path: str, names: Iterable[str]) -> Iterator[Attributes | None]:
+            self.calls.append(f"opened {path}")
+            return super().attributes_in(path, names)
+
+        def known_in(self, path: str, names: Iterable[str]) -> Iterator[Attributes | None]:
+            self.calls.append(f"known {path}")
+            return iter(())
+
+    view = Asked()
+    for folder in "abc":
+        view.put(f"/{folder}", kind="dir", mode=0o755)
+        view.put(f"/{folder}/f")
+    with served(view, tmp_path / "mnt") as mount:
+        assert os.listdir(mount.path / "a") == ["f"]
+        assert os.listdir(mount.path / "b") == ["f"]
+        assert (mount.path / "b" / "f").stat().st_size == 0
+        assert os.listdir(mount.path / "c") == ["f"]
+    told = [call for call in mount.calls if call.startswith(("opened", "known"))]
+    assert told == ["known /a", "known /b", "opened /c"]
+
+
+def test_what_is_unlinked_while_it_is_open_does_not_come_back_with_a_listing(
+    mounted: Path,
+) -> None:
+    names = [f"f{index:03}" for index in range(60)]
+    for name in names:
+        (mounted / name).write_bytes(b"x")
+    time.sleep(1.1)  # the kernel forgets what it was told
+    getdents, buffer = ctypes.CDLL(None).getdents64, ctypes.create_string_buffer(1024)
+    came_back = []
+    for turn in range(8):
+        fd = os.open(mounted, os.O_RDONLY | os.O_DIRECTORY)
+        getdents(fd, buffer, len(buffer))
+        late = mounted / next(name for name in names[turn:] if name.encode() not in buffer.raw)
+        os.listdir(mounted)
+        with late.open("rb"):
+            late.unlink()
+            getdents(fd, buffer, len(buffer))  # goes on behind the first names
+            came_back += [late.name] if os.path.lexists(late) else []
+        os.close(fd)
+        late.write_bytes(b"x")
+    assert came_back == []
 
 
 def test_a_folder_that_is_emptied_while_it_is_read_is_read_to_its_end(mounted: Path) -> None:

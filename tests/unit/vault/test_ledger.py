@@ -57,6 +57,28 @@ def test_any_change_of_a_file_is_noticed_but_not_of_the_device(tmp_path: Path, f
     assert not known.matches(STAMP._replace(**{field: 77}))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inode": (1 << 64) - 1},
+        {"inode": 1 << 63},
+        {"mtime_ns": 1 << 63},  # 2262-04-11
+        {"mtime_ns": -(1 << 63) - 1},
+        {"ctime_ns": (1 << 70) + 5},
+    ],
+)
+def test_numbers_that_sqlite_does_not_have_are_kept_all_the_same(
+    tmp_path: Path, changes: dict[str, int]
+) -> None:
+    stamp = STAMP._replace(**changes)
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        ledger.remember([row("", "a", "x", stamp=stamp)], {})
+        known = ledger.files("")["a"]
+    assert known.matches(stamp)
+    for name, value in changes.items():
+        assert not known.matches(stamp._replace(**{name: value - 1}))
+
+
 def test_roots_and_vaults_do_not_mix(tmp_path: Path) -> None:
     with Ledger(str(tmp_path), VAULT, "/one") as one, Ledger(str(tmp_path), VAULT, "/two") as two:
         one.remember([row("", "a", "x")], {"d": FolderRow("f", ("o",), 1, 2)})

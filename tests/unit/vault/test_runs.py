@@ -14,7 +14,7 @@ from encvault.crypto.suite import Suite
 from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
 from encvault.fs import calls
 from encvault.operations.places import refuse
-from encvault.vault import opening, plan, seal as sealing_run, sealing
+from encvault.vault import open as opening_run, opening, plan, seal as sealing_run, sealing
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
 
@@ -164,6 +164,52 @@ def test_an_interrupt_at_a_large_file_leaves_it_as_it_was(
     assert {path for path in tree.rglob("*") if path.name.startswith("big")} == before
     assert leftovers(tree) == []
     assert leftovers(tree) == []
+
+
+@pytest.mark.parametrize("opens", [False, True])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_second_interrupt_does_not_stop_the_cleaning_up_after_the_first(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, *, opens: bool
+) -> None:
+    if opens:
+        seal(tree)
+    part = opening if opens else sealing
+    run = opening_run if opens else sealing_run
+    real = part.discard_task
+    discarded = 0
+
+    def impatient(target: Any, task: Any) -> None:
+        nonlocal discarded
+        discarded += 1
+        os.kill(os.getpid(), signal.SIGINT)
+        real(target, task)
+
+    monkeypatch.setattr(run, "discard_task", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        (unseal if opens else seal)(tree, Interrupter(), jobs=jobs)
+    assert discarded > 1
+    assert leftovers(tree) == []
+
+
+@pytest.mark.parametrize("kind", ["visible", "hidden", "mirror"])
+def test_a_file_of_the_far_future_is_sealed_like_any_other(tmp_path: Path, kind: str) -> None:
+    """Its time does not fit into 64 bits of nanoseconds, which records and SQLite have."""
+    root, state = tmp_path / "docs", str(tmp_path / "state")
+    for path in (root / "sub", root):
+        path.mkdir(exist_ok=True, parents=True)
+        (path / "file").write_text("content")
+    for path in (root / "file", root / "sub"):
+        os.utime(path, (10_413_792_000,) * 2)  # the year 2300, which every ext4 has
+    to = {"to": str(tmp_path / "mirror")} if kind == "mirror" else {}
+    report = seal(root, hide_names=kind == "hidden", state_dir=state, **to)
+    assert (report.files, report.problems) == (2, [])
+    if kind == "mirror":
+        again = seal(root, state_dir=state, **to)
+        # a time to come proves nothing: another change may set it again
+        assert (again.files, again.unchanged, again.problems) == (1, 1, [])
+    else:
+        assert unseal(root).problems == []
+        assert (root / "file").read_text() == "content"
 
 
 @LAYOUTS
