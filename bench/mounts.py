@@ -99,6 +99,8 @@ def mount(work: Path, scale: Scale) -> Iterator[Case]:
     yield case("copy a tree in", "cp -r source @/tree", 1 / 1.5, before="rm -rf @/tree")
     find = "find @/tree -newer source >/dev/null"
     yield case("find, cold", find, 1.0, before=copied, cold=True)
+    names = "find @/tree -name 'nothing is like this' >/dev/null"
+    yield case("find by name, cold", names, 1.0, before=copied, cold=True)
     yield case("find, warm", find, 1.0, before=f"{copied}; {find}")
     yield case("grep -r, cold", grep, 1.0, before=copied, cold=True)
     yield case("grep -r, warm", grep, 1.0, before=f"{copied}; {grep}")
