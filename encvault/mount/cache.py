@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-CACHE_SIZE = 64 * 1024 * 1024
+CACHE_SIZE = 48 * 1024 * 1024
 """Bytes of opened content that a mount keeps for the next read (docs/mount.md)."""
 
 _PIECE_COST = 512  # bytes of memory that a piece takes beside what it holds
 
-CHANGES_SIZE = 64 * 1024 * 1024
+CHANGES_SIZE = 48 * 1024 * 1024
 """Bytes of changes that a mount keeps in memory before they go to a spill file."""
 
 
