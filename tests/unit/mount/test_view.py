@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-from helpers import keys
+from helpers import RECIPIENT, keys
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mounts import CALLER, Mounted
 
@@ -31,6 +31,7 @@ from encvault.mount.nodes import Access, Caller
 from encvault.mount.openfiles import OpenFiles
 from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.manifest import VaultLayout
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -949,6 +950,23 @@ def test_a_listing_tells_what_changed_underneath_and_nothing_of_what_is_broken(
         assert size() is None
         (mounted.path / "f.sealed").unlink()
         assert size() is None
+
+
+def test_a_folder_that_becomes_a_vault_of_its_own_is_shown_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is saved in it must not end up inside the other vault."""
+    monkeypatch.setattr("encvault.mount.ondisk._PATIENCE", -1.0)  # looked for each time
+    with Mounted(tmp_path / "v") as mounted:
+        mounted.view.make_folder("/d", 0o755, CALLER)
+        mounted.view.sync()
+        assert mounted.names() == ["d"]
+        inner = str(mounted.path / "d")
+        Vault.create(inner, [RECIPIENT], suite=Suite.AES_256_GCM, layout="visible").close()
+        assert mounted.names() == []
+        fails(errno.ENOENT, lambda: mounted.view.attributes("/d"))
+        fails(errno.ENOENT, lambda: mounted.view.create("/d/f", 0o644, os.O_WRONLY, CALLER))
+        assert os.listdir(mounted.path / "d") == [".encvault"]
 
 
 def test_attributes_are_looked_up_one_by_one(tmp_path: Path) -> None:
