@@ -217,8 +217,7 @@ def test_fat_that_was_pulled_out_is_written_only_when_it_was_checked(
     """What is written to an inconsistent FAT destroys what was written and proved before."""
     fill(stick)
     assert lock(run, stick, password).code == 0
-    monkeypatch.setattr("encvault.operations.drives.locking.kind_of", lambda _device: "vfat")
-    assert lock(run, stick, password).code == 0
+    where = ("--path", stick.path, "--password-file", password)
     mark = stick.path / ".encvault" / "lock"
     asked: list[str] = []
 
@@ -226,17 +225,17 @@ def test_fat_that_was_pulled_out_is_written_only_when_it_was_checked(
         asked.append(question)
         return "no removable drive" in question
 
-    monkeypatch.setattr("encvault.cli.secrets.CommandLinePrompter.confirm", decline)
-    for command in ("repair", "lock", "unlock"):
-        mark.write_text("pid 4242 on workshop\n")
-        where = ("--path", stick.path, "--password-file", password)
-        assert run("usb", command, *where).code != 0, command
-        assert "fsck.vfat -a" in asked[-1]
-        assert mark.read_text()
-    monkeypatch.undo()
-    assert (
-        run("usb", "repair", "--path", stick.path, "--yes", "--password-file", password).code == 0
-    )
+    # not `undo`, which would take `run` its home as well
+    with monkeypatch.context() as patched:
+        patched.setattr("encvault.operations.drives.locking.kind_of", lambda _device: "vfat")
+        assert lock(run, stick, password).code == 0
+        patched.setattr("encvault.cli.secrets.CommandLinePrompter.confirm", decline)
+        for command in ("repair", "lock", "unlock"):
+            mark.write_text("pid 4242 on workshop\n")
+            assert run("usb", command, *where).code != 0, command
+            assert "fsck.vfat -a" in asked[-1]
+            assert mark.read_text()
+    assert run("usb", "repair", *where, "--yes").code == 0
 
 
 # -- before anything is begun ---------------------------------------------------------------
