@@ -81,7 +81,7 @@ _READ = ("op", "ts", "wall", "epoch")  # what a check needs of every line
 
 @functools.cache
 def _line() -> re.Pattern[bytes]:
-    """The form of an entry; compiled when one is read, which most commands never do."""
+    """The form of an entry; compiled when one is read, which takes milliseconds."""
     parts = []
     for name in MEMBERS:
         form = _FORMS.get(name, _NUMBER if name in _NUMBERS else _TEXT)

@@ -100,7 +100,7 @@ class Known(NamedTuple):
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
-        return self[:4] == _stored(stamp)
+        return self[:4] == _numbers(stamp)
 
 
 def stored(number: int) -> int:
@@ -112,7 +112,7 @@ def stored(number: int) -> int:
     return (number + _HALF) % (2 * _HALF) - _HALF
 
 
-def _stored(stamp: Stamp) -> tuple[int, int, int, int]:
+def _numbers(stamp: Stamp) -> tuple[int, int, int, int]:
     return (
         stored(stamp.size),
         stored(stamp.mtime_ns),
@@ -254,7 +254,7 @@ class Ledger(Database):
                         self._root,
                         os.fsencode(row.dir),
                         os.fsencode(row.name),
-                        *_stored(row.stamp),
+                        *_numbers(row.stamp),
                         " ".join(row.ids),
                         " ".join(row.older),
                     )

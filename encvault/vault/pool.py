@@ -333,7 +333,8 @@ def _signals_held_back() -> Iterator[set[signal.Signals | int]]:
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Take Ctrl-C afterwards only; in another thread than the main one it never comes."""
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is None:  # a program around us has its own
         yield
         return
     came: list[int] = []
