@@ -111,9 +111,22 @@ def machine() -> dict[str, str]:
         "processor": f"{os.cpu_count()} x {model[1] if model else platform.machine()}",
         "memory": f"{memory:.0f} GiB",
         "system": f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        "encvault": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "peers": ", ".join(_versions()),
     }
+
+
+def _commit() -> str:
+    """What is measured: figures of two states of the program do not go into one table."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    if found.endswith("-dirty"):
+        found += f" at {datetime.now(UTC):%H:%M}"  # it may be another an hour later
+    return found
 
 
 def _versions() -> Iterator[str]:
@@ -180,7 +193,7 @@ def main() -> None:
 
 
 def _known(about: dict[str, str]) -> dict[tuple[str, str], dict[str, object]]:
-    """What was measured on the same machine and day, which a run of some parts adds to."""
+    """What was measured on the same machine, day and commit, which a run of some parts adds to."""
     if not RESULTS.exists():
         return {}
     before = json.loads(RESULTS.read_text())

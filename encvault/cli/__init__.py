@@ -52,17 +52,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):  # then the long way names what is wrong
             os.write(sys.stdout.fileno(), f"encvault {__version__}\n".encode())
             return 0
-    speak(os.environ)
-    from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
-
     try:
+        speak(os.environ)
+        from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
+
         with _stopped_by_signals(), streams.guarded():
             return run(arguments)
+    except KeyboardInterrupt:  # before `run` began, or a second one while it spoke of the first
+        return EXIT_INTERRUPTED
     except Terminated as stop:  # it came after `run` had said all, before its handler was gone
         return stop.exit_code
     finally:
-        if argv is None:
+        while argv is None:
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said, and the end is near
+            except KeyboardInterrupt:
+                continue  # one more of them
             gc.freeze()  # looking for cycles at the end is an eighth of a short command
+            break
 
 
 def speak(environ: MutableMapping[str, str]) -> None:

@@ -229,6 +229,11 @@ class Screen(Observer):
         """See `Observer`."""
         self.steps.append((verb, path))
 
+    def member(self, action: str, path: str) -> None:
+        """See `Observer`."""
+        if self._verbose:
+            self._tell(action, path)
+
     def problem(self, error: EncvaultError) -> None:
         """See `Observer`."""
         is_new = not self.problems or str(self.problems[-1]) != str(error)
@@ -246,9 +251,12 @@ class Screen(Observer):
     def before_release(self, events: Sequence[Event]) -> None:
         """See `Observer`."""
         if self._verbose:
-            self._pause()
             for event in events:
-                message(f"{_(_ACTIONS[event.action])}  {event.path}")
+                self._tell(event.action, event.path)
+
+    def _tell(self, action: str, path: str) -> None:
+        self._pause()
+        message(f"{_(_ACTIONS[action])}  {path}")
 
     def _pause(self) -> None:
         """Clear the bar's line, so that the message does not run into it."""

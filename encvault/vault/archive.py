@@ -313,6 +313,7 @@ class _Packer:
         self._observer.problem(error)
 
     def _count(self, item: _Item) -> None:
+        self._observer.member("seal", item.name)
         if item.kind != "dir":
             self._report.files += 1
             self._report.size += item.size

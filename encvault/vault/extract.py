@@ -199,6 +199,7 @@ class _Unpacker:
         if member.isdir():
             self._folder(path, path)
             self.folders[path] = record
+            self._observer.member("open", path)
             return
         above = self._folder(folder, path)
         if member.issym():
@@ -224,6 +225,7 @@ class _Unpacker:
             return
         self._report.files += 1
         self._report.size += member.size
+        self._observer.member("open", path)
         self._observer.progress(1, member.size)
 
     @contextlib.contextmanager

@@ -50,6 +50,12 @@ class Observer:
     def action(self, verb: str, path: str) -> None:
         """A step of the plan: ``seal``, ``reseal``, ``remove``; or ``share``, and a copy's path."""
 
+    def member(self, action: str, path: str) -> None:
+        """One member went into an archive or came out of it (``seal`` or ``open``).
+
+        Unlike events, these are not for the log: the archive takes effect as a whole, or not.
+        """
+
     def problem(self, error: EncvaultError) -> None:
         """One file failed or was left; the run goes on."""
 
@@ -87,6 +93,10 @@ class Relay(Observer):
     def action(self, verb: str, path: str) -> None:
         """See `Observer`."""
         self.observer.action(verb, path)
+
+    def member(self, action: str, path: str) -> None:
+        """See `Observer`."""
+        self.observer.member(action, path)
 
     def problem(self, error: EncvaultError) -> None:
         """See `Observer`."""

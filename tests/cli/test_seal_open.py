@@ -299,6 +299,20 @@ def test_verbose_tells_the_library_and_each_file(
         assert (done.code, "exclude each other" in done.err) == (2, True)
 
 
+def test_verbose_tells_the_members_of_an_archive(
+    run: Command, docs: Path, password: Path, tmp_path: Path
+) -> None:
+    names = {str(one.relative_to(docs)) for one in docs.rglob("*")}
+    sealed = tmp_path / "docs.sealed"
+    done = run("seal", "-v", docs, "--archive", sealed, "--password-file", password)
+    told = [line for line in done.err.splitlines() if line.startswith("encvault: seal  ")]
+    assert {line.removeprefix("encvault: seal  ") for line in told} == {*names, str(docs)}
+    done = run("open", "-v", sealed, "--to", tmp_path / "out", "--password-file", password)
+    told = [line for line in done.err.splitlines() if line.startswith("encvault: open  ")]
+    assert {line.removeprefix("encvault: open  ") for line in told} >= names
+    assert len(told) == len(names) + 1
+
+
 IDLE = [
     (["file", "--hide-names"], "a single file"),
     (["file", "--exclude", "*.tmp"], "a single file"),

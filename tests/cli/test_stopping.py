@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from encvault import cli
 from encvault.cli import streams
+from encvault.vault.manifest import KEYS_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_after_all_is_said_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
@@ -32,3 +40,28 @@ def test_a_signal_after_all_is_said_is_no_traceback(
     before = signal.getsignal(number)
     assert cli.main(["doctor", "--help"]) == code
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_who_hammers_on_ctrl_c_sees_no_traceback(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    folder, password = tmp_path / "docs", tmp_path / "password"
+    folder.mkdir()
+    password.write_text("a password that nobody guesses")
+    for number in range(1000):
+        (folder / str(number)).write_bytes(bytes(5000))
+    command = [sys.executable, "-m", "encvault", "seal", folder, "--yes", "--password-file"]
+    with subprocess.Popen(
+        [*command, password], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as sealing:
+        while not (folder / KEYS_FOLDER).exists():  # Python itself is deaf to no signal
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.03))
+        while sealing.poll() is None:
+            sealing.send_signal(signal.SIGINT)
+            time.sleep(chance.choice([0.002, 0.01, 0.03]))
+        _out, told = sealing.communicate()
+    assert sealing.returncode == 130
+    assert "Traceback" not in told
+    names = {one.name.removesuffix(".sealed") for one in folder.iterdir()}
+    assert names == {".encvault", *map(str, range(1000))}
