@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import os
 import re
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,19 +39,18 @@ _SIGN = b"encvault/log/sign@v1"
 _ORIGIN = re.compile(r"encvault-log/([a-z2-7]{26})/(\d{4}-\d\d-\d\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
+class Calendar(NamedTuple):
     """The days of a log.
 
     Attributes:
         origin: of the log.
         first_day: of epoch 0.
-        count: how many days have a key.
+        days: how many of them have a key.
     """
 
     origin: str
     first_day: date
-    count: int
+    days: int
 
     @classmethod
     def of(cls, origin: str, count: int) -> Calendar:
@@ -111,7 +109,7 @@ class Calendar:
 
     def day(self, epoch: int) -> str:
         """The day of an epoch, as a time text begins; of one without a key, that after the last."""
-        return (self.first_day + timedelta(days=min(epoch, self.count))).isoformat()
+        return (self.first_day + timedelta(days=min(epoch, self.days))).isoformat()
 
 
 class Epochs(NamedTuple):

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import functools
 import os
-import socket
+import platform
 import stat
 import sys
 import time
@@ -130,7 +130,7 @@ def _who() -> dict[str, str | int]:
     return {
         "v": VERSION,
         **user_of(_own_uid()),
-        "host": socket.gethostname(),
+        "host": platform.node(),
         "pid": os.getpid(),
         "run": base64.b32encode(os.urandom(5)).decode().lower(),
         "tool": f"encvault {__version__}",

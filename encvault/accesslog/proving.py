@@ -283,7 +283,7 @@ def epoch_of(facts: Facts, calendar: Calendar) -> int:
     if facts.op == FIRST:
         return 0
     epoch = facts.epoch if facts.op == LAST else calendar.at(facts.ts)
-    if epoch is None or not 0 <= epoch < calendar.count:
+    if epoch is None or not 0 <= epoch < calendar.days:
         raise ValueError(epoch)
     return epoch
 

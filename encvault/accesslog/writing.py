@@ -104,8 +104,8 @@ class Turn:
         """
         ts = str(self._shared["ts"])
         today = self._calendar.at(ts)
-        if today >= self._calendar.count:
-            last = self._calendar.day(self._calendar.count - 1)
+        if today >= self._calendar.days:
+            last = self._calendar.day(self._calendar.days - 1)
             raise LogExhausted(path=self._tree.path, last=last, today=ts[:10])
         ended = self._memo.get("epoch", 0)
         if self._last and today - ended > _MAX_LEAP:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import getpass
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from encvault import keychain
 from encvault.cli import ui
 from encvault.cli.defaults import Defaults
 from encvault.cli.keyring import Keyring
@@ -20,7 +20,6 @@ from encvault.errors import (
     WrongIdentityPassword,
 )
 from encvault.i18n import _
-from encvault.keychain import Keychain
 from encvault.keyslots import (
     Identity,
     IdentityFile,
@@ -50,8 +49,7 @@ if TYPE_CHECKING:
 _TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class SecretOptions:
+class SecretOptions(NamedTuple):
     """The shared options for keys.
 
     Attributes:
@@ -73,9 +71,9 @@ class SecretOptions:
 
     recipients: tuple[str, ...] = ()
     identity_files: tuple[str, ...] = ()
-    password: Source = field(default_factory=Source)
-    new_password: Source = field(default_factory=Source)
-    recovery: Source = field(default_factory=Source)
+    password: Source = Source()
+    new_password: Source = Source()
+    recovery: Source = Source()
     ask_recovery: bool = False
     keyring: bool = False
     default_identity: str = ""
@@ -107,7 +105,7 @@ class CommandLinePrompter:
         self._is_for_others = False
         self.keyring: Keyring | None = None
         if options.keyring:
-            self.keyring = Keyring(Keychain(os.environ, attended=self.may_ask()))
+            self.keyring = Keyring(keychain.Keychain(os.environ, attended=self.may_ask()))
 
     def has_keys(self) -> bool:
         """See `encvault.operations.Prompter`."""

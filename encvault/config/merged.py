@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from encvault.config.files import read
-from encvault.config.settings import LogSettings, Settings, parse
 from encvault.errors import ConfigError, ContradictedPin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from encvault.config.settings import Settings
+
 MAX_FILE_SIZE = 65_536  # bytes
 
 Value = TypeVar("Value")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Given(Generic[Value]):
+class Given(NamedTuple, Generic[Value]):
     """A value and where it is from.
 
     Attributes:
@@ -32,8 +33,7 @@ class Given(Generic[Value]):
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PasswordPolicy:
+class PasswordPolicy(NamedTuple):
     """What every new password must keep.
 
     Attributes:
@@ -45,8 +45,7 @@ class PasswordPolicy:
     min_strength: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogChoice:
+class LogChoice(NamedTuple):
     """What holds for the access log.
 
     Attributes:
@@ -60,8 +59,7 @@ class LogChoice:
     required: Given[bool] = Given(True)  # noqa: FBT003 - the value of a setting
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """What holds for a run. Without arguments: what holds if nothing is configured.
 
     Attributes:
@@ -75,7 +73,7 @@ class Config:
         pins: the fingerprint that a vault must have, by its absolute path.
     """
 
-    files: Mapping[str, bool] = field(default_factory=dict)
+    files: Mapping[str, bool] = _NOTHING
     recipients: tuple[Given[str], ...] = ()
     recipients_from: str | None = None
     suite: Given[str | None] = Given(None)
@@ -83,7 +81,7 @@ class Config:
     min_strength: Given[int] = Given(0)
     log: LogChoice = LogChoice()
     register: Given[str | None] = Given(None)
-    pins: Mapping[str, Given[str]] = field(default_factory=dict)
+    pins: Mapping[str, Given[str]] = _NOTHING
 
     @property
     def password(self) -> PasswordPolicy:
@@ -115,6 +113,8 @@ def load(paths: Iterable[str]) -> Config:
         data = read(path, MAX_FILE_SIZE)
         files[path] = data is not None
         if data is not None:
+            from encvault.config.settings import parse  # noqa: PLC0415 - where there is a file
+
             found[path] = parse(data, path)
     config = Config()
     return Config(
@@ -154,7 +154,7 @@ def _log(found: Mapping[str, Settings]) -> LogChoice:
     choice = LogChoice()
     for path, settings in found.items():
         said = settings.log
-        if said != LogSettings():
+        if (said.dir, said.paths, said.required) != (None, None, None):
             return LogChoice(
                 choice.dir if said.dir is None else Given(said.dir, path),
                 choice.paths if said.paths is None else Given(said.paths, path),

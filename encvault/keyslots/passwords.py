@@ -9,7 +9,7 @@ import os
 import unicodedata
 from typing import TYPE_CHECKING
 
-from encvault.crypto import NotAuthentic, kdf, stream
+from encvault.crypto import NotAuthentic, kdf, selftest, stream
 from encvault.crypto.kdf import KdfProfile
 from encvault.crypto.suite import Suite
 from encvault.encoding import decode_base64, encode_base32, encode_base64, encode_json
@@ -117,6 +117,7 @@ class PasswordIdentity:
     def kek(self, salt: bytes, profile: KdfProfile) -> Secret:
         """The key-encryption key of slots with this salt; it stays the identity's."""
         if (salt, profile) not in self._keks:
+            selftest.run_for_passwords()
             derived = kdf.derive_from_password(self._password, salt, profile)
             self._keks[salt, profile] = derived
         return self._keks[salt, profile]

@@ -97,7 +97,7 @@ def begin_log(log: AccessLog, output: str | None = None, *, force: bool = False)
         raise LogUnverifiable(path=log.path, reason=_("its policy is none")) from None
     if output is not None:
         write_new(output, data, force=force)
-    last = calendar.day(calendar.count - 1)
+    last = calendar.day(calendar.days - 1)
     digest = hashlib.sha256(data).hexdigest()
     return LogInfo(log.path, calendar.origin, calendar.day(0), last, digest, made)
 

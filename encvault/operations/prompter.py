@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,6 +10,7 @@ from encvault.errors import (
     ConfirmationNeeded,
     Declined,
 )
+from encvault.fs.mounts import mount_at
 from encvault.vault.known import KnownVaults
 
 if TYPE_CHECKING:
@@ -140,7 +142,9 @@ def known_vaults(
 
 
 def _is_drive(path: str) -> bool:
-    from encvault.usb.drives import is_drive  # noqa: PLC0415 - only where a vault is met
+    if mount_at(os.path.realpath(path)) is None:
+        return False
+    from encvault.usb.drives import is_drive  # noqa: PLC0415 - 10 ms that few vaults are worth
 
     return is_drive(path)
 

@@ -27,7 +27,6 @@ from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.recording import Recorder, recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
 from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
-from encvault.vault.archive import seal_archive
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.ledger import ledger_of
@@ -161,6 +160,8 @@ def _seal_archive(
         return Report()
     if os.path.lexists(output) and not request.force:
         raise DestinationExists(path=output)
+    from encvault.vault.archive import seal_archive  # noqa: PLC0415 - seldom asked for
+
     with contextlib.ExitStack() as stack, storage(output):
         trees = [stack.enter_context(Tree(path)) for path in request.paths]
         own = tuple(place for tree in trees for place in _own_places(request, tree.path, watcher))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.crypto import NotAuthentic, hpke, kdf, signing
 from encvault.encoding import decode_base64, encode_base64, encode_json
@@ -84,8 +83,7 @@ class VaultKeys:
         return (self.secret, self.hpke_seed, self.sign_seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Succession:
+class Succession(NamedTuple):
     """One change of a vault's keys.
 
     Attributes:
@@ -100,7 +98,7 @@ class Succession:
     generation: int
     replaced_at: str
     sign_public: bytes
-    revoked: tuple[Slot, ...] = field(hash=False)
+    revoked: tuple[Slot, ...]
     signature: bytes = b""
     wrapped: bytes = b""
 
@@ -112,9 +110,9 @@ class Succession:
         hpke_public, sign_public = new.public
         bare = cls(record.generation + 1, now_text(), record.sign_public, tuple(revoked))
         statement = bare._statement(record.id, sign_public)
-        signed = replace(bare, signature=signing.sign(old.sign_seed.reveal(), statement))
+        signed = bare._replace(signature=signing.sign(old.sign_seed.reveal(), statement))
         wrapped = hpke.seal(hpke_public, old.secret.reveal(), signed.binding)
-        return replace(signed, wrapped=wrapped)
+        return signed._replace(wrapped=wrapped)
 
     def members(self) -> dict[str, Any]:
         """The object of docs/format.md section 6."""

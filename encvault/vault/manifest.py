@@ -7,8 +7,7 @@ it; data keys are sealed to a public key in it, so a run that only seals needs n
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from encvault.crypto import NotAuthentic, hpke, signing
 from encvault.crypto.suite import Suite
@@ -58,8 +57,7 @@ def new_id() -> str:
 # -- the vault record -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VaultRecord:
+class VaultRecord(NamedTuple):
     """What a vault says about itself.
 
     Attributes:
@@ -83,8 +81,8 @@ class VaultRecord:
     layout: VaultLayout
     hpke_public: bytes
     sign_public: bytes
-    slots: tuple[Slot, ...] = field(hash=False)
-    pending: tuple[Slot, ...] = field(default=(), hash=False)
+    slots: tuple[Slot, ...]
+    pending: tuple[Slot, ...] = ()
     succession: tuple[Succession, ...] = ()
     signature: bytes = b""
 
@@ -130,7 +128,7 @@ class VaultRecord:
 
     def sign(self, keys: VaultKeys) -> VaultRecord:
         """This record with a fresh signature."""
-        return replace(self, signature=signing.sign(keys.sign_seed.reveal(), self._signed_bytes()))
+        return self._replace(signature=signing.sign(keys.sign_seed.reveal(), self._signed_bytes()))
 
     def encode(self) -> bytes:
         """The file's bytes."""

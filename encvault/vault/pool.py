@@ -18,8 +18,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from encvault.errors import InputOutputError
 from encvault.fs import calls
@@ -362,8 +361,7 @@ def _until_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:
             return
 
 
-@dataclass(slots=True)
-class _Done:
+class _Done(NamedTuple):
     """A worker's answer to one task."""
 
     result: Any

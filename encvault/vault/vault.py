@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from encvault.envelope import Header, VaultKeyInfo
@@ -350,7 +349,7 @@ class Vault:
             raise KeyRequired(what=self.path)
         if pending is None:
             pending = self.record.pending
-        record = replace(self.record, slots=slots, pending=pending)
+        record = self.record._replace(slots=slots, pending=pending)
         self._store(record, self._keys)
 
     def change_keys(
@@ -384,15 +383,14 @@ class Vault:
         keys = VaultKeys(secret)
         hpke_public, sign_public = keys.public
         entry = Succession.make(self.record, self._keys, keys, revoked)
-        record = replace(
-            self.record,
+        record = self.record._replace(
             hpke_public=hpke_public,
             sign_public=sign_public,
             slots=slots,
             pending=pending,
             succession=(*self.record.succession, entry),
         )
-        next_record = replace(record, generation=record.generation + 1)
+        next_record = record._replace(generation=record.generation + 1)
         try:
             # signed by a key that no record has yet: it counts from the next line on
             store_exposed(self.tree, next_record, keys, data_key_ids(self.tree))
@@ -423,7 +421,7 @@ class Vault:
             check_bare(record.pending)
         except ValueError as error:
             raise InvalidRequest(reason=_(str(error))) from None
-        record = replace(record, generation=self.record.generation + 1).sign(keys)
+        record = record._replace(generation=self.record.generation + 1).sign(keys)
         if len(record.encode()) > MAX_RECORD_SIZE:
             raise InvalidRequest(reason=_("the vault's record would be larger than 1 MiB"))
         try:

@@ -45,7 +45,7 @@ def libraries(_where: Surroundings) -> Finding:
 
 def self_test(_where: Surroundings) -> Finding:
     """Whether every primitive gives the published answers."""
-    count = selftest.run()
+    count = selftest.run() + selftest.run_for_passwords()
     return Finding("ok", _("{count} known-answer tests passed").format(count=count))
 
 
@@ -153,7 +153,7 @@ def access_log(where: Surroundings) -> Finding:
             calendar = Calendar.load(tree)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return Finding("failed", _("{path} is no access log").format(path=path))
-    last = calendar.day(calendar.count - 1)
+    last = calendar.day(calendar.days - 1)
     return _log_fault(path, last, where.now) or Finding(
         "ok", _("{path}, keys up to {last}").format(path=path, last=last)
     )

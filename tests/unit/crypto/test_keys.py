@@ -6,6 +6,7 @@ import pytest
 
 from encvault.crypto import NotAuthentic, hpke, kdf, selftest, signing
 from encvault.errors import SelfTestFailed
+from encvault.keyslots import PasswordIdentity
 from encvault.secret import Secret
 
 SEED = bytes(range(32))
@@ -92,6 +93,18 @@ def test_ed25519_of_rfc_8032() -> None:
 
 def test_the_self_test_passes_and_counts() -> None:
     assert selftest.run() == selftest.EXPECTED_COUNT == len(selftest.TESTS)
+    assert selftest.run_for_passwords() == len(selftest.PASSWORD_TESTS) == 1
+
+
+def test_no_password_is_hashed_before_the_test_of_argon2id(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = kdf.derive_from_password
+    monkeypatch.setattr(kdf, "derive_from_password", lambda *_given: Secret(bytes(32)))
+    selftest.run_for_passwords.cache_clear()
+    identity = PasswordIdentity(Secret(b"password"))
+    with pytest.raises(SelfTestFailed, match="argon2id"):
+        identity.kek(bytes(16), kdf.CHEAPEST)
+    monkeypatch.setattr(kdf, "derive_from_password", real)
+    assert len(identity.kek(bytes(16), kdf.CHEAPEST)) == kdf.DERIVED_KEY_SIZE
 
 
 def _raises() -> bool:
@@ -102,10 +115,10 @@ def test_the_self_test_notices_a_wrong_answer_an_error_and_a_lost_test() -> None
     rest = selftest.TESTS[1:]
     for broken, name in ((lambda: False, "<lambda>"), (_raises, "raises")):
         with pytest.raises(SelfTestFailed) as caught:
-            selftest.run_tests((broken, *rest))
+            selftest.run_tests((broken, *rest), selftest.EXPECTED_COUNT)
         assert caught.value.name == name
     with pytest.raises(SelfTestFailed, match="count"):
-        selftest.run_tests(rest)
+        selftest.run_tests(rest, selftest.EXPECTED_COUNT)
 
 
 def test_the_self_test_notices_a_cipher_that_ignores_tags(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,14 +75,14 @@ def test_a_succession_that_the_old_key_did_not_sign_is_no_record(vault: Vault) -
     (entry,) = vault.record.succession
     new = VaultKeys(Secret(b"\1" * SECRET_SIZE))
     for forged in (
-        replace(entry, signature=bytes(64)),
-        replace(entry, replaced_at="2020-01-01T00:00:00Z"),
-        replace(entry, revoked=(bare(RECIPIENT.wrap(new.secret)),)),
-        replace(entry, sign_public=new.public[1]),
-        Succession.make(replace(before, id="a" * 26), old, new, ()),
+        entry._replace(signature=bytes(64)),
+        entry._replace(replaced_at="2020-01-01T00:00:00Z"),
+        entry._replace(revoked=(bare(RECIPIENT.wrap(new.secret)),)),
+        entry._replace(sign_public=new.public[1]),
+        Succession.make(before._replace(id="a" * 26), old, new, ()),
         Succession.make(before, new, new, ()),
     ):
-        record = replace(vault.record, succession=(forged,)).sign(new)
+        record = vault.record._replace(succession=(forged,)).sign(new)
         with pytest.raises(MalformedVault):
             VaultRecord.decode(record.encode(), "x")
     with pytest.raises(NotAuthentic):
@@ -94,7 +93,7 @@ def test_who_was_shut_out_cannot_outnumber_the_new_record(vault: Vault, tmp_path
     old = VaultKeys(Secret(bytearray(vault.secret.reveal())))
     before = vault.record
     rekey(vault)
-    forged = replace(before, generation=1000).sign(old).encode()
+    forged = before._replace(generation=1000).sign(old).encode()
     for name in manifest.RECORD_FILES:
         manifest.store_record(vault.tree, vault.record)
         (tmp_path / name).write_bytes(forged)
@@ -108,7 +107,7 @@ def test_a_wrapped_secret_of_another_key_is_refused(vault: Vault) -> None:
     new = VaultKeys(Secret(b"\1" * SECRET_SIZE))
     (entry,) = vault.record.succession
     with pytest.raises(MalformedVault, match="does not open"):
-        replace(entry, wrapped=entry.wrapped[:-1] + b"0").former(new, "v")
+        entry._replace(wrapped=entry.wrapped[:-1] + b"0").former(new, "v")
     lying = Succession.make(before, VaultKeys(Secret(bytes(SECRET_SIZE))), new, ())
     assert lying.sign_public == entry.sign_public
     with pytest.raises(MalformedVault, match="another's"):
@@ -125,7 +124,7 @@ def test_a_run_that_waited_for_the_lock_learns_that_the_keys_changed(
         with pytest.raises(VaultBusy, match="changed its keys"):
             waiting.hold()
     with Vault.load(str(tmp_path)) as sealing:
-        sealing.record = replace(sealing.record, generation=1)
+        sealing.record = sealing.record._replace(generation=1)
         sealing.hold()  # who only seals takes the new public key
         assert sealing.record.generation == 2
 

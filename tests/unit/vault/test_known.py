@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,7 +86,7 @@ def test_the_first_use_is_trusted_and_remembered_for_people_to_read(
 def test_another_key_of_the_same_vault_is_refused(tmp_path: Path, state: str) -> None:
     record = make(tmp_path / "v")
     KnownVaults(state).remember(record, str(tmp_path / "v"), told=True)
-    forged = replace(record, sign_public=bytes(32))
+    forged = record._replace(sign_public=bytes(32))
     for place in ("v", "elsewhere"):
         with pytest.raises(VaultChanged) as caught:
             KnownVaults(state).check(forged, str(tmp_path / place))
@@ -120,13 +119,13 @@ def test_a_drive_is_known_wherever_it_is_mounted(tmp_path: Path, state: str) -> 
     record, other = make(tmp_path / "v"), make(tmp_path / "other")
     known = KnownVaults(state, is_drive=lambda path: path.startswith("/media/"))
     assert not known.is_met(record)
-    known.remember(replace(record, generation=5), "/media/a", told=True)
+    known.remember(record._replace(generation=5), "/media/a", told=True)
     known.remember(other, "/media/a", told=True, made=True)
     assert known.is_met(record)
     assert known.at("/media/a") == ""
     for place in ("/media/a", "/media/b"):
         assert known.check(other, place) is None
-        assert isinstance(known.check(replace(record, generation=4), place), RolledBack)
+        assert isinstance(known.check(record._replace(generation=4), place), RolledBack)
     assert KnownVaults().is_met(record)  # who remembers nothing asks nothing
 
 
@@ -170,7 +169,7 @@ def test_a_change_that_the_known_key_signed_is_followed(tmp_path: Path, state: s
     assert KnownVaults(state).check_for_sealing(third, path) is None
     KnownVaults(state).remember(third, path, told=True)
     # and from now on who was shut out is not believed
-    forged = replace(first, generation=99, sign_public=bytes(32), succession=third.succession[:1])
+    forged = first._replace(generation=99, sign_public=bytes(32), succession=third.succession[:1])
     with pytest.raises(VaultChanged):
         KnownVaults(state).check(forged, path)
 
@@ -185,7 +184,7 @@ def test_the_replaced_key_may_be_read_with_and_not_be_sealed_for(
     KnownVaults(state).remember(second, path, told=True)
     for generation, stated in ((1, ""), (99, ""), (1, first.fingerprint)):
         known = KnownVaults(state, stated)
-        old = replace(first, generation=generation)
+        old = first._replace(generation=generation)
         doubt = known.check(old, path)
         assert isinstance(doubt, FormerKeys)
         assert doubt.exit_code == 3
@@ -200,7 +199,7 @@ def test_the_replaced_key_may_be_read_with_and_not_be_sealed_for(
 def test_an_older_generation_is_reported_until_it_is_stated(tmp_path: Path, state: str) -> None:
     path = str(tmp_path / "v")
     record = make(tmp_path / "v")
-    newer = replace(record, generation=5)
+    newer = record._replace(generation=5)
     KnownVaults(state).remember(newer, path, told=True)
     doubt = KnownVaults(state).check(record, path)
     assert isinstance(doubt, RolledBack)
@@ -297,7 +296,7 @@ def test_each_place_has_a_generation_of_its_own(tmp_path: Path, state: str) -> N
     record = make(tmp_path / "v")
     known = KnownVaults(state)
     known.remember(record, str(tmp_path / "v"), told=True)
-    changed = replace(record, generation=5)
+    changed = record._replace(generation=5)
     known.remember(changed, str(tmp_path / "copy"), told=True)
     assert known.check(record, str(tmp_path / "v")) is None
     assert isinstance(known.check(record, str(tmp_path / "copy")), RolledBack)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +64,7 @@ def vault_keys(vault: Vault) -> VaultKeys:
 
 
 def next_generation(vault: Vault, **changes: Any) -> VaultRecord:
-    changed = replace(vault.record, generation=vault.record.generation + 1, **changes)
+    changed = vault.record._replace(generation=vault.record.generation + 1, **changes)
     return changed.sign(vault_keys(vault))
 
 
@@ -145,7 +144,7 @@ def test_the_higher_generation_counts(vault: Vault, tmp_path: Path, newer: str) 
 def test_a_higher_generation_that_is_not_signed_does_not_count(
     vault: Vault, tmp_path: Path
 ) -> None:
-    forged = replace(vault.record, generation=99)
+    forged = vault.record._replace(generation=99)
     (tmp_path / B).write_bytes(forged.encode())
     assert manifest.load_record(vault.tree) == vault.record
 
@@ -295,7 +294,7 @@ def test_exchanged_public_keys_are_noticed_by_who_can_open(vault: Vault, tmp_pat
     """A thief of future files puts in a key pair of his own, and signs with it."""
     theirs = VaultKeys(Secret(os.urandom(32)))
     hpke_public, sign_public = theirs.public
-    forged = replace(vault.record, generation=2, hpke_public=hpke_public, sign_public=sign_public)
+    forged = vault.record._replace(generation=2, hpke_public=hpke_public, sign_public=sign_public)
     manifest.store_record(vault.tree, forged.sign(theirs))
     with Vault.load(str(tmp_path)) as again:
         assert again.record.fingerprint != vault.record.fingerprint
@@ -307,9 +306,9 @@ def test_exchanged_public_keys_are_noticed_by_who_can_open(vault: Vault, tmp_pat
 def test_fingerprints_depend_on_id_and_keys(vault: Vault) -> None:
     fingerprint = vault.record.fingerprint
     assert len(fingerprint) == 39
-    assert replace(vault.record, generation=9).fingerprint == fingerprint
-    assert replace(vault.record, id="b" * 25 + "a").fingerprint != fingerprint
-    assert replace(vault.record, sign_public=bytes(32)).fingerprint != fingerprint
+    assert vault.record._replace(generation=9).fingerprint == fingerprint
+    assert vault.record._replace(id="b" * 25 + "a").fingerprint != fingerprint
+    assert vault.record._replace(sign_public=bytes(32)).fingerprint != fingerprint
 
 
 def test_wiping_forgets_all_keys(vault: Vault) -> None:
