@@ -65,6 +65,7 @@ def _show_status(status: VaultStatus) -> None:
     groups = [
         (_("not sealed"), status.plain),
         (_("not of this vault, or damaged"), status.unknown),
+        (_("their data key is missing"), status.keyless),
         (_("left by an interrupted run"), status.leftovers),
         (_("cannot be sealed"), status.special),
         (_("vaults of their own"), status.nested),

@@ -6,14 +6,21 @@ silently win over the first (borg#9333).
 
 from __future__ import annotations
 
+import codecs
 import os
+import select
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from encvault.errors import InvalidRequest, PasswordSourceFailed
 from encvault.i18n import _, system_reason
 
+if TYPE_CHECKING:
+    import subprocess
+
 _MAX_SIZE = 4096
+_PAUSE = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,12 @@ class Source:
         data, source = self._bytes()
         if len(data) > _MAX_SIZE:
             raise PasswordSourceFailed(source=source, reason=_("longer than 4096 bytes"))
-        return data.decode(errors="surrogateescape")
+        if b"\0" in data:  # UTF-16, or no text at all: nobody could type that
+            raise PasswordSourceFailed(
+                source=source, reason=_("not text: it has a zero byte in it")
+            )
+        # what editors on Windows put in front is no part of a password
+        return data.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
 
     def _bytes(self) -> tuple[bytes, str]:
         if self.command is not None:
@@ -87,15 +99,39 @@ class Source:
             raise PasswordSourceFailed(source=option, reason=_("it is empty"))
         try:
             # the user's own command, given for this purpose; no shell reads it
-            done = subprocess.run(  # noqa: S603
-                arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
-            )
+            with subprocess.Popen(  # noqa: S603
+                arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+            ) as process:
+                data = _read_from(process)
         except OSError as error:
             raise PasswordSourceFailed(source=arguments[0], reason=system_reason(error)) from None
-        if done.returncode != 0:
-            reason = _("it ended with code {code}").format(code=done.returncode)
+        if process.returncode != 0 and len(data) <= _MAX_SIZE:
+            reason = _("it ended with code {code}").format(code=process.returncode)
             raise PasswordSourceFailed(source=arguments[0], reason=reason)
-        return done.stdout, arguments[0]
+        return data, arguments[0]
+
+
+def _read_from(process: subprocess.Popen[bytes]) -> bytes:
+    """What a command says until it ends; one that says too much is killed.
+
+    It may leave something running that holds the pipe open, as an agent: nobody waits for that.
+    """
+    if process.stdout is None:
+        raise AssertionError("sources: a command without a pipe")
+    fd, data = process.stdout.fileno(), b""
+    os.set_blocking(fd, False)
+    while len(data) <= _MAX_SIZE:
+        has_ended = process.poll() is not None  # before the last look
+        select.select([fd], [], [], 0 if has_ended else _PAUSE)
+        try:
+            if not (more := os.read(fd, _MAX_SIZE)):
+                return data
+            data += more
+        except BlockingIOError:
+            if has_ended:
+                return data
+    process.kill()
+    return data
 
 
 def _read_all(fd: int) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from encvault.errors import TooLittleMemory
 from encvault.secret import Secret
 
 if TYPE_CHECKING:
@@ -60,14 +61,18 @@ def derive_from_password(password: Secret, salt: bytes, profile: KdfProfile) -> 
         password: the password's bytes.
         salt: 16 random bytes.
         profile: work factors, within the caps.
+
+    Raises:
+        TooLittleMemory: the system does not give as much as the profile asks for.
     """
     # not at module level: most runs use a key and no password, and the import costs 20 ms
+    from argon2.exceptions import HashingError  # noqa: PLC0415
     from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415
 
     if not profile.within_caps:
         raise AssertionError("kdf: caps are checked where the profile is read")
-    return Secret(
-        hash_secret_raw(
+    try:
+        derived = hash_secret_raw(
             bytes(password.reveal()),
             salt,
             time_cost=profile.passes,
@@ -76,7 +81,9 @@ def derive_from_password(password: Secret, salt: bytes, profile: KdfProfile) -> 
             hash_len=DERIVED_KEY_SIZE,
             type=Type.ID,
         )
-    )
+    except HashingError as error:  # with a profile within the caps it has no other reason
+        raise TooLittleMemory(needed_mib=-(-profile.memory_kib // 1024)) from error
+    return Secret(derived)
 
 
 def expand(key: Buffer, label: str, size: int = DERIVED_KEY_SIZE) -> Secret:

@@ -157,6 +157,15 @@ class UnknownDataKey(IntegrityError):
     key: str
 
 
+class KeysMissing(IntegrityError):
+    """Files of the vault's own that it had before are gone: what was sealed with them is lost."""
+
+    message = N_("{path}: its own file {missing} is gone, and with it what opens the sealed files")
+    advice = N_("bring the folder .encvault back, from the trash or a backup, before all else")
+    path: str
+    missing: str
+
+
 class MissingPart(IntegrityError):
     """A large file of a hidden vault lacks one of its parts."""
 

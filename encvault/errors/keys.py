@@ -181,3 +181,12 @@ class WorkFactorTooLarge(KeyslotError):
     path: str
     memory_kib: int
     passes: int
+
+
+class TooLittleMemory(KeyslotError):
+    """The system does not give the memory that hashing a password takes."""
+
+    exit_code = 69
+    message = N_("hashing the password takes {needed_mib} MiB of memory, more than there is")
+    advice = N_("close other programs, or raise the limit of memory (ulimit -v, MemoryMax=)")
+    needed_mib: int

@@ -109,7 +109,14 @@ def discard_tree(folder: int, name: str) -> None:
 
 
 def write_file(
-    tree: Tree, folder: str, name: str, data: Buffer, *, file_id: str, mode: int, replace: bool
+    tree: Tree,
+    folder: str,
+    name: str,
+    data: Buffer,
+    *,
+    file_id: str,
+    mode: int | None,
+    replace: bool,
 ) -> None:
     """Write a small file so that it exists whole or not at all, and is durable on return.
 
@@ -119,7 +126,7 @@ def write_file(
         name: the file's name.
         data: its content.
         file_id: 26 characters for the temporary name.
-        mode: permission bits.
+        mode: permission bits; None for those of the folder, and its owner.
         replace: whether a file of that name may be replaced.
 
     Raises:
@@ -127,9 +134,11 @@ def write_file(
     """
     fd = tree.folder(folder)
     temporary = temporary_name(file_id)
-    handle = calls.create(fd, temporary, mode)
+    handle = calls.create(fd, temporary, 0o600 if mode is None else mode)
     try:
         try:
+            if mode is None:
+                share_as(handle, os.fstat(fd))
             calls.write(handle, data)
             calls.fsync(handle)
         finally:
@@ -142,6 +151,21 @@ def write_file(
         discard(fd, temporary)
         raise
     calls.fsync(fd)
+
+
+def share_as(fd: int, folder: os.stat_result) -> None:
+    """Let who may look into a folder read a new file or folder in it, whoever made that.
+
+    A vault's own files are wrapped, signed or public. If the umask of a nightly job decided, or
+    root made them, people could not open what is theirs. Where there are no modes, nothing is lost.
+    """
+    status = os.fstat(fd)
+    bits = 0o2777 if stat.S_ISDIR(status.st_mode) else 0o666
+    with contextlib.suppress(OSError):
+        os.fchmod(fd, folder.st_mode & bits)
+    if (status.st_uid, status.st_gid) != (folder.st_uid, folder.st_gid):
+        with contextlib.suppress(OSError):  # only root may, and a job's unit may forbid even that
+            os.fchown(fd, folder.st_uid, folder.st_gid)
 
 
 def read_file(tree: Tree, path: str, limit: int) -> bytes:

@@ -303,6 +303,7 @@ class Saver:
 
     def _commit_batch(self, batch: list[_Ready]) -> None:
         if batch:
+            self._sealer.check_key()
             self._sealer.sync([one.prepared for one in batch])
         self._tell([one for one in batch if isinstance(one.node, FileNode)])
         taken, failure = self._take_all(batch)

@@ -301,6 +301,15 @@ class Sealer:
                     self._key = self.vault.new_data_key()
             return self._key
 
+    def check_key(self) -> None:
+        """Refuse to let copies take effect that nothing opens any more.
+
+        Raises:
+            KeysMissing: somebody has taken away files of the vault's own.
+        """
+        if self._key is not None and (missing := self.vault.missing_key([self._key[0]])):
+            raise missing
+
     def _header(self, file: str, metadata_size: int) -> Header:
         info = VaultKeyInfo(file, self.data_key()[0], self.vault.record.id)
         return Header(self.vault.record.suite, metadata_size, info)

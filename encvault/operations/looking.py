@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
+    DamagedFiles,
     EncvaultError,
     PlaintextPresent,
     SourceMissing,
@@ -62,6 +63,8 @@ def status_outcome(path: str, status: VaultStatus) -> EncvaultError | None:
         path: as it was given; what is counted lies in all of the vault, whatever place it names.
         status: what `status` found there.
     """
+    if status.keyless:
+        return DamagedFiles(count=len(status.keyless))
     if left := sum(map(len, (status.plain, status.unknown, status.leftovers))):
         top = find_vault(path) or path
         return PlaintextPresent(count=left, path=path if canonical(path) == top else top)

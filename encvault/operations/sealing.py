@@ -31,7 +31,7 @@ from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import SUFFIX, sealed_name
 from encvault.vault.ledger import ledger_of
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
-from encvault.vault.output import OutputFile
+from encvault.vault.output import OutputFile, refuse_special
 from encvault.vault.report import Observer, Report
 from encvault.vault.seal import plan_seal, seal_tree
 from encvault.vault.single import (
@@ -158,6 +158,7 @@ def _seal_archive(
     if request.dry_run:
         watcher.action("seal", output)
         return Report()
+    refuse_special(output)
     if os.path.lexists(output) and not request.force:
         raise DestinationExists(path=output)
     from encvault.vault.archive import seal_archive  # noqa: PLC0415 - seldom asked for

@@ -152,8 +152,15 @@ def made_vault(
         asking: what a password is asked for.
         suite: of all its files, for good.
         layout: likewise.
+
+    Raises:
+        NestedVault: a folder above became a vault meanwhile, and its run may seal what is here.
     """
+    above = os.path.dirname(os.path.abspath(path))
+    outer = find_vault(above)
     recipients = prompter.recipients(asking)
+    if (now := find_vault(above)) != outer and now is not None:
+        raise NestedVault(path=now)  # it was made while somebody typed a password here
     Tree.made(path).close()
     with Vault.create(path, recipients, suite=suite, layout=layout) as vault:
         known = prompter.known_vaults()

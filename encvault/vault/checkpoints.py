@@ -45,6 +45,6 @@ def keep_checkpoint(vault: Vault, log_id: str, note: bytes) -> None:
             log_id,
             note,
             file_id=new_id(),
-            mode=0o644,
+            mode=None,
             replace=True,
         )

@@ -68,7 +68,7 @@ def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
         f"{key_id}.json",
         _seal(record.hpke_public, value, key),
         file_id=key_id,
-        mode=0o644,
+        mode=None,
         replace=False,
     )
     calls.fsync(tree.folder(FOLDER))
@@ -102,6 +102,11 @@ def load_data_key(
     return data_key
 
 
+def key_path(key_id: str) -> str:
+    """The path, within the vault, of a data key."""
+    return f"{KEYS_FOLDER}/{key_id}.json"
+
+
 def data_key_ids(tree: Tree) -> list[str]:
     """The ids of all data keys of a vault, whatever is in their files."""
     try:
@@ -126,7 +131,7 @@ def renew_data_keys(
     renewed: dict[str, bytes] = {}
     problems: list[EncvaultError] = []
     for key_id in data_key_ids(tree):
-        shown = tree.show(f"{KEYS_FOLDER}/{key_id}.json")
+        shown = tree.show(key_path(key_id))
         try:
             data_key = load_data_key(tree, record, keys, key_id, shown)
         except EncvaultError as error:
@@ -161,8 +166,9 @@ def _replace(tree: Tree, files: dict[str, bytes]) -> None:
     """Let data key files take the places of those of the same ids, all or some; durable."""
     folder = tree.folder(KEYS_FOLDER)
     for key_id, data in files.items():
-        handle = calls.create(folder, durable.temporary_name(key_id), 0o644)
+        handle = calls.create(folder, durable.temporary_name(key_id))
         try:
+            durable.share_as(handle, os.fstat(folder))
             calls.write(handle, data)
         finally:
             os.close(handle)
@@ -189,7 +195,7 @@ def _read(tree: Tree, record: VaultRecord, key_id: str) -> tuple[dict[str, Any],
         ValueError: it breaks a rule of docs/format.md section 7.
         OSError: it cannot be read.
     """
-    data = durable.read_file(tree, f"{KEYS_FOLDER}/{key_id}.json", MAX_KEY_SIZE)
+    data = durable.read_file(tree, key_path(key_id), MAX_KEY_SIZE)
     if not data.endswith(b"\n") or len(data) > MAX_KEY_SIZE:
         raise ValueError(N_("cut off or too large"))
     value = decode_json(data[:-1])

@@ -56,7 +56,7 @@ def store_exposed(tree: Tree, record: VaultRecord, keys: VaultKeys, ids: Iterabl
     signature = signing.sign(keys.sign_seed.reveal(), _SIGNED + encode_json(value))
     data = encode_json(value | {"signature": encode_base64(signature)}) + b"\n"
     name = _name(record.rekeyed_at)
-    durable.write_file(tree, FOLDER, name, data, file_id=new_id(), mode=0o644, replace=True)
+    durable.write_file(tree, FOLDER, name, data, file_id=new_id(), mode=None, replace=True)
 
 
 def remove_older(tree: Tree, record: VaultRecord, names: Iterable[str]) -> None:

@@ -76,7 +76,7 @@ class IndexWriter:
         with contextlib.suppress(OSError):
             tree.make_folders(INDEX_FOLDER)
             durable.write_file(
-                tree, INDEX_FOLDER, name, header + body, file_id=name, mode=0o644, replace=False
+                tree, INDEX_FOLDER, name, header + body, file_id=name, mode=None, replace=False
             )
 
     def merge(self, alive: Container[str]) -> None:

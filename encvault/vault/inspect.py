@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from encvault.envelope import VaultKeyInfo
 from encvault.errors import Unreadable
 from encvault.fs import durable
 from encvault.fs.tree import join, split
 from encvault.i18n import system_reason
+from encvault.vault.datakeys import data_key_ids
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
@@ -37,6 +39,7 @@ class VaultStatus:
         plain_size: their bytes.
         unknown: files called sealed that are another vault's, nobody's, or damaged in the header.
             `seal` takes them for plain files, but for another vault's, which it leaves.
+        keyless: sealed files of the visible layout whose data key is gone.
         leftovers: temporary files of a run that was killed.
         special: sockets, devices and FIFOs, which cannot be sealed.
         nested: vaults inside this one.
@@ -48,6 +51,7 @@ class VaultStatus:
     plain: list[str] = field(default_factory=list)
     plain_size: int = 0
     unknown: list[str] = field(default_factory=list)
+    keyless: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
@@ -57,9 +61,12 @@ class VaultStatus:
 def inspect_status(vault: Vault) -> VaultStatus:
     """Count what is sealed and what is not."""
     status = VaultStatus()
+    keys: frozenset[str] | None = None
+    with contextlib.suppress(OSError):  # who may not look at them is told when he opens
+        keys = frozenset(data_key_ids(vault.tree))
     for folder in plain_folders(vault, status):
         for entry in folder.entries:
-            _count_entry(vault, folder.path, entry, status)
+            _count_entry(vault, folder.path, entry, status, keys)
     if vault.hidden:
         for entry in objects(vault, lambda error: status.unreadable.append(error.path)):
             status.sealed += 1
@@ -115,7 +122,9 @@ def _is_looked_into(path: str) -> bool:
     return name != FOLDER and not durable.is_temporary(name)
 
 
-def _count_entry(vault: Vault, folder: str, entry: Entry, status: VaultStatus) -> None:
+def _count_entry(
+    vault: Vault, folder: str, entry: Entry, status: VaultStatus, keys: frozenset[str] | None
+) -> None:
     path = join(folder, entry.name)
     if durable.is_temporary(entry.name):
         status.leftovers.append(path)
@@ -129,9 +138,11 @@ def _count_entry(vault: Vault, folder: str, entry: Entry, status: VaultStatus) -
         except OSError:
             status.unreadable.append(path)
             return
-        if belongs_to(header, vault.record.id):
+        if header is not None and belongs_to(header, vault.record.id):
             status.sealed += 1
             status.sealed_size += entry.status.st_size
+            if keys is not None and cast("VaultKeyInfo", header.key_info).key not in keys:
+                status.keyless.append(path)
         else:
             status.unknown.append(path)
     else:

@@ -7,8 +7,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from encvault.crypto import stream
+from encvault.crypto.suite import Suite
 from encvault.encoding import encode_base32, is_id
-from encvault.envelope import VaultKeyInfo, check_path
+from encvault.envelope import RECORD_STEP, Header, VaultKeyInfo, check_path
 from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.names import COMMON_SIZE
@@ -19,7 +21,7 @@ from encvault.vault.sealed import read_header
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.envelope import Header, Layout, Record
+    from encvault.envelope import Layout, Record
     from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
@@ -28,6 +30,7 @@ _TOGETHER = 256  # objects: few enough for FAT, which searches a folder from its
 _SURELY_SHORT = 62  # characters, none of which has more than four bytes
 _SHORT_PREFIX_SIZE = 200  # bytes of a long name that stay readable
 _SHORT_DIGEST_LENGTH = 20
+_HEADER_SIZE = len(Header(Suite.AES_256_GCM, RECORD_STEP, VaultKeyInfo(*3 * [26 * "a"])).encode())
 
 
 def sealed_name(name: str) -> str:
@@ -61,6 +64,18 @@ def plain_name(name: str) -> str:
 def archive_name(name: str) -> str:
     """What the tar inside a sealed archive of this name is called."""
     return name.removesuffix(".tar") + ".tar"
+
+
+def is_size_of(sealed_size: int, size: int) -> bool:
+    """Whether a sealed file in a vault may have so many bytes, by those of its content.
+
+    Between the two are a header, which always has the same size there, and a padded record.
+    """
+    try:
+        record_size = stream.plaintext_size(sealed_size - _HEADER_SIZE) - size
+    except ValueError:
+        return False
+    return record_size > 0 and record_size % RECORD_STEP == 0
 
 
 def opened_name(name: str, sealed_as: str) -> str:

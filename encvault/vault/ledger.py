@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS folders (
   PRIMARY KEY (root, dir)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS adopting (root BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (root BLOB, id TEXT, PRIMARY KEY (root, id)) WITHOUT ROWID;
 """
 
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsdecode
@@ -206,6 +207,25 @@ class Ledger(Database):
         """All of this root is known."""
         with self._transaction():
             self._db.execute("DELETE FROM adopting WHERE root=?", (self._root,))
+
+    def key_ids(self) -> list[str]:
+        """The ids of the data keys that sealed what is remembered of this root."""
+        with self._transaction():
+            rows = self._db.execute("SELECT id FROM keys WHERE root=? ORDER BY id", (self._root,))
+            return [key_id for (key_id,) in rows]
+
+    def add_key(self, key_id: str) -> None:
+        """A data key is about to seal files of this root; durable on return."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?,?)", (self._root, key_id))
+
+    def forget_keys(self, key_ids: Iterable[str]) -> None:
+        """These data keys seal nothing of this root any more."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM keys WHERE root=? AND id=?",
+                ((self._root, key_id) for key_id in key_ids),
+            )
 
     def files(self, folder: str) -> dict[str, Known]:
         """What is remembered of the files of one folder."""

@@ -246,4 +246,4 @@ def mend_records(tree: Tree, record: VaultRecord) -> None:
 
 def _write_record(tree: Tree, path: str, data: bytes) -> None:
     folder, name = split(path)
-    durable.write_file(tree, folder, name, data, file_id=new_id(), mode=0o644, replace=True)
+    durable.write_file(tree, folder, name, data, file_id=new_id(), mode=None, replace=True)

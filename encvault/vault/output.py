@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from encvault.errors import DestinationExists, SourceMissing
+from encvault.errors import CannotCreate, DestinationExists, InvalidRequest, SourceMissing
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Tree
+from encvault.fs.tree import Tree, file_kind
+from encvault.i18n import _
 
 if TYPE_CHECKING:
     from encvault.secret import Buffer
@@ -25,9 +26,12 @@ class OutputFile:
 
     Raises:
         DestinationExists: there is one, and not `force`.
+        CannotCreate: there is a device or a pipe, also by way of a link, whose place it would take.
+        InvalidRequest: the path is ``-``, which people mean for a stream.
     """
 
     def __init__(self, path: str, *, force: bool, mode: int = 0o666) -> None:
+        refuse_special(path)
         self.path = path
         self._force = force
         self._mode = mode
@@ -90,6 +94,21 @@ class OutputFile:
             if not self._published:
                 durable.discard(self._tree.fd, self._temporary)
         self._tree.close()
+
+
+def refuse_special(path: str) -> None:
+    """Refuse an output that is no place for a file, as ``/dev/null``; see `OutputFile`."""
+    if path == "-":
+        raise InvalidRequest(
+            reason=_("a file cannot be called -; leave it out for a stream, or say ./-")
+        )
+    try:
+        kind = file_kind(os.stat(path).st_mode)
+    except OSError:
+        return
+    if kind not in ("file", "dir"):
+        reason = _("it is a {kind}, and no place for a file").format(kind=_(kind))
+        raise CannotCreate(path=path, reason=reason)
 
 
 def split_path(path: str) -> tuple[str, str]:

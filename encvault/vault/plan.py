@@ -5,11 +5,12 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from encvault.envelope import PART_SIZE, VaultKeyInfo
 from encvault.errors import (
@@ -20,6 +21,7 @@ from encvault.errors import (
     NotSealed,
     SealedElsewhere,
     SpecialFile,
+    UnknownDataKey,
     Unreadable,
 )
 from encvault.fs.durable import is_temporary, storage_error
@@ -32,6 +34,7 @@ from encvault.vault.layout import (
     belongs_to,
     existing_objects,
     header_at,
+    is_size_of,
     nearby_ids,
     object_folder,
     peek,
@@ -132,11 +135,28 @@ class Planner:
         self._report = report
         self._observer = observer
         self._drops_source = self.in_place and not options.keep
+        self._are_keys_there: dict[str, bool] = {}
+        self._lost_keys: list[str] = []
+        if ledger is not None and not self.in_place:
+            self._lost_keys = [key for key in ledger.key_ids() if self._is_lost(key)]
+        if self._lost_keys and (missing := vault.missing_key(self._lost_keys)) is not None:
+            self.problem(missing)
 
     def problem(self, error: EncvaultError) -> None:
         """Record one file that is left as it is."""
         self._report.problems.append(error)
         self._observer.problem(error)
+
+    def _is_lost(self, key_id: str) -> bool:
+        """Whether a data key of the vault is gone."""
+        if key_id not in self._are_keys_there:
+            self._are_keys_there[key_id] = self._vault.missing_key([key_id]) is None
+        return not self._are_keys_there[key_id]
+
+    def forget_lost_keys(self) -> None:
+        """Everything that the source has was sealed anew."""
+        if self._lost_keys and self._ledger is not None:
+            self._ledger.forget_keys(self._lost_keys)
 
     def survey(self) -> tuple[int, int]:
         """Count files and bytes for a progress bar."""
@@ -255,7 +275,7 @@ class Planner:
         path = folder.path
         known = self._ledger.files(path) if self._ledger else {}
         taken: set[str] = set()
-        files: set[str] = set()  # those of them that may be sealed copies
+        files: dict[str, int] = {}  # those of them that may be sealed copies, and their bytes
         if self.in_place:
             taken = {entry.name for entry in folder.entries}
         elif not self._vault.hidden:
@@ -266,7 +286,9 @@ class Planner:
                 return
         for entry in self._without_unchanged(folder, known, files):
             if self._is_to_seal(path, entry):
-                task = self._plan_file(folder, entry, folder_id, known.get(entry.name), taken)
+                task = self._plan_file(
+                    folder, entry, folder_id, known.get(entry.name), taken, files
+                )
                 if task is not None:
                     yield task
         self.leftovers += [(path, name) for name in taken if is_temporary(name)]
@@ -276,13 +298,14 @@ class Planner:
             self.gone.look_in(path, taken, _expected(folder), known)
 
     def _without_unchanged(
-        self, folder: Folder, known: dict[str, Known], files: set[str]
+        self, folder: Folder, known: dict[str, Known], files: dict[str, int]
     ) -> list[Entry]:
         """Count what is unchanged since it was sealed; the entries of everything else.
 
         Nearly all of the files of nearly all nights come by here, so one of them costs no call.
         """
-        if self.in_place or not known:
+        # if a data key of a mirror is gone, all is sealed anew: nobody knows which files it was for
+        if self.in_place or not known or self._lost_keys:
             return folder.entries
         path, rest, size = folder.path, [], 0
         chooses = bool(self._options.only or self._options.exclude or self._options.own)
@@ -297,7 +320,11 @@ class Planner:
                 or row[2] != status.st_ctime_ns
                 or row[3] != status.st_ino
                 or kind not in _SEALED_KINDS
-                or not (self._objects_there(row) if is_hidden else sealed_name(name) in files)
+                or not (
+                    self._objects_there(row)
+                    if is_hidden
+                    else is_size_of(files.get(sealed_name(name), 0), row[0])
+                )
                 or (chooses and not self._is_candidate(join(path, name)))
             ):
                 rest.append(entry)
@@ -324,14 +351,19 @@ class Planner:
             return False
         return not self._is_sealed_already(path, entry)
 
-    def _names_in_target(self, path: str) -> tuple[set[str], set[str]]:
-        """The names in the mirror's folder, and those of regular files among them."""
+    def _names_in_target(self, path: str) -> tuple[set[str], dict[str, int]]:
+        """The names in the mirror's folder, and of the regular files among them the bytes."""
+        names, files = set(), {}
         try:
             with os.scandir(self._vault.tree.folder(path)) as entries:
-                found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+                for entry in entries:
+                    names.add(entry.name)
+                    if entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):  # it is being removed
+                            files[entry.name] = entry.stat(follow_symlinks=False).st_size
         except FileNotFoundError:
-            return set(), set()
-        return set(found), {name for name, is_file in found.items() if is_file}
+            return set(), {}
+        return names, files
 
     def _is_sealed_already(self, path: str, entry: Entry) -> bool:
         if not self.in_place or not entry.name.endswith(SUFFIX) or entry.kind != "file":
@@ -349,7 +381,12 @@ class Planner:
             )
             return True
         if belongs_to(header, self._vault.record.id):
-            self._count_unchanged(entry)
+            key_id = cast("VaultKeyInfo", header.key_info).key
+            if self._is_lost(key_id):
+                shown = self._source.show(join(path, entry.name))
+                self.problem(UnknownDataKey(path=shown, key=key_id))
+            else:
+                self._count_unchanged(entry)
             return True
         return self._is_elsewhere(header, join(path, entry.name))
 
@@ -370,10 +407,12 @@ class Planner:
         folder_id: str | None,
         known: Known | None,
         taken: set[str],
+        files: dict[str, int],
     ) -> SealTask | None:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
+        unchanged = unchanged and not self._lost_keys
         older: tuple[str, ...] = ()
         if self._vault.hidden:
             if known is not None:
@@ -389,7 +428,7 @@ class Planner:
             name = sealed_name(entry.name)
             ids, places, replaces = (), ((folder.path, name),), ()
             if name in taken:
-                if unchanged:
+                if unchanged and (self.in_place or is_size_of(files.get(name, 0), stamp.size)):
                     self._count_unchanged(entry)
                     return None
                 predecessors = self._predecessors(where, folder.path, name, known)

@@ -132,7 +132,7 @@ def reseal_vault(vault: Vault, *, jobs: int = 0, observer: Observer | None = Non
             for answer in answers:
                 if answer.error is not None:
                     problem(answer.error)
-            published = _publish(vault, done, watcher, problem)
+            published = _publish(vault, done, key_id, watcher, problem)
             report.files += len(published)
             report.size += sum(answer.size for answer in published)
             watcher.progress(len(batch), 0)
@@ -167,6 +167,7 @@ def _keep_times(vault: Vault, times: dict[str, int]) -> Iterator[EncvaultError]:
 def _publish(
     vault: Vault,
     done: list[tuple[_Task, _Resealed]],
+    key_id: str,
     watcher: Observer,
     problem: Callable[[EncvaultError], None],
 ) -> list[_Resealed]:
@@ -182,6 +183,8 @@ def _publish(
             for task, answer in done
         ]
     )
+    if (missing := vault.missing_key([key_id])) is not None:
+        raise missing
     folders = set()
     published = []
     for task, answer in done:

@@ -34,7 +34,7 @@ from encvault.secret import Secret
 from encvault.vault.layout import plain_name, sealed_name
 from encvault.vault.manifest import new_id
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
-from encvault.vault.output import folder_of, publish, split_path
+from encvault.vault.output import folder_of, publish, refuse_special, split_path
 from encvault.vault.pool import default_jobs
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, SealWriter
@@ -130,6 +130,8 @@ def seal_file(
     """
     watcher = observer or Observer()
     folder, name = split_path(path)
+    if output:
+        refuse_special(output)
     output = output or os.path.join(folder, sealed_name(name))
     output_folder, output_name = split_path(output)
     with folder_of(folder, path) as source, folder_of(output_folder, output) as target:
@@ -221,6 +223,8 @@ def open_file(
     """
     watcher = observer or Observer()
     folder, name = split_path(path)
+    if output:
+        refuse_special(output)
     output_folder, output_name = split_path(output) if output else (to or folder, None)
     drops = not keep and output is None and to is None
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,6 +185,26 @@ def test_every_source_gives_the_same_password(run: Command, note: Path, tmp_path
     assert run("cat", sealed, "--password-file", tmp_path / "nfd").out == "content"
 
 
+def test_a_mark_that_editors_put_in_front_is_no_part_of_a_password(
+    run: Command, note: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bom").write_bytes(b"\xef\xbb\xbf" + "密码 2026\r\n".encode())
+    (tmp_path / "pw").write_text("密码 2026")
+    assert run("seal", note, "--password-file", tmp_path / "bom").code == 0
+    assert run("cat", f"{note}.sealed", "--password-file", tmp_path / "pw").out == "content"
+
+
+def test_nobody_waits_for_what_a_password_command_leaves_running(
+    run: Command, note: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pw").write_text("a password")
+    begun = time.monotonic()
+    command = f"sh -c 'cat {tmp_path}/pw; sleep 30 &'"
+    assert run("seal", note, "--password-command", command).code == 0
+    assert time.monotonic() - begun < 20
+    assert run("cat", f"{note}.sealed", "--password-file", tmp_path / "pw").out == "content"
+
+
 def test_two_sources_are_an_error(run: Command, note: Path, tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("one")
     done = run("seal", note, "--password-file", tmp_path / "pw", "--password-command", "echo two")
@@ -202,6 +223,9 @@ def test_two_sources_are_an_error(run: Command, note: Path, tmp_path: Path) -> N
         (["--password-command", ""], "it is empty"),
         (["--password-command", "echo 'x"], "not closed"),
         (["--password-command", "head -c 5000 /dev/zero"], "longer than 4096 bytes"),
+        (["--password-command", "yes x"], "longer than 4096 bytes"),
+        (["--password-file", "/dev/zero"], "longer than 4096 bytes"),
+        (["--password-command", "printf 'p\\0a\\0'"], "it has a zero byte in it"),
         (["--password-command", "true"], "the password is empty"),
     ],
 )

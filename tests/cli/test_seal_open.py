@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -311,6 +312,51 @@ def test_verbose_tells_the_members_of_an_archive(
     told = [line for line in done.err.splitlines() if line.startswith("encvault: open  ")]
     assert {line.removeprefix("encvault: open  ") for line in told} >= names
     assert len(told) == len(names) + 1
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_no_output_takes_the_place_of_a_device_or_pipe(
+    run: Command, docs: Path, password: Path, tmp_path: Path, kind: str, force: list[str]
+) -> None:
+    secret, output = ("--password-file", password), tmp_path / "out"
+    note = tmp_path / "note"
+    note.write_text("content")
+    assert run("seal", note, "--keep", *secret).code == 0
+    if kind == "pipe":
+        os.mkfifo(output)
+    elif kind == "link":
+        output.symlink_to("/dev/null")
+    else:
+        os.mknod(output, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    before = output.lstat()
+    for command in (
+        ["open", f"{note}.sealed", "-o", output],
+        ["seal", note, "-o", output],
+        ["seal", docs, "--archive", output],
+    ):
+        done = run(*command, *force, *secret)
+        assert done.code == 73
+        assert "no place for a file" in done.err
+        assert (output.lstat().st_ino, output.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("command", [["seal", "note"], ["open", "note.sealed"]])
+def test_a_stroke_is_no_name_of_an_output(
+    run: Command,
+    password: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note").write_text("content")
+    assert run("seal", "note", "--keep", "--password-file", password).code == 0
+    done = run(*command, "-o", "-", "--password-file", password)
+    assert done.code == 2
+    assert not (tmp_path / "-").exists()
+    assert run(*command, "-o", "./-", "--password-file", password).code == 0
+    assert (tmp_path / "-").exists()
 
 
 IDLE = [

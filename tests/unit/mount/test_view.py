@@ -19,6 +19,7 @@ from encvault import operations
 from encvault.crypto.suite import Suite
 from encvault.errors import (
     ChunkCorrupt,
+    KeysMissing,
     MalformedHeader,
     MalformedRecord,
     SavedAside,
@@ -741,6 +742,25 @@ def test_a_full_disk_shows_in_close_and_costs_nothing(
     fails(errno.ENOSPC, mounted.view.close)
     monkeypatch.setattr(calls, "probe", None)
     mounted.view.close()  # there is room again
+    mounted.vault.close()
+    mounted.begin()
+    assert mounted.read("/f") == b"new"
+
+
+@pytest.mark.parametrize("taken", ["keys", ""])
+def test_nothing_counts_as_saved_that_nothing_would_open(mounted: Mounted, taken: str) -> None:
+    mounted.write("/f", b"old")
+    mounted.view.sync()
+    place = mounted.path / ".encvault" / taken
+    mounted.write("/f", b"new")
+    place.rename(mounted.path.parent / "tidied")
+    with pytest.raises(KeysMissing):
+        mounted.view.sync()
+    assert mounted.view.unsaved() == ["f"]
+    with pytest.raises(KeysMissing):
+        mounted.view.close()
+    (mounted.path.parent / "tidied").rename(place)
+    mounted.view.close()
     mounted.vault.close()
     mounted.begin()
     assert mounted.read("/f") == b"new"

@@ -392,6 +392,31 @@ def test_a_destination_inside_another_vault_is_refused(tree: Path, tmp_path: Pat
     assert everything(tmp_path) == before
 
 
+class Slow(Person):
+    """Somebody else seals the folder above while this one types a password."""
+
+    def __init__(self, above: Path) -> None:
+        super().__init__(says=True)
+        self._above = above
+
+    def recipients(self, what: str) -> list[Any]:
+        seal(self._above)
+        return super().recipients(what)
+
+
+@pytest.mark.parametrize("is_init", [False, True])
+def test_no_vault_is_made_inside_one_that_came_meanwhile(tree: Path, *, is_init: bool) -> None:
+    inside, before = tree / "src", snapshot(tree)
+    with pytest.raises(NestedVault):
+        if is_init:
+            operations.init_vault(str(inside), Slow(tree), suite=Suite.AES_256_GCM)  # type: ignore[arg-type]
+        else:
+            ask(inside, Slow(tree))  # type: ignore[arg-type]
+    assert not (inside / ".encvault").exists()
+    assert unseal(tree).problems == []
+    assert {path: node for path, node in snapshot(tree).items() if path in before} == before
+
+
 def test_a_destination_that_is_a_vault_already_is_used(tree: Path, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     made = operations.init_vault(str(mirror), keys(), suite=Suite.SM4_GCM, hide_names=True)

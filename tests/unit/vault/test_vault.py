@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers import NOBODY, RECIPIENT, SEED, in_child, keys, seal
 
+from encvault import operations
 from encvault.crypto.suite import Suite
 from encvault.envelope import Header, InlineKeyInfo, VaultKeyInfo
 from encvault.errors import (
@@ -194,3 +196,31 @@ def test_a_moved_vault_is_the_same_vault(tmp_path: Path) -> None:
     with Vault.load(str(tmp_path / "two")) as vault:
         vault.unlock(keys().identities(""))
         assert vault.is_unlocked
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o2775])
+def test_a_vaults_own_files_are_as_open_as_its_folder(public_path: Path, mode: int) -> None:
+    folder = public_path / "docs"
+    folder.mkdir()
+    (folder / "one").write_text("one")
+    folder.chmod(mode)
+    os.chown(folder, NOBODY, NOBODY)
+
+    def as_root_and_for_nobody_else() -> None:
+        os.umask(0o077)
+        seal(folder)
+        (folder / "two").write_text("two")
+        (folder / "two").chmod(0o644)  # a sealed file has the mode of its original
+        seal(folder)
+        operations.rekey(str(folder), keys())
+
+    in_child(as_root_and_for_nobody_else)
+    for path in (folder / ".encvault").rglob("*"):
+        if path.name == "lock" or "index" in path.parts:
+            continue
+        status = path.stat()
+        wanted = mode if path.is_dir() else mode & 0o666
+        assert (path.name, stat.S_IMODE(status.st_mode)) == (path.name, wanted)
+        assert (path.name, status.st_uid) == (path.name, NOBODY)
+    listed = in_child(lambda: operations.list_files(str(folder), keys()), uid=NOBODY)
+    assert (len(listed[0]), listed[1]) == (2, [])

@@ -1,0 +1,187 @@
+"""Somebody takes the vault's own files away, before or while something is sealed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import keys, seal, snapshot, unseal, write_tree
+
+from encvault import operations
+from encvault.crypto import stream
+from encvault.errors import DamagedFiles, KeysMissing, NameTaken, UnknownDataKey
+from encvault.vault import layout
+from encvault.vault.report import Event, Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    write_tree(tmp_path / "docs")
+    return tmp_path / "docs"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> str:
+    return str(tmp_path / "state")
+
+
+def moved_away(vault: Path) -> None:
+    (vault / ".encvault").rename(vault.parent / "tidied")
+
+
+def records_removed(vault: Path) -> None:
+    for name in ("vault.a.json", "vault.b.json"):
+        (vault / ".encvault" / name).unlink()
+
+
+def keys_removed(vault: Path) -> None:
+    for key in (vault / ".encvault" / "keys").iterdir():
+        key.unlink()
+
+
+class Tidier(Observer):
+    """Takes something away when the first batch is sealed and its originals are still there."""
+
+    def __init__(self, vault: Path, does: Callable[[Path], None]) -> None:
+        self._vault = vault
+        self._does = does
+        self._is_done = False
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        if events and not self._is_done:
+            self._is_done = True
+            self._does(self._vault)
+
+
+TIDIED = pytest.mark.parametrize("does", [moved_away, records_removed, keys_removed])
+
+
+@LAYOUTS
+@TIDIED
+def test_no_original_goes_when_nothing_would_open_its_copy(
+    docs: Path, does: Callable[[Path], None], *, hidden: bool
+) -> None:
+    before = snapshot(docs, times=False)
+    with pytest.raises(KeysMissing) as caught:
+        seal(docs, Tidier(docs, does), hide_names=hidden)
+    assert caught.value.exit_code == 65
+    after = snapshot(docs, times=False)
+    assert {path: after[path] for path in before} == before
+
+
+@LAYOUTS
+@TIDIED
+def test_a_mirror_that_nothing_opens_is_no_success(
+    docs: Path, tmp_path: Path, does: Callable[[Path], None], *, hidden: bool
+) -> None:
+    vault = tmp_path / "mirror"
+    with pytest.raises(KeysMissing):
+        seal(docs, Tidier(vault, does), to=str(vault), hide_names=hidden)
+
+
+class Late(Tidier):
+    """Does so when the last batch has taken effect."""
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        pass
+
+    def progress(self, files: int, size: int) -> None:
+        if files:
+            super().before_release([Event("seal", "", "", size)])
+
+
+@TIDIED
+@pytest.mark.parametrize("to", [None, "mirror"])
+def test_what_is_taken_away_at_the_end_is_told(
+    docs: Path, tmp_path: Path, does: Callable[[Path], None], to: str | None
+) -> None:
+    mirror = None if to is None else str(tmp_path / to)
+    vault = docs if to is None else tmp_path / to
+    report = seal(docs, Late(vault, does), to=mirror)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+
+
+@LAYOUTS
+def test_a_mirror_is_sealed_anew_where_a_data_key_is_gone(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    vault, out = tmp_path / "mirror", tmp_path / "out"
+    options = {"to": str(vault), "state_dir": state}
+    first = seal(docs, hide_names=hidden, **options)
+    assert seal(docs, **options).unchanged == first.files
+    keys_removed(vault)
+    report = seal(docs, **options)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+    assert (report.files, report.unchanged) == (first.files, 0)
+    last = seal(docs, **options)
+    assert (last.problems, last.files, last.unchanged) == ([], 0, first.files)
+    if not hidden:  # a folder's own object is not known to be lost
+        assert unseal(vault, to=str(out)).problems == []
+        assert snapshot(out) == snapshot(docs)
+
+
+def test_in_place_what_does_not_open_does_not_count_as_sealed(docs: Path, state: str) -> None:
+    first = seal(docs, state_dir=state)
+    keys_removed(docs)
+    (docs / "new").write_text("new")
+    report = seal(docs, state_dir=state)
+    assert [type(one) for one in report.problems] == [UnknownDataKey] * first.files
+    assert (report.files, report.unchanged) == (1, 0)
+    found = operations.status(str(docs))
+    assert (len(found.keyless), found.sealed) == (first.files, first.files + 1)
+    outcome = operations.status_outcome(str(docs), found)
+    assert isinstance(outcome, DamagedFiles)
+    assert outcome.exit_code == 65
+
+
+def test_files_are_not_sealed_anew_under_a_key_that_is_gone(docs: Path) -> None:
+    seal(docs)
+    operations.rekey(str(docs), keys())
+    before = snapshot(docs)
+    with pytest.raises(KeysMissing):
+        operations.reseal_exposed(str(docs), keys(), observer=Tidier(docs, keys_removed))
+    assert {path: node for path, node in before.items() if path.endswith(".sealed")} == {
+        path: node for path, node in snapshot(docs).items() if path.endswith(".sealed")
+    }
+
+
+def test_a_copy_that_was_cut_is_not_unchanged(docs: Path, tmp_path: Path, state: str) -> None:
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state}
+    seal(docs, **options)
+    copies = sorted(path for path in vault.rglob("*.sealed") if path.stat().st_size > 600)
+    cut, emptied = copies[:2]
+    os.truncate(cut, cut.stat().st_size - 1)
+    os.truncate(emptied, 0)
+    report = seal(docs, **options)
+    assert [type(one) for one in report.problems] == [NameTaken]
+    assert report.files == 1
+    emptied.unlink()
+    assert seal(docs, **options).problems == []
+    unseal(vault, to=str(tmp_path / "out"))
+    assert snapshot(tmp_path / "out") == snapshot(docs)
+
+
+@pytest.mark.parametrize("name_length", [1, 250])
+@pytest.mark.parametrize("size", [0, 1, 15_000, stream.CHUNK_SIZE - 256, stream.CHUNK_SIZE, 70_000])
+def test_the_size_of_a_sealed_file_follows_from_that_of_its_content(
+    tmp_path: Path, size: int, name_length: int
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / ("n" * name_length)).write_bytes(bytes(size))
+    seal(folder)
+    (sealed,) = folder.glob("*.sealed")
+    assert layout.is_size_of(sealed.stat().st_size, size)
+    for wrong in (size - 1, size + 1, size + 100):
+        assert not layout.is_size_of(sealed.stat().st_size, wrong)
+    assert not layout.is_size_of(0, size)
+    shutil.rmtree(folder)
