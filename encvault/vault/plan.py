@@ -5,7 +5,6 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import stat
@@ -359,8 +358,10 @@ class Planner:
                 for entry in entries:
                     names.add(entry.name)
                     if entry.is_file(follow_symlinks=False):
-                        with contextlib.suppress(FileNotFoundError):  # it is being removed
+                        try:
                             files[entry.name] = entry.stat(follow_symlinks=False).st_size
+                        except FileNotFoundError:
+                            continue  # somebody removes it just now
         except FileNotFoundError:
             return set(), {}
         return names, files
