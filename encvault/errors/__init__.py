@@ -88,6 +88,7 @@ from encvault.errors.keychain import (
     NotInKeychain,
 )
 from encvault.errors.keys import (
+    AwayFromVault,
     KeptKeyslot,
     KeyslotError,
     LostVault,
@@ -240,6 +241,7 @@ __all__ = [
     "AccessLogError",
     "AddressUnusable",
     "AlreadyAVault",
+    "AwayFromVault",
     "CannotCreate",
     "ChangedInArchive",
     "ChunkCorrupt",

@@ -86,6 +86,15 @@ class LostVault(KeyslotError):
     file: str
 
 
+class AwayFromVault(KeyslotError):
+    """A file that was sealed in a vault lies elsewhere, as one that was mailed or copied."""
+
+    exit_code = 66
+    message = N_("{path}: was sealed in a vault, and opens only where that vault's .encvault is")
+    advice = N_("put it back into its vault; a file for somebody else is made by: encvault share")
+    path: str
+
+
 class VaultMissing(KeyslotError):
     """No vault where one is expected by its fingerprint; none is made in its place."""
 

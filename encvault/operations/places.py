@@ -7,8 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from encvault.envelope import InlineKeyInfo
+from encvault.envelope import InlineKeyInfo, VaultKeyInfo
 from encvault.errors import (
+    AwayFromVault,
     EncvaultError,
     InvalidRequest,
     NotAVault,
@@ -140,9 +141,11 @@ def no_vault(path: str) -> EncvaultError:
         vault = vault_at(canonical(path))
         return NotAVault(path=path) if vault is None else PlainSide(path=path, vault=vault)
     try:
-        header_of(path)
+        header = header_of(path)
     except EncvaultError as error:
         return error
+    if isinstance(header.key_info, VaultKeyInfo):
+        return AwayFromVault(path=path)
     return InvalidRequest(
         reason=_("{path} is a sealed file on its own; see it with: encvault info {path}").format(
             path=path

@@ -9,12 +9,13 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import RECIPIENT, everything, keys, seal, write_tree
+from helpers import RECIPIENT, everything, keys, seal, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto import speed
 from encvault.crypto.suite import Suite
 from encvault.errors import (
+    AwayFromVault,
     EncvaultError,
     InvalidRequest,
     KeyRequired,
@@ -51,6 +52,21 @@ def test_looking_at_what_is_no_vault(tree: Path) -> None:
     for look in (operations.info, lambda path: operations.verify(path, keys())):
         with pytest.raises(NotSealed):
             look(str(tree / "empty"))
+
+
+def test_a_file_of_a_vault_that_lies_elsewhere_says_so(tree: Path, tmp_path: Path) -> None:
+    seal(tree)
+    away = tmp_path / "mailed.sealed"
+    away.write_bytes((tree / "empty.sealed").read_bytes())
+    for does in (
+        lambda path: operations.verify(path, keys()),
+        lambda path: operations.list_files(path, keys()),
+        lambda path: list(operations.cat(path, keys())),
+        unseal,
+    ):
+        with pytest.raises(AwayFromVault) as caught:
+            does(str(away))
+        assert caught.value.exit_code == 66
 
 
 @LAYOUTS
