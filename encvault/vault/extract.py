@@ -19,7 +19,7 @@ from encvault.errors import DestinationExists, MalformedRecord, NameEscaped, Spe
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
-from encvault.i18n import _
+from encvault.i18n import N_, _
 from encvault.vault import attributes
 from encvault.vault.layout import is_vault_folder
 from encvault.vault.naming import Naming
@@ -78,9 +78,7 @@ def extract_archive(
             if event is not None:
                 watcher.before_release([event])
             for name in names:
-                if name in taken:
-                    calls.unlink(target.fd, name)
-                calls.rename_new(inside.fd, name, name, target.fd)
+                _move(inside, target, name, over=name in taken)
             unpacker.restore_folders(target)
             report.doubt(unpacker.renamed(target), watcher)
             target.sync_names({split(path)[0] for path in (*unpacker.folders, *names)})
@@ -94,8 +92,18 @@ def extract_archive(
     return report
 
 
+def _move(inside: Tree, target: Tree, name: str, *, over: bool) -> None:
+    """Give what was unpacked its place; `over` something that is no folder."""
+    if over and not _is_folder(inside, name):
+        calls.replace(inside.fd, name, name, target.fd)
+        return
+    if over:  # no folder takes the place of a file at once
+        calls.unlink(target.fd, name)
+    calls.rename_new(inside.fd, name, name, target.fd)
+
+
 def _is_folder(tree: Tree, name: str) -> bool:
-    """Whether something that force would replace is a folder, which may hold anything."""
+    """Whether something is a folder: one that force would replace may hold anything."""
     return stat.S_ISDIR(tree.status(name).st_mode)
 
 
@@ -125,6 +133,9 @@ def _is_same(one: Tree, other: Tree, path: str) -> bool:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+_MOST_VAIN = 8  # tarfile asks once or twice past the end of an archive that is cut
 
 
 class _Unpacker:
@@ -271,6 +282,7 @@ class _PieceReader(io.RawIOBase):
         super().__init__()
         self._pieces = pieces
         self._held = b""
+        self._vain = 0  # reads after the end
 
     def read(self, size: int = -1) -> bytes:
         parts: list[bytes] = []
@@ -283,6 +295,10 @@ class _PieceReader(io.RawIOBase):
             parts.append(self._held[:missing])
             self._held = self._held[missing:]
             missing -= len(parts[-1])
+        # tarfile skips a member by reading it, and would read what is not there for years
+        self._vain += not parts
+        if self._vain > _MOST_VAIN:
+            raise ValueError(N_("a member that is longer than the archive"))
         return b"".join(parts)
 
     def drain(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import mmap
@@ -23,6 +24,7 @@ from encvault.errors import (
     ChangedInArchive,
     DestinationExists,
     EncvaultError,
+    InputOutputError,
     InvalidRequest,
     MalformedRecord,
     NestedVault,
@@ -806,6 +808,34 @@ def test_existing_names_are_kept_without_force(arena: Path) -> None:
     extract(arena / "out", data, force=True)
     assert (arena / "out" / "a").read_text() == "x"
     assert (arena / "out" / "b").read_text() == "theirs"
+
+
+def test_what_force_cannot_replace_stays(arena: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, _fd: int, _target: str) -> None:
+        if name in ("replace", "rename_new"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (arena / "out" / "a").write_text("mine")
+    monkeypatch.setattr(calls, "probe", fail)
+    with pytest.raises(InputOutputError):
+        extract(arena / "out", tar(member("a", content=b"theirs")), force=True)
+    assert [path.name for path in (arena / "out").iterdir()] == ["a"]
+    assert (arena / "out" / "a").read_text() == "mine"
+
+
+def test_by_force_a_folder_takes_the_place_of_a_file(arena: Path) -> None:
+    (arena / "out" / "a").write_text("mine")
+    extract(arena / "out", tar(member("a/b", content=b"theirs")), force=True)
+    assert (arena / "out" / "a" / "b").read_text() == "theirs"
+
+
+def test_a_member_that_is_longer_than_the_archive_ends_it(arena: Path) -> None:
+    info = tarfile.TarInfo("a")
+    info.type, info.size = b"Z", 1 << 62  # of no type that is known: it is skipped
+    data = info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)
+    with pytest.raises(MalformedRecord, match="longer than the archive"):
+        extract(arena / "out", data)
+    assert_untouched(arena)
 
 
 def test_a_link_in_the_target_is_replaced_and_not_followed_by_force(arena: Path) -> None:
