@@ -44,6 +44,7 @@ MAX_NAME_SIZE = 1023  # bytes; 255 UTF-16 units, as on NTFS, are up to 765, and 
 MAX_LINK_SIZE = 4095  # bytes of its target; Linux has no longer paths, nor have others
 MAX_XATTRS_SIZE = 65_536
 MAX_SLOTS = 64
+VAULT_FOLDER = ".encvault"
 _TIMES = 1 << 63  # ns before and after 1970
 PART_SIZE = 1 << 30  # bytes of content per object in the hidden layout
 
@@ -351,12 +352,18 @@ def check_path(name: str, path: str) -> None:
         path: the file it came from, for the message.
 
     Raises:
-        UnsafePath: empty, absolute, with ``..``, ``.``, an empty or too long name, or a zero byte.
+        UnsafePath: empty, absolute, with ``..``, ``.``, an empty or too long name, a zero byte, or
+            the name of a vault's own folder, which would make the target the sender's vault.
     """
     for part in name.split("/"):
         too_long = len(part.encode(errors="surrogateescape")) > MAX_NAME_SIZE
-        if part in ("", ".", "..") or "\0" in part or too_long:
+        if part in ("", ".", "..") or "\0" in part or too_long or is_vault_folder(part):
             raise UnsafePath(path=path, name=name)
+
+
+def is_vault_folder(name: str) -> bool:
+    """Whether a folder with this name in it is a vault, as it is on drives that ignore case."""
+    return name.lower() == VAULT_FOLDER
 
 
 def check_layout(record: Record, layout: Layout, path: str) -> None:

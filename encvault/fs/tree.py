@@ -8,6 +8,7 @@ write to somewhere else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -25,6 +26,8 @@ RACY_NS = 20_000_000  # twice the tick of a slow kernel
 COARSE_RACY_NS = 2_000_000_000  # FAT keeps two seconds
 _MAX_OPEN_FOLDERS = 64
 _FEW = 8
+
+_HAS_NUMBERS = hasattr(os, "major")
 
 
 class Stamp(NamedTuple):
@@ -191,6 +194,23 @@ class Tree:
         self._open: OrderedDict[str, int] = OrderedDict()
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}
+
+        number = os.fstat(self.fd).st_dev
+        device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}" if _HAS_NUMBERS else ""
+        # what the kernel has of the block device that it is on, or "" if of none
+        self._drive = device if device and os.path.exists(device) else ""
+
+    def check_there(self) -> None:
+        """Refuse to believe that something is not there if the drive is not.
+
+        The kernel's driver for FAT answers "no such file" for everything on a drive that was pulled
+        out, and who mirrors a folder would remove what he has of it.
+
+        Raises:
+            OSError: the drive was pulled out.
+        """
+        if self._drive and not os.path.exists(self._drive):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     @classmethod
     def made(cls, path: str) -> Tree:

@@ -58,17 +58,23 @@ def run_after(job: Job, outcome: Outcome, environment: Mapping[str, str]) -> Ite
 
 def _run(hook: Hook, environment: Mapping[str, str]) -> tuple[int, str]:
     """Its exit code, and why it failed, or ""."""
-    with tempfile.TemporaryFile() as told:  # no pipe: what it leaves running would hold it open
+    try:
+        told = tempfile.TemporaryFile()  # noqa: SIM115 - no pipe: what it leaves running would hold it
+    except OSError:  # a full disk is what the hook is to tell of
+        return _run_telling(hook, environment, None)
+    with told:
         return _run_telling(hook, environment, told)
 
 
-def _run_telling(hook: Hook, environment: Mapping[str, str], told: IO[bytes]) -> tuple[int, str]:
+def _run_telling(
+    hook: Hook, environment: Mapping[str, str], told: IO[bytes] | None
+) -> tuple[int, str]:
     try:
         done = subprocess.run(  # noqa: S603 - the administrator's own program, and no shell
             hook.run,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=told,
+            stderr=subprocess.DEVNULL if told is None else told,
             env=dict(environment),
             check=False,
             timeout=hook.timeout,
@@ -82,6 +88,8 @@ def _run_telling(hook: Hook, environment: Mapping[str, str], told: IO[bytes]) ->
     if done.returncode == 0:
         return 0, ""
     reason = _("it ended with code {code}").format(code=done.returncode)
+    if told is None:
+        return done.returncode, reason
     told.seek(max(0, told.seek(0, os.SEEK_END) - _READ))
     said = told.read(_READ).decode(errors="replace").strip().splitlines()
     return done.returncode, f"{reason}: {said[-1][:_SHOWN]}" if said else reason

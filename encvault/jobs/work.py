@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from encvault import operations
 from encvault.crypto.suite import Suite
+from encvault.envelope import is_vault_folder
 from encvault.errors import EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
@@ -25,7 +26,6 @@ from encvault.jobs.destinations import (
 from encvault.jobs.inventory import Inventory, check_presence, copies_of
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
-from encvault.vault.layout import is_vault_folder
 from encvault.vault.ledger import ledger_of
 from encvault.vault.report import Report
 from encvault.vault.vault import Vault

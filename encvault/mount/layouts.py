@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from encvault.envelope import is_vault_folder
 from encvault.errors import MalformedRecord
 from encvault.fs import calls, durable
 from encvault.fs.names import COMMON_SIZE
@@ -22,7 +23,6 @@ from encvault.i18n import _
 from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
 from encvault.vault import attributes
-from encvault.vault.layout import is_vault_folder
 from encvault.vault.opening import open_sealed
 
 if TYPE_CHECKING:
@@ -133,7 +133,6 @@ class Ground:
         tree_lock: held while a descriptor of the tree is taken and used.
         owner: of everything, for who may not give files away; None for root.
         own: names of the temporary files of this process; others were left by a killed one.
-        device: what the kernel has of the block device that the vault is on, or "" if of none.
     """
 
     vault: Vault
@@ -141,28 +140,17 @@ class Ground:
     tree_lock: threading.RLock = field(default_factory=threading.RLock)
     owner: tuple[int, int] | None = None
     own: set[str] = field(default_factory=set)
-    device: str = ""
     _fronts: dict[str, Front] = field(default_factory=dict)
 
     @classmethod
     def of(cls, vault: Vault, cache: Cache) -> Ground:
         """For this process."""
         owner = None if attributes.IS_PRIVILEGED else (os.getuid(), os.getgid())
-        number = os.fstat(vault.tree.fd).st_dev
-        device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-        return cls(vault, cache, owner=owner, device=device if os.path.exists(device) else "")
+        return cls(vault, cache, owner=owner)
 
     def check_there(self) -> None:
-        """Refuse to say that something is not there if the drive is not.
-
-        The kernel's driver for FAT answers "no such file" for everything on a drive that was pulled
-        out, and who mirrors a folder would remove what he has of it.
-
-        Raises:
-            OSError: the drive was pulled out.
-        """
-        if self.device and not os.path.exists(self.device):
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        """Refuse to say that something is not there if the drive is not; see `Tree.check_there`."""
+        self.vault.tree.check_there()
 
     def owner_of(self, record: Record) -> tuple[int, int]:
         """Whose a file is."""

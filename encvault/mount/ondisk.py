@@ -11,6 +11,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from encvault.envelope import is_vault_folder
 from encvault.errors import EncvaultError
 from encvault.fs import durable
 from encvault.fs.tree import Stamp, join
@@ -21,7 +22,6 @@ from encvault.vault import attributes
 from encvault.vault.layout import (
     SUFFIX,
     is_shortened,
-    is_vault_folder,
     opened_place,
     plain_name,
     sealed_name,

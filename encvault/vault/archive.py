@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from encvault.envelope import Header, InlineKeyInfo, Record
+from encvault.envelope import Header, InlineKeyInfo, Record, is_vault_folder
 from encvault.errors import (
     ChangedInArchive,
     EncvaultError,
@@ -28,7 +28,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault import attributes, pax
-from encvault.vault.layout import archive_name, is_vault_folder, plain_name
+from encvault.vault.layout import archive_name, plain_name
 from encvault.vault.manifest import new_id
 from encvault.vault.output import OutputFile
 from encvault.vault.pool import BATCH_FILES, Pool, Tick, batches, default_jobs

@@ -21,7 +21,6 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import N_, _
 from encvault.vault import attributes
-from encvault.vault.layout import is_vault_folder
 from encvault.vault.naming import Naming
 from encvault.vault.pax import decode_time, forget_members, xattr_name
 from encvault.vault.report import Event, Observer, Report
@@ -202,8 +201,6 @@ class _Unpacker:
     def _unpack_member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.rstrip("/")
         check_path(path, self._shown)
-        if any(map(is_vault_folder, path.split("/"))):
-            raise UnsafePath(path=self._shown, name=path)
         record = _record_of(member, path)
         path = self._naming.settle(path)
         folder, name = split(path)

@@ -65,7 +65,10 @@ class IndexWriter:
         tree = self._vault.tree
         if not entries or len(_parts(tree)) >= MAX_PARTS:
             return
-        key_id, key = self._data_key()
+        try:
+            key_id, key = self._data_key()
+        except (EncvaultError, OSError):  # as on a full disk
+            return
         header = _MAGIC + key_id.encode() + b"\n"
         content = b"".join(
             _ENTRY.pack(file_id.encode(), len(record)) + record

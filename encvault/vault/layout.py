@@ -15,7 +15,7 @@ from encvault.errors import FormatError, NotSealed, SwappedFile
 from encvault.fs import calls
 from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join, split
-from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
+from encvault.vault.manifest import OBJECTS_FOLDER, new_id
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
@@ -172,11 +172,6 @@ def object_exists(tree: Tree, file_id: str) -> bool:
 def existing_objects(tree: Tree, ids: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the objects that the vault has."""
     return tuple(file_id for file_id in ids if object_exists(tree, file_id))
-
-
-def is_vault_folder(name: str) -> bool:
-    """Whether a folder with this name in it is a vault, as it is on drives that ignore case."""
-    return name.lower() == FOLDER
 
 
 def is_object(name: str) -> bool:

@@ -19,6 +19,7 @@ from encvault.encoding import (
     encode_json,
     is_id,
 )
+from encvault.envelope import VAULT_FOLDER
 from encvault.errors import MalformedVault, UnsupportedVersion
 from encvault.fs import durable
 from encvault.fs.tree import split
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
     from encvault.vault.keys import VaultKeys
 
-FOLDER = ".encvault"
+FOLDER = VAULT_FOLDER
 RECORD_FILES = (f"{FOLDER}/vault.a.json", f"{FOLDER}/vault.b.json")
 KEYS_FOLDER = f"{FOLDER}/keys"
 CHECKPOINTS_FOLDER = f"{FOLDER}/checkpoints"

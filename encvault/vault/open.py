@@ -45,6 +45,7 @@ from encvault.vault.opening import (
     OpenTask,
     discard_task,
     holds_content_of,
+    is_still_there,
     is_ticked,
     open_batch,
 )
@@ -292,7 +293,8 @@ class _OpenRun:
 
     def _drop(self, task: OpenTask, outcome: OpenOutcome) -> bool:
         try:
-            if Stamp.of(self.tree.status(task.path)) != task.stamp:
+            is_as_it_was = Stamp.of(self.tree.status(task.path)) == task.stamp
+            if not is_as_it_was or not is_still_there(self.target, task, outcome):
                 self._problem(SourceChanged(path=self.tree.show(task.path)))
                 return False
             if len(outcome.ids) > 1:

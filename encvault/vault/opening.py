@@ -21,7 +21,7 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import join, split
+from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_path, opened_place, plain_name
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from encvault.envelope import Record
     from encvault.fs.rules import TargetNames
-    from encvault.fs.tree import Stamp, Tree
+    from encvault.fs.tree import Tree
     from encvault.vault.vault import Vault
 
 
@@ -87,6 +87,7 @@ class OpenOutcome:
         ids: of all its objects.
         size: bytes of content.
         same: whether the target holds the same already; there is no temporary file then.
+        same_stamp: of what the target holds, before it was compared.
         moved: whether it was sealed elsewhere.
         sealed_as: see `Event`.
         lost: attributes that could not be restored.
@@ -101,6 +102,7 @@ class OpenOutcome:
     ids: tuple[str, ...] = ()
     size: int = 0
     same: bool = False
+    same_stamp: Stamp | None = None
     moved: bool = False
     sealed_as: str = ""
     lost: list[str] = field(default_factory=list)
@@ -187,6 +189,17 @@ def open_batch(context: OpenContext, tasks: list[OpenTask]) -> list[OpenOutcome]
     return outcomes
 
 
+def is_still_there(target: Tree, task: OpenTask, outcome: OpenOutcome) -> bool:
+    """Whether what made a copy needless is as it was compared, before the sealed file goes."""
+    if not outcome.same:
+        return True
+    try:
+        status = target.status_in(task.target_dir, outcome.name)
+    except FileNotFoundError:
+        return False
+    return Stamp.of(status) == outcome.same_stamp
+
+
 def discard_task(target: Tree, task: OpenTask) -> None:
     """Remove a task's temporary file, if there is one."""
     folder, temporary = task.temporary
@@ -234,6 +247,8 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _W
         folder = context.target.make_folders(task.target_dir)
         if not context.force and calls.exists(folder, outcome.name):
             content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
+            status = os.stat(outcome.name, dir_fd=folder, follow_symlinks=False)
+            outcome.same_stamp = Stamp.of(status)
             outcome.same = _holds_same(folder, outcome.name, record, content)
             outcome.size = _content_size(folder, outcome.name, record)
             if not outcome.same:

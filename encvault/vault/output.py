@@ -40,7 +40,12 @@ class OutputFile:
         self._temporary = ""
         self._fd = -1
         self._published = False
-        if not force and calls.exists(self._tree.fd, self._name):
+        try:
+            is_taken = not force and calls.exists(self._tree.fd, self._name)
+        except OSError as error:  # a name that is too long
+            self._tree.close()
+            raise storage_error(error, path) from None
+        if is_taken:
             self._tree.close()
             raise DestinationExists(path=path)
 

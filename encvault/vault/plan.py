@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from encvault.envelope import PART_SIZE, VaultKeyInfo
+from encvault.envelope import PART_SIZE, VaultKeyInfo, is_vault_folder
 from encvault.errors import (
     Conflict,
     FormatError,
@@ -40,7 +40,7 @@ from encvault.vault.layout import (
     sealed_name,
 )
 from encvault.vault.ledger import FolderRow, Known, stored
-from encvault.vault.manifest import FOLDER, new_id
+from encvault.vault.manifest import new_id
 from encvault.vault.sealing import SealTask
 from encvault.vault.selection import Selection
 
@@ -191,7 +191,7 @@ class Planner:
     def _enters(self, path: str) -> bool:
         name = split(path)[1]
         return (
-            name != FOLDER
+            not is_vault_folder(name)
             and not (self.in_place and is_temporary(name))
             and self._options.leads_to(path)
             and not self._options.excludes(path)
@@ -225,9 +225,9 @@ class Planner:
     @staticmethod
     def _is_nested(folder: Folder) -> bool:
         """Whether a folder is a vault of its own; what is in it is not visited then."""
-        nested = any(entry.name == FOLDER for entry in folder.entries)
+        nested = any(is_vault_folder(entry.name) for entry in folder.entries)
         if nested:
-            folder.entries[:] = [entry for entry in folder.entries if entry.name == FOLDER]
+            folder.entries[:] = [entry for entry in folder.entries if is_vault_folder(entry.name)]
         return nested
 
     def _plan_folder_object(self, folder: Folder) -> SealTask | None:

@@ -459,6 +459,11 @@ class _SealRun:
 
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
+        try:
+            self.source.check_there()
+        except OSError as error:
+            self.planner.problem(storage_error(error, self.source.path))
+            return
         gone = self.planner.gone
         gone.look_for_folders({folder.path for folder in self.planner.folders})
         for places in gone.objects:

@@ -33,7 +33,7 @@ from encvault.keyslots import check_slots, unwrap_any
 from encvault.secret import Secret
 from encvault.vault.layout import plain_name, sealed_name
 from encvault.vault.manifest import new_id
-from encvault.vault.opening import OpenContext, OpenTask, open_batch
+from encvault.vault.opening import OpenContext, OpenTask, is_still_there, open_batch
 from encvault.vault.output import folder_of, publish, refuse_special, split_path
 from encvault.vault.pool import default_jobs
 from encvault.vault.report import Event, Observer, Report
@@ -263,6 +263,8 @@ def open_file(
             raise
         if not outcome.same:
             publish(target, task.temporary[1], outcome.name, opened, force=force)
+        if drops and not is_still_there(target, task, outcome):
+            raise SourceChanged(path=opened)
         if drops:
             _drop(source, name, lambda status: Stamp.of(status) == stamp, path)
         watcher.progress(1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -586,6 +587,22 @@ def test_a_program_before_decides(night: Night, text: str, code: int, error: str
     assert not night.destination.exists()
     if code == 1:
         assert outcome["errors"][0]["message"].endswith("it ended with code 9: no")
+
+
+@pytest.mark.parametrize("code", [0, 9])
+def test_programs_run_where_there_is_no_room_for_what_they_say(
+    night: Night, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("encvault.jobs.hooks.tempfile.TemporaryFile", full)
+    told = night.top / "told"
+    night.write(*hook("after", script(night.top / "say", f"echo ran > {told}; exit {code}")))
+    outcome = night.outcome(code=3 if code else 0)
+    assert told.read_text() == "ran\n"
+    if code:
+        assert outcome["errors"][0]["message"].endswith("it ended with code 9")
 
 
 def test_a_program_after_that_fails_makes_a_good_run_partial(night: Night) -> None:

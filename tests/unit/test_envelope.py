@@ -192,7 +192,11 @@ def test_a_link_may_be_as_long_as_a_path(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/etc/passwd", "a/", "a//b", "..", "a/../b", ".", "a/.", "a\0b", "x" * 1024]
+    "path",
+    [
+        *("", "/", "/etc/passwd", "a/", "a//b", "..", "a/../b", ".", "a/.", "a\0b", "x" * 1024),
+        *(".encvault", ".Encvault/vault.a.json", "a/.ENCVAULT", "a/.encvault/keys/x.json"),
+    ],
 )
 def test_paths_that_would_leave_the_target(path: str) -> None:
     with pytest.raises(UnsafePath):

@@ -9,13 +9,16 @@ import pytest
 from helpers import keys, seal, unseal
 
 from encvault import operations
-from encvault.envelope import Record
-from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable
+from encvault.envelope import Header, Record, VaultKeyInfo
+from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable, UnsafePath
 from encvault.fs.tree import Stamp
 from encvault.operations.places import refuse
 from encvault.vault import catalog as module
 from encvault.vault.catalog import Catalog, Found, read_catalog
 from encvault.vault.inspect import objects
+from encvault.vault.layout import object_folder, object_path
+from encvault.vault.manifest import new_id
+from encvault.vault.sealed import encode_sealed
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -297,3 +300,25 @@ def test_parts_whose_first_object_is_lost_are_told_and_kept(
     first.write_bytes(held)  # from a backup
     assert unseal(root).problems == []
     assert (root / "big").stat().st_size == 1_500_000
+
+
+def test_an_object_cannot_make_the_target_a_vault_of_its_own(tmp_path: Path) -> None:
+    root, out = tmp_path / "docs", tmp_path / "out"
+    root.mkdir()
+    (root / "one").write_text("content")
+    seal(root, hide_names=True)
+    with Vault.load(str(root)) as vault:  # no key is needed to add objects
+        key_id, key = vault.new_data_key()
+        for name, kind in ((".Encvault", "dir"), ("planted", "file")):
+            file = new_id()
+            folder = new_id() if kind == "dir" else None
+            record = Record(kind, name, 1, parent="", folder=folder, size=0, mode=0o755, mtime_ns=1)  # type: ignore[arg-type]
+            encoded = record.encode()
+            info = VaultKeyInfo(file, key_id, vault.record.id)
+            header = Header(vault.record.suite, len(encoded), info).encode()
+            vault.tree.make_folders(object_folder(file))
+            sealed = encode_sealed(vault.record.suite, key, header, encoded, b"")
+            (root / object_path(file)).write_bytes(sealed)
+    report = unseal(root, to=str(out))
+    assert [type(one) for one in report.problems] == [UnsafePath]
+    assert sorted(os.listdir(out)) == ["one", "planted"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from encvault.envelope import Record
+    from encvault.secret import Secret
     from encvault.vault.catalog import Catalog
 
 LARGE = 3 << 20
@@ -228,3 +230,14 @@ def test_it_goes_when_everything_is_sealed_anew(root: Path) -> None:
     operations.reseal_exposed(str(root), keys())
     assert old
     assert not any(path.exists() for path in old)
+
+
+def test_an_index_for_which_there_is_no_room_is_no_error(root: Path, vault: Vault) -> None:
+    def full() -> tuple[str, Secret]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = parts(root)
+    writer = IndexWriter(vault, full)
+    writer.add("a" * 26, b"record")
+    writer.flush()
+    assert parts(root) == before

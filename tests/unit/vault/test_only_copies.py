@@ -18,9 +18,11 @@ from encvault.errors import (
     InputOutputError,
     MalformedHeader,
     NameTaken,
+    SourceChanged,
     Unreadable,
 )
 from encvault.fs import calls
+from encvault.fs.tree import Tree
 from encvault.operations import Answers, SealRequest
 from encvault.vault import plan, sealing
 from encvault.vault.report import Observer
@@ -528,3 +530,68 @@ def test_what_somebody_is_writing_is_left(in_place: Path) -> None:
         assert half.is_dir()
     assert seal(in_place).problems == []
     assert not half.exists()
+
+
+# -- opening in place -----------------------------------------------------------------------
+
+
+class Remover(Observer):
+    """Removes, or changes, the plain file that was found to be the same."""
+
+    def __init__(self, path: Path, *, changes: bool) -> None:
+        self._path = path
+        self._changes = changes
+
+    def before_release(self, _events: object) -> None:
+        if self._changes:
+            self._path.write_text("another")
+        else:
+            self._path.unlink()
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_sealed_file_stays_if_its_plain_one_went_meanwhile(
+    tmp_path: Path, *, changes: bool
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "one").write_text("content")
+    seal(folder, keep=True)
+    report = unseal(folder, Remover(folder / "one", changes=changes))
+    assert classes(report) == [SourceChanged]
+    assert content(folder / "one.sealed") == b"content"
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_file_on_its_own_stays_if_its_plain_one_went_meanwhile(
+    tmp_path: Path, *, changes: bool
+) -> None:
+    path = tmp_path / "one"
+    path.write_text("content")
+    seal(path, keep=True)
+    with pytest.raises(SourceChanged):
+        unseal(tmp_path / "one.sealed", Remover(path, changes=changes))
+    assert (tmp_path / "one.sealed").exists()
+
+
+def test_a_mirror_stays_as_it_is_if_the_drive_of_its_source_went(
+    tmp_path: Path, state: str
+) -> None:
+    source, mirror = tmp_path / "docs", tmp_path / "mirror"
+    source.mkdir()
+    (source / "one").write_text("content")
+    seal(source, to=str(mirror), state_dir=state)
+    (source / "one").unlink()  # as the kernel's driver for FAT says
+
+    real = Tree.__init__
+
+    def on_a_drive(self: Tree, *arguments: object, **options: object) -> None:
+        real(self, *arguments, **options)  # type: ignore[arg-type]
+        self._drive = "/sys/dev/block/pulled-out"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tree, "__init__", on_a_drive)
+        report = seal(source, to=str(mirror), delete=True, state_dir=state)
+    assert [problem.exit_code for problem in report.problems] == [74]
+    assert content(mirror / "one.sealed") == b"content"
+    assert seal(source, to=str(mirror), delete=True, state_dir=state).removed == 1

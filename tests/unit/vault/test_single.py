@@ -704,3 +704,8 @@ def test_what_could_not_be_restored_is_told(quote: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fchmod", refuse)
     report = unseal(quote.parent / "quote.xlsx.sealed")
     assert any("mode" in note for note in report.notes)
+
+
+def test_an_output_whose_name_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreate):  # and no descriptor is left open
+        OutputFile(str(tmp_path / ("x" * 300)), force=False)
