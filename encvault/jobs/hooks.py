@@ -58,23 +58,25 @@ def run_after(job: Job, outcome: Outcome, environment: Mapping[str, str]) -> Ite
 
 def _run(hook: Hook, environment: Mapping[str, str]) -> tuple[int, str]:
     """Its exit code, and why it failed, or ""."""
-    try:
-        told = tempfile.TemporaryFile()  # noqa: SIM115 - no pipe: what it leaves running would hold it
-    except OSError:  # a full disk is what the hook is to tell of
-        return _run_telling(hook, environment, None)
-    with told:
+    with _place() as told:  # no pipe: what it leaves running would hold it open
         return _run_telling(hook, environment, told)
 
 
-def _run_telling(
-    hook: Hook, environment: Mapping[str, str], told: IO[bytes] | None
-) -> tuple[int, str]:
+def _place() -> IO[bytes]:
+    """Where a program tells what it has to say; nowhere on a full disk, which may be its news."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "w+b")
+
+
+def _run_telling(hook: Hook, environment: Mapping[str, str], told: IO[bytes]) -> tuple[int, str]:
     try:
         done = subprocess.run(  # noqa: S603 - the administrator's own program, and no shell
             hook.run,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL if told is None else told,
+            stderr=told,
             env=dict(environment),
             check=False,
             timeout=hook.timeout,
@@ -88,8 +90,6 @@ def _run_telling(
     if done.returncode == 0:
         return 0, ""
     reason = _("it ended with code {code}").format(code=done.returncode)
-    if told is None:
-        return done.returncode, reason
     told.seek(max(0, told.seek(0, os.SEEK_END) - _READ))
     said = told.read(_READ).decode(errors="replace").strip().splitlines()
     return done.returncode, f"{reason}: {said[-1][:_SHOWN]}" if said else reason

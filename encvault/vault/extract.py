@@ -28,6 +28,8 @@ from encvault.vault.report import Event, Observer, Report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_MOST_VAIN = 8  # tarfile asks once or twice past the end of an archive that is cut
+
 
 def extract_archive(
     pieces: Iterator[memoryview],
@@ -132,9 +134,6 @@ def _is_same(one: Tree, other: Tree, path: str) -> bool:
     finally:
         for fd in fds:
             os.close(fd)
-
-
-_MOST_VAIN = 8  # tarfile asks once or twice past the end of an archive that is cut
 
 
 class _Unpacker:

@@ -21,12 +21,14 @@ from encvault.envelope import (
     InlineKeyInfo,
     Record,
     VaultKeyInfo,
+    is_vault_folder,
     record_time,
 )
-from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
+from encvault.errors import EncvaultError, SourceChanged, SpecialFile, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join
+from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.sealed import PIECE_SIZE, encode_sealed
 from encvault.vault.stripes import CutShort, Striped
@@ -209,6 +211,9 @@ def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask)
 
 
 def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
+    if is_vault_folder(task.name):  # no reader takes that name (docs/format.md section 3)
+        kind = _("file with the name of a vault's own folder")
+        raise SpecialFile(path=context.source.show(task.source_path), kind=kind)
     if task.type == "file":
         try:
             fd = calls.open_read(context.source.folder(task.dir), task.name)

@@ -19,6 +19,7 @@ from encvault.errors import (
     MalformedHeader,
     NameTaken,
     SourceChanged,
+    SpecialFile,
     Unreadable,
 )
 from encvault.fs import calls
@@ -530,6 +531,22 @@ def test_what_somebody_is_writing_is_left(in_place: Path) -> None:
         assert half.is_dir()
     assert seal(in_place).problems == []
     assert not half.exists()
+
+
+@pytest.mark.parametrize("where", ["in place", "mirror", "alone"])
+def test_what_no_reader_would_open_is_not_sealed(tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "one").write_text("content")
+    (folder / ".Encvault").write_text("mine")
+    if where == "alone":
+        with pytest.raises(SpecialFile):
+            seal(folder / ".Encvault")
+    else:
+        report = seal(folder, to=str(tmp_path / "mirror") if where == "mirror" else None)
+        assert classes(report) == [SpecialFile]
+        assert report.files == 1
+    assert (folder / ".Encvault").read_text() == "mine"
 
 
 # -- opening in place -----------------------------------------------------------------------
