@@ -193,9 +193,8 @@ class Tree:
         self.fd: int = calls.open_folder(path, within.fd if within else pin)
         self._open: OrderedDict[str, int] = OrderedDict()
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
-        self._devices: dict[int, int] = {os.fstat(self.fd).st_dev: self.fd}
-
         number = os.fstat(self.fd).st_dev
+        self._devices: dict[int, int] = {number: self.fd}
         device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}" if _HAS_NUMBERS else ""
         # what the kernel has of the block device that it is on, or "" if of none
         self._drive = device if device and os.path.exists(device) else ""

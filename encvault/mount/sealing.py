@@ -21,6 +21,7 @@ from encvault.mount.bases import Growing
 from encvault.mount.nodes import FileNode, FolderNode
 from encvault.mount.spill import Spill
 from encvault.vault import attributes
+from encvault.vault.keywatch import missing_key
 from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.sealed import PIECE_SIZE, Buffers, SealWriter, encode_sealed
 
@@ -307,7 +308,7 @@ class Sealer:
         Raises:
             KeysMissing: somebody has taken away files of the vault's own.
         """
-        if self._key is not None and (missing := self.vault.missing_key([self._key[0]])):
+        if self._key is not None and (missing := missing_key(self.vault.tree, [self._key[0]])):
             raise missing
 
     def _header(self, file: str, metadata_size: int) -> Header:

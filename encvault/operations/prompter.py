@@ -142,11 +142,12 @@ def known_vaults(
 
 
 def _is_drive(path: str) -> bool:
-    if mount_at(os.path.realpath(path)) is None:
+    mount = mount_at(os.path.realpath(path))
+    if mount is None:
         return False
     from encvault.usb.drives import is_drive  # noqa: PLC0415 - 10 ms that few vaults are worth
 
-    return is_drive(path)
+    return is_drive(mount)
 
 
 def confirm(prompter: Prompter, question: str) -> None:

@@ -70,11 +70,8 @@ def drives() -> list[Drive]:
     ]
 
 
-def is_drive(path: str) -> bool:
-    """Whether a removable drive is mounted at this very folder; asks no more than it must."""
-    mount = mount_at(os.path.realpath(path))
-    if mount is None:
-        return False
+def is_drive(mount: Mount) -> bool:
+    """Whether what is mounted is a removable drive; asks no more than it must."""
     if mount.source.startswith("/dev/"):
         with contextlib.suppress(OSError):  # a driver of FUSE has a number of its own
             number = os.stat(mount.source).st_rdev

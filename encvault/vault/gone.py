@@ -131,6 +131,12 @@ class Gone:
             if folder.stays:
                 needed.add(split(path)[0])
             self.folders.append(folder)
+        try:
+            self._source.check_there()  # last: it may have gone at any moment before
+        except OSError as error:
+            self._problem(storage_error(error, self._source.path))
+            for found in (self.files, self.rows, self.folders):
+                found.clear()
 
     def _gone_folder(self, path: str, *, needed: bool) -> GoneFolder:
         known = self._ledger.files(path) if self._ledger else {}

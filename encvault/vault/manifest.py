@@ -224,6 +224,14 @@ def load_record(tree: Tree) -> VaultRecord:
     return newest
 
 
+def make_own_folders(tree: Tree) -> None:
+    """Make the vault's own folder and that of its keys, as open as the folder they lie in."""
+    is_new = not tree.exists(FOLDER)
+    tree.make_folders(KEYS_FOLDER)
+    for folder in (FOLDER, KEYS_FOLDER) if is_new else ():
+        durable.share_as(tree.folder(folder), os.fstat(tree.fd))
+
+
 def store_record(tree: Tree, record: VaultRecord) -> None:
     """Write both copies, one durable before the other, so that one is always whole."""
     for path in RECORD_FILES:

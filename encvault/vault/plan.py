@@ -28,6 +28,7 @@ from encvault.fs.rules import keeps_modes
 from encvault.fs.tree import Folder, Stamp, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault.gone import Gone
+from encvault.vault.keywatch import KeyWatch
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
@@ -134,28 +135,14 @@ class Planner:
         self._report = report
         self._observer = observer
         self._drops_source = self.in_place and not options.keep
-        self._are_keys_there: dict[str, bool] = {}
-        self._lost_keys: list[str] = []
-        if ledger is not None and not self.in_place:
-            self._lost_keys = [key for key in ledger.key_ids() if self._is_lost(key)]
-        if self._lost_keys and (missing := vault.missing_key(self._lost_keys)) is not None:
+        self.keys = KeyWatch(vault.tree, None if self.in_place else ledger)
+        if (missing := self.keys.missing_before()) is not None:
             self.problem(missing)
 
     def problem(self, error: EncvaultError) -> None:
         """Record one file that is left as it is."""
         self._report.problems.append(error)
         self._observer.problem(error)
-
-    def _is_lost(self, key_id: str) -> bool:
-        """Whether a data key of the vault is gone."""
-        if key_id not in self._are_keys_there:
-            self._are_keys_there[key_id] = self._vault.missing_key([key_id]) is None
-        return not self._are_keys_there[key_id]
-
-    def forget_lost_keys(self) -> None:
-        """Everything that the source has was sealed anew."""
-        if self._lost_keys and self._ledger is not None:
-            self._ledger.forget_keys(self._lost_keys)
 
     def survey(self) -> tuple[int, int]:
         """Count files and bytes for a progress bar."""
@@ -304,7 +291,7 @@ class Planner:
         Nearly all of the files of nearly all nights come by here, so one of them costs no call.
         """
         # if a data key of a mirror is gone, all is sealed anew: nobody knows which files it was for
-        if self.in_place or not known or self._lost_keys:
+        if self.in_place or not known or self.keys.lost:
             return folder.entries
         path, rest, size = folder.path, [], 0
         chooses = bool(self._options.only or self._options.exclude or self._options.own)
@@ -383,7 +370,7 @@ class Planner:
             return True
         if belongs_to(header, self._vault.record.id):
             key_id = cast("VaultKeyInfo", header.key_info).key
-            if self._is_lost(key_id):
+            if self.keys.is_lost(key_id):
                 shown = self._source.show(join(path, entry.name))
                 self.problem(UnknownDataKey(path=shown, key=key_id))
             else:
@@ -413,7 +400,7 @@ class Planner:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
-        unchanged = unchanged and not self._lost_keys
+        unchanged = unchanged and not self.keys.lost
         older: tuple[str, ...] = ()
         if self._vault.hidden:
             if known is not None:

@@ -20,6 +20,7 @@ from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.index import discard_index
+from encvault.vault.keywatch import missing_key
 from encvault.vault.layout import SUFFIX, is_object, plain_name
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import open_sealed
@@ -183,7 +184,7 @@ def _publish(
             for task, answer in done
         ]
     )
-    if (missing := vault.missing_key([key_id])) is not None:
+    if (missing := missing_key(vault.tree, [key_id])) is not None:
         raise missing
     folders = set()
     published = []

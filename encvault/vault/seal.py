@@ -156,8 +156,7 @@ class _SealRun:
         if self._context is None:
             key_id, key = self.vault.new_data_key()
             keys.enter_context(key)
-            if self.ledger is not None:
-                self.ledger.add_key(key_id)
+            self.planner.keys.begins(key_id)
             self._context = SealContext(
                 source=self.source,
                 target=self.target,
@@ -214,25 +213,13 @@ class _SealRun:
         if not self.drops_source:
             self._remember(named, named=True)
         self.observer.before_release([self._event(task) for task in named if task.type != "dir"])
-        if (missing := self._missing_key()) is not None:
+        if (missing := self.planner.keys.missing()) is not None:
             raise missing  # with each original beside its sealed copy
         released = self._release_all(named)
         if self.drops_source:
             self._released += [(task.dir, task.name) for task in released if task.type != "dir"]
             if len(self._released) >= _FORGET_FILES:
                 self._forget_released()
-
-    def _missing_key(self) -> KeysMissing | None:
-        """What somebody has taken away meanwhile of what opens the files of this run."""
-        if self._context is None:
-            return None
-        return self.vault.missing_key([self._context.key_id])
-
-    def _is_whole(self) -> bool:
-        """Whether everything that the source has is sealed now."""
-        return not self.options.only and all(
-            isinstance(problem, KeysMissing) for problem in self.report.problems
-        )
 
     def _index(
         self,
@@ -400,10 +387,12 @@ class _SealRun:
 
     def _finish(self) -> None:
         self._forget_released()
-        if (missing := self._missing_key()) is not None:
+        if (missing := self.planner.keys.missing()) is not None:
             self.planner.problem(missing)
-        elif self._is_whole():
-            self.planner.forget_lost_keys()
+        elif not self.options.only and all(
+            isinstance(problem, KeysMissing) for problem in self.report.problems
+        ):
+            self.planner.keys.sealed_anew()  # with everything that the source has
         self._forget_lost()
         for error in durable.discard_leftovers(self.target, self.planner.leftovers):
             self.planner.problem(error)
@@ -459,11 +448,6 @@ class _SealRun:
 
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
-        try:
-            self.source.check_there()
-        except OSError as error:
-            self.planner.problem(storage_error(error, self.source.path))
-            return
         gone = self.planner.gone
         gone.look_for_folders({folder.path for folder in self.planner.folders})
         for places in gone.objects:

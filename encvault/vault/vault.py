@@ -12,7 +12,6 @@ from encvault.errors import (
     HeaderTampered,
     InvalidRequest,
     KeyRequired,
-    KeysMissing,
     NoMatchingKeyslot,
     NotAVault,
     PendingKeyslots,
@@ -29,7 +28,6 @@ from encvault.secret import Secret
 from encvault.vault.datakeys import (
     DataKey,
     data_key_ids,
-    key_path,
     load_data_key,
     make_data_key,
     renew_data_keys,
@@ -47,6 +45,7 @@ from encvault.vault.manifest import (
     VaultLayout,
     VaultRecord,
     load_record,
+    make_own_folders,
     mend_records,
     new_id,
     store_record,
@@ -157,10 +156,7 @@ class Vault:
                 slots=tuple(recipient.wrap(keys.secret) for recipient in recipients),
             ).sign(keys)
             try:
-                is_new = not tree.exists(FOLDER)
-                tree.make_folders(KEYS_FOLDER)
-                for folder in (FOLDER, KEYS_FOLDER) if is_new else ():
-                    durable.share_as(tree.folder(folder), os.fstat(tree.fd))
+                make_own_folders(tree)
                 lock = Lock(tree, LOCK_FILE, reading=False)
                 durable.clean(tree, FOLDER)
                 # someone may have made one while the password was hashed
@@ -438,29 +434,6 @@ class Vault:
     def new_data_key(self) -> tuple[str, Secret]:
         """A data key for one run, durable before it is returned; needs no secret."""
         return make_data_key(self.tree, self.record)
-
-    def missing_key(self, key_ids: Iterable[str]) -> KeysMissing | None:
-        """What somebody has taken away of what opens sealed files; None if all is there.
-
-        Asked before originals go: a program that tidies hidden files or syncs folders does not
-        know what it does. A look at the path, as an open folder is there after it was moved away.
-
-        Args:
-            key_ids: of the data keys that must be there, besides the vault's record.
-        """
-        if not any(self._is_at(path) for path in RECORD_FILES):
-            return KeysMissing(path=self.path, missing=RECORD_FILES[0])
-        for key_id in key_ids:
-            if not self._is_at(key_path(key_id)):
-                return KeysMissing(path=self.path, missing=key_path(key_id))
-        return None
-
-    def _is_at(self, path: str) -> bool:
-        try:
-            os.stat(path, dir_fd=self.tree.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
 
     def key_for(self, header: Header, path: str) -> Secret:
         """The data key of a sealed file of this vault.
