@@ -26,7 +26,7 @@ from encvault.errors import (
     LogDamaged,
     LogUnavailable,
 )
-from encvault.fs import calls, durable
+from encvault.fs import calls, durable, locks
 from encvault.fs.tree import Tree
 from encvault.i18n import _, system_reason
 from encvault.tlog.reading import CHECKPOINT, CHECKPOINTS, ENTRIES
@@ -309,9 +309,9 @@ def _alone(tree: Tree) -> Iterator[None]:
     """Be the only writer, in a folder without what killed ones left beside the log.
 
     Raises:
-        TimeoutError, OSError: see `durable.alone`.
+        TimeoutError, OSError: see `locks.alone`.
     """
-    with durable.alone(tree, LOCK, _PATIENCE):
+    with locks.alone(tree, LOCK, _PATIENCE):
         Seed.wipe_leftover(tree)
         durable.clean(tree, "")
         yield

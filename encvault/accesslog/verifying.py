@@ -18,7 +18,7 @@ from encvault.accesslog.log import LOCK
 from encvault.accesslog.walking import Reached, Walk, key_fault
 from encvault.errors import EncvaultError, QuorumMissing
 from encvault.fs import calls
-from encvault.fs.durable import undisturbed
+from encvault.fs.locks import undisturbed
 from encvault.fs.tree import Tree
 from encvault.i18n import _, system_reason
 from encvault.tlog.checkpoints import Checkpoint

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from encvault.fs import calls, durable
 from encvault.fs.mounts import kind_of
 from encvault.fs.names import COMMON_SIZE, KINDS, MAX_SIZE, Rules, fitted, is_harmless
+from encvault.fs.tree import Tree, join
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from encvault.fs.tree import Tree
 
 _WITHOUT_LIMITS = frozenset(
     {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs"}
@@ -107,7 +106,7 @@ def rules_of(tree: Tree, folder: str) -> Rules:
         return Rules(windows=windows, folds=windows)
     finally:
         os.close(fd)
-        durable.discard_tree(above, temporary)
+        durable.discard_tree(tree, join(folder, temporary))
 
 
 def _tried(fd: int, *, windows: bool) -> Rules:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from encvault.errors import JobRecordsUnusable, JobRunning
-from encvault.fs import durable
+from encvault.fs import durable, locks
 from encvault.fs.tree import Tree
 from encvault.i18n import N_, _, system_reason
 from encvault.vault.manifest import new_id
@@ -172,7 +172,7 @@ class Records:
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)  # names are in it
                 tree = stack.enter_context(Tree.made(self.folder))
                 try:
-                    stack.enter_context(durable.alone(tree, LOCK_FILE, max(patience, _GLANCE_S)))
+                    stack.enter_context(locks.alone(tree, LOCK_FILE, max(patience, _GLANCE_S)))
                 except TimeoutError:
                     raise JobRunning(name=self.name) from None
             yield
@@ -181,7 +181,7 @@ class Records:
         """Whether a run has the lock."""
         try:
             with Tree(self.folder) as tree:
-                return durable.is_held(tree, LOCK_FILE)
+                return locks.is_held(tree, LOCK_FILE)
         except OSError:
             return False  # there was no run, or what it left cannot be read
 

@@ -278,7 +278,8 @@ class OnDisk:
     def refresh_xattrs(self, folder: FolderNode) -> None:
         """See `Layout`."""
         with self._lock:
-            folder.meta.xattrs = dict(attributes.read_xattrs(self._tree.folder(folder.path)))
+            fd, shown = self._tree.folder(folder.path), self._tree.show(folder.path)
+            folder.meta.xattrs = dict(attributes.read_xattrs(fd, shown))
 
     def _meta_of(self, status: os.stat_result) -> Meta:
         owner = self._ground.owner or (status.st_uid, status.st_gid)

@@ -203,14 +203,17 @@ class VisibleLayout(OnDisk):
     def _all_below(self, folder: FolderNode) -> list[FileNode]:
         """Every file in a folder that was moved: the record of each names its old path."""
         files: list[FileNode] = []
-        for name, kind in self.names(folder):
-            with contextlib.suppress(EncvaultError, OSError):
-                node = folder.children.get(name) if kind != stat.S_IFDIR else None
-                node = node or self.find(folder, name)
-                if isinstance(node, FolderNode):
-                    files += self._all_below(node)
-                elif node is not None:
-                    files.append(node)
+        waiting = [folder]
+        while waiting:
+            at = waiting.pop()
+            for name, kind in self.names(at):
+                with contextlib.suppress(EncvaultError, OSError):
+                    node = at.children.get(name) if kind != stat.S_IFDIR else None
+                    node = node or self.find(at, name)
+                    if isinstance(node, FolderNode):
+                        waiting.append(node)
+                    elif node is not None:
+                        files.append(node)
         return files
 
     def leaving(self, folder: FolderNode) -> list[Node]:  # noqa: ARG002 - see `Layout`
@@ -227,7 +230,7 @@ class VisibleLayout(OnDisk):
                 os.fchown(fd, *meta.owner)
             if stat.S_IMODE(status.st_mode) != meta.mode:
                 os.fchmod(fd, meta.mode)
-            known = dict(attributes.read_xattrs(fd))
+            known = dict(attributes.read_xattrs(fd, self._tree.show(node.path)))
             for name in known.keys() - meta.xattrs.keys():
                 os.removexattr(fd, name)
             for name in meta.xattrs:
@@ -318,9 +321,11 @@ class VisibleLayout(OnDisk):
 
 
 def _move_sources(folder: FolderNode, old: str, new: str) -> None:
-    for node in folder.children.values():
+    waiting = list(folder.children.values())
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, FolderNode):
-            _move_sources(node, old, new)
+            waiting += node.children.values()
             continue
         if node.source is not None:
             node.source = _moved_source(node.source, old, new)

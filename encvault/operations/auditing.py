@@ -29,7 +29,7 @@ from encvault.errors import (
     NoAccessLog,
     ReportUnavailable,
 )
-from encvault.fs import calls, durable
+from encvault.fs import calls, durable, locks
 from encvault.fs.tree import Tree
 from encvault.i18n import _, system_reason
 from encvault.operations.places import storage
@@ -109,7 +109,7 @@ def latest_checkpoint(path: str) -> bytes:
         NoAccessLog: there is none.
     """
     try:
-        with Tree(path) as tree, durable.undisturbed(tree, LOCK, _PATIENCE):
+        with Tree(path) as tree, locks.undisturbed(tree, LOCK, _PATIENCE):
             fd = calls.open_read(tree.fd, CHECKPOINTS)
             try:
                 found = last_note(fd, 0)
@@ -146,7 +146,7 @@ def copy_log(path: str, target: str) -> int:
         try:
             tree = stack.enter_context(Tree(path))
             files = {}
-            with durable.undisturbed(tree, LOCK, _PATIENCE):
+            with locks.undisturbed(tree, LOCK, _PATIENCE):
                 for name in (CHECKPOINT, CHECKPOINTS, ENTRIES, POLICY):
                     files[name] = calls.open_read(tree.fd, name)
                     stack.callback(os.close, files[name])
@@ -436,7 +436,7 @@ def erase_path_keys(log: AccessLog, before: str, prompter: Prompter) -> list[str
             ),
         )
         log.record([{"op": "log.erase", "outcome": "ok", "detail": f"before {before}"}])
-        with durable.alone(tree, LOCK, 60):
+        with locks.alone(tree, LOCK, 60):
             return erase_keys(tree, before)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from encvault.crypto import signing
 from encvault.encoding import decode_base64, encode_base64
 from encvault.errors import RegisterDamaged, RegisterKeyMissing
-from encvault.fs import durable
+from encvault.fs import durable, locks
 from encvault.fs.tree import Tree
 from encvault.secret import Secret
 from encvault.tlog.notes import ED25519, Note, VerifierKey, sign_note
@@ -76,7 +76,7 @@ def registrar(path: str) -> Iterator[Registrar]:
         OSError: it cannot be written.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    with Tree.made(folder) as tree, durable.waiting(tree, f".{name}.lock"):
+    with Tree.made(folder) as tree, locks.waiting(tree, f".{name}.lock"):
         register = Register.load(path)
         with _seed(tree, name + _KEY_SUFFIX, register) as seed:
             public = signing.public_key(seed.reveal())

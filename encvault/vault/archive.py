@@ -167,7 +167,7 @@ class _Item(NamedTuple):
     """A member to be.
 
     Attributes:
-        folder, own: where it is in the tree, and what it is called there.
+        folder, own: where it is in the tree, and what it is called there; "" for a folder itself.
         name: in the archive.
         kind: ``file``, ``symlink`` or ``dir``.
         size: bytes of content when it was listed.
@@ -284,7 +284,7 @@ class _Packer:
                 continue
             name = join(self._prefix, folder.path) if folder.path else self._prefix
             if name:
-                yield _Item("", "", name, "dir", 0, folder.status)
+                yield _Item(folder.path, "", name, "dir", 0, folder.status)
             for entry in folder.entries:
                 path = join(folder.path, entry.name)
                 if entry.kind == "dir" or not self._enters(path):
@@ -349,6 +349,7 @@ def _pack(tree: Tree, batch: list[_Item], memory: memoryview) -> _Packed:
 def _add(tree: Tree, item: _Item, write: Callable[[bytes], None]) -> EncvaultError | None:
     """Write one member whole, or tell why there is none; `ChangedInArchive` if it is there."""
     folder, own, name, kind, _size, status = item
+    shown = tree.show(join(folder, own) if own else folder)
     try:
         if status is None:
             fd = calls.open_read(tree.folder(folder), own)
@@ -357,21 +358,30 @@ def _add(tree: Tree, item: _Item, write: Callable[[bytes], None]) -> EncvaultErr
             write(_member(name, pax.LINK, status, target=target))
             return None
         else:
-            write(_member(name, pax.FOLDER, status))
+            xattrs = attributes.read_xattrs(tree.folder(folder), shown)
+            write(_member(name, pax.FOLDER, status, xattrs=xattrs))
             return None
     except OSError as error:
-        return storage_error(error, tree.show(join(folder, own)), reading=True)
+        return storage_error(error, shown, reading=True)
+    except Unreadable as error:
+        return error
     try:
-        is_whole = _add_file(fd, name, write)
+        is_whole = _add_file(fd, name, shown, write)
+    except Unreadable as error:
+        return error
     finally:
         os.close(fd)
-    return None if is_whole else ChangedInArchive(path=tree.show(join(folder, own)))
+    return None if is_whole else ChangedInArchive(path=shown)
 
 
-def _add_file(fd: int, name: str, write: Callable[[bytes], None]) -> bool:
-    """Whether the file was all the time what its member says."""
+def _add_file(fd: int, name: str, shown: str, write: Callable[[bytes], None]) -> bool:
+    """Whether the file was all the time what its member says.
+
+    Raises:
+        Unreadable: nothing was written.
+    """
     status = os.fstat(fd)
-    size, xattrs = status.st_size, attributes.read_xattrs(fd)
+    size, xattrs = status.st_size, attributes.read_xattrs(fd, shown)
     write(_member(name, pax.FILE, status, size=size, xattrs=xattrs))
     left, ends = size, False
     while left:

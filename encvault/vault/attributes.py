@@ -3,44 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from encvault.envelope import MAX_XATTRS_SIZE
+from encvault.errors import Unreadable
 from encvault.fs import calls
-from encvault.i18n import N_
+from encvault.i18n import N_, _, system_reason
 
 if TYPE_CHECKING:
     from encvault.envelope import Record
 
+_NONE = {errno.ENOTSUP, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP}
 _CONTENT_NAMESPACES = ("user.",)
 _KEPT_NAMESPACES = (*_CONTENT_NAMESPACES, "system.posix_acl_")
 IS_PRIVILEGED = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def read_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
+def read_xattrs(fd: int, path: str) -> tuple[tuple[str, bytes], ...]:
     """Extended attributes that belong to the user's data, sorted by name.
 
-    Labels of the system (``security.*``) describe this machine's policy and stay behind. More
-    than 64 KiB together are left out, as the format allows no more.
+    Labels of the system (``security.*``) describe this machine's policy and stay behind.
+
+    Args:
+        fd: the file or folder.
+        path: for an error.
+
+    Raises:
+        Unreadable: one cannot be read, or they have more than 64 KiB together, which the format
+            does not allow. Sealed without them, the file would lose them without a word.
     """
     if not hasattr(os, "listxattr"):
         return ()
     try:
         names = os.listxattr(fd)
-    except OSError:
-        return ()
-    if not names:
-        return ()
-    found = []
-    for name in sorted(names):
-        if name.startswith(_KEPT_NAMESPACES):
-            with contextlib.suppress(OSError):
-                found.append((name, os.getxattr(fd, name)))
+        if not names:
+            return ()
+        kept = sorted(name for name in names if name.startswith(_KEPT_NAMESPACES))
+        found = [(name, value) for name in kept if (value := _value(fd, name)) is not None]
+    except OSError as error:
+        if error.errno in _NONE:
+            return ()
+        raise Unreadable(path=path, reason=system_reason(error)) from None
     if sum(len(value) for _name, value in found) > MAX_XATTRS_SIZE:
-        return ()
+        raise Unreadable(path=path, reason=_("more than 64 KiB of extended attributes"))
     return tuple(found)
+
+
+def _value(fd: int, name: str) -> bytes | None:
+    try:
+        return os.getxattr(fd, name)
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
 
 
 def is_of_the_content(name: str) -> bool:

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from encvault.envelope import Record, check_path
 from encvault.errors import DestinationExists, MalformedRecord, NameEscaped, SpecialFile, UnsafePath
@@ -28,6 +28,14 @@ from encvault.vault.report import Event, Observer, Report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_EXTENDED_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_MAX_EXTENDED_SIZE = 1 << 20  # bytes; tarfile keeps them in memory
 _MOST_VAIN = 8  # tarfile asks once or twice past the end of an archive that is cut
 
 
@@ -89,7 +97,7 @@ def extract_archive(
     except (tarfile.TarError, ValueError) as error:
         raise MalformedRecord(path=shown, reason=_(str(error))) from None
     finally:
-        durable.discard_tree(target.fd, temporary)
+        durable.discard_tree(target, temporary)
     return report
 
 
@@ -110,18 +118,28 @@ def _is_folder(tree: Tree, name: str) -> bool:
 
 def _is_same(one: Tree, other: Tree, path: str) -> bool:
     """Whether two trees hold the same at one path: kinds, names, content and link targets."""
-    mode = one.status(path).st_mode
-    try:
-        if stat.S_IFMT(other.status(path).st_mode) != stat.S_IFMT(mode):
+    waiting = [path]  # and no recursion: an archive may be deeper than Python allows
+    while waiting:
+        at = waiting.pop()
+        mode = one.status(at).st_mode
+        try:
+            if stat.S_IFMT(other.status(at).st_mode) != stat.S_IFMT(mode):
+                return False
+        except OSError:
             return False
-    except OSError:
-        return False
+        if not stat.S_ISDIR(mode):
+            if not _is_same_file(one, other, at, mode):
+                return False
+            continue
+        names = [sorted(os.listdir(tree.folder(at))) for tree in (one, other)]
+        if names[0] != names[1]:
+            return False
+        waiting += [join(at, inner) for inner in names[0]]
+    return True
+
+
+def _is_same_file(one: Tree, other: Tree, path: str, mode: int) -> bool:
     folder, name = split(path)
-    if stat.S_ISDIR(mode):
-        names = [sorted(os.listdir(tree.folder(path))) for tree in (one, other)]
-        return names[0] == names[1] and all(
-            _is_same(one, other, join(path, inner)) for inner in names[0]
-        )
     if stat.S_ISLNK(mode):
         targets = [os.readlink(name, dir_fd=tree.folder(folder)) for tree in (one, other)]
         return targets[0] == targets[1]
@@ -157,7 +175,11 @@ class _Unpacker:
         source = _PieceReader(pieces)
         with self._few_headers():  # the first member is read already here
             opened = tarfile.open(  # noqa: SIM115 - closed two lines below
-                fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
+                fileobj=source,
+                mode="r|",
+                encoding="utf-8",
+                errors="surrogateescape",
+                tarinfo=_Header,
             )
         with opened as tar:
             while (member := self._next(tar)) is not None:
@@ -269,6 +291,17 @@ def _record_of(member: tarfile.TarInfo, path: str) -> Record:
             if (name := xattr_name(key)) is not None and name.startswith("user.")
         ),
     )
+
+
+class _Header(tarfile.TarInfo):
+    """A header; one that says that many bytes of names and the like follow is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED_TYPES and header.size > _MAX_EXTENDED_SIZE:
+            raise ValueError(N_("an extended header that is too long"))
+        return header
 
 
 class _PieceReader(io.RawIOBase):

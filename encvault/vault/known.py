@@ -26,7 +26,7 @@ from encvault.errors import (
     StrangeVault,
     VaultChanged,
 )
-from encvault.fs import durable
+from encvault.fs import durable, locks
 from encvault.fs.tree import Tree
 from encvault.i18n import system_reason
 from encvault.keyslots import now_text
@@ -204,7 +204,7 @@ class KnownVaults(NamedTuple):
             return
         if self._with(self._load(), record, path, told=told, made=made) is None:
             return  # as nearly always: nothing new
-        with self._reported(), Tree.made(self.state_dir) as tree, durable.waiting(tree, LOCK_FILE):
+        with self._reported(), Tree.made(self.state_dir) as tree, locks.waiting(tree, LOCK_FILE):
             known = self._with(self._load(), record, path, told=told, made=made)
             if known is not None:
                 data = _encode(known)

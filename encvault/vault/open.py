@@ -12,6 +12,7 @@ For each batch, in this order:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from encvault.errors import (
     OtherVersions,
     SourceChanged,
 )
-from encvault.fs import calls, durable
+from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
 from encvault.i18n import ngettext
@@ -105,7 +106,7 @@ class _OpenRun:
         self._moved = 0
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
-        self._alone = not self.in_place and durable.claim(target)
+        self._alone = not self.in_place and locks.claim(target)
         self._lost: Counter[str] = Counter()
         self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
 
@@ -211,13 +212,14 @@ class _OpenRun:
 
     def _sync_contents(self, good: list[tuple[OpenTask, OpenOutcome]]) -> None:
         """What the workers did not sync: without a check all copies; in place those found there."""
-        self.target.sync_files(
-            [
-                (task.target_dir, outcome.name) if outcome.same else task.temporary
-                for task, outcome in good
-                if outcome.same == self.drops_sealed
-            ]
-        )
+        concerned = [pair for pair in good if pair[1].same == self.drops_sealed]
+        files = [
+            (task.target_dir, outcome.name) if outcome.same else task.temporary
+            for task, outcome in concerned
+            # one that somebody has removed meanwhile is told where the sealed file would go
+            if not outcome.same or self.target.exists(join(task.target_dir, outcome.name))
+        ]
+        self.target.sync_files(files)
 
     def _fail(self, task: OpenTask, error: EncvaultError) -> None:
         self._problem(error)
@@ -346,9 +348,18 @@ class _OpenRun:
             return False
 
     def _clean(self, folders: set[str]) -> None:
-        """Temporary files that a killed run left where this one writes."""
+        """Temporary files that a killed run left where this one writes, and no other does."""
+        claimed: dict[str, bool] = {} if self.in_place else {"": False}
         for folder in folders:
-            durable.clean(self.target, folder)
+            above = itertools.accumulate(filter(None, folder.split("/")), join)
+            # whoever writes to a folder has marked that one, or one above it (`locks.claim`)
+            for path in ("", *above):
+                if path not in claimed:
+                    claimed[path] = locks.is_claimed(self.target, path)
+                if claimed[path]:
+                    break
+            else:
+                durable.clean(self.target, folder)
 
     def _restore_visible_folders(self) -> None:
         for folder in reversed(self._plan.folders):
@@ -357,13 +368,19 @@ class _OpenRun:
             try:
                 fd = self.target.make_folders(place := self._plan.place(folder.path))
                 if not self.in_place:
-                    os.fchmod(fd, folder.status.st_mode & 0o7777)
+                    self._set_mode(fd, folder.status.st_mode & 0o7777)
                 times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
                 if os.fstat(fd).st_mtime_ns != times[0]:
                     os.utime(fd, ns=times)
                     self._touched.add(place)
             except OSError as error:
                 self._problem(storage_error(error, self.target.show(folder.path)))
+
+    def _set_mode(self, fd: int, mode: int) -> None:
+        try:
+            os.fchmod(fd, mode)
+        except OSError:  # as of files, where there are no modes
+            self._lost["mode"] += 1
 
     def _restore_hidden_folders(self, catalog: Catalog) -> None:
         chosen = sorted(
@@ -379,7 +396,7 @@ class _OpenRun:
         for path in chosen:
             with contextlib.suppress(OSError):
                 fd = self.target.folder(place := self._plan.place(path))
-                attributes.restore(fd, catalog.folders[path].record)
+                self._lost.update(attributes.restore(fd, catalog.folders[path].record))
                 self._touched.add(place)
                 self.report.folders += 1
         if self.drops_sealed and not self.options.only and self._is_complete():
@@ -392,9 +409,9 @@ class _OpenRun:
 
     def _remove_objects(self, catalog: Catalog) -> None:
         """Everything is open: what no file needs and the empty folders can go."""
-        kept = [found for found in catalog.superseded if not self._is_open(found)]
+        kept = {found.file for found in catalog.superseded if not self._is_open(found)}
         for found in (*catalog.superseded, *catalog.folders.values()):
-            if found in kept:
+            if found.file in kept:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 for file_id in (*found.record.parts, found.file):

@@ -7,6 +7,7 @@ the old one, synced, read back and compared, and takes its name by one rename.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from encvault.vault.keywatch import missing_key
 from encvault.vault.layout import SUFFIX, is_object, plain_name
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
 from encvault.vault.opening import open_sealed
-from encvault.vault.pool import Pool, Tick, batches, default_jobs
+from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealed import Buffers, SealedReader, SealWriter, read_header
 
@@ -121,14 +122,19 @@ def reseal_vault(vault: Vault, *, jobs: int = 0, observer: Observer | None = Non
     times = _folder_times(vault, tasks)
     key_id, key = vault.new_data_key()
 
-    def work(batch: list[_Task], tick: Tick) -> list[_Resealed]:
+    def work(batch: list[_Task], tick: Tick, _jobs: int) -> list[_Resealed]:
         return _reseal_batch(vault, batch, key_id, key, tick)
 
-    pool = Pool(
-        work, jobs or default_jobs(), lambda size: watcher.progress(0, size), trees=(vault.tree,)
+    done_batches = in_batches(
+        tasks,
+        work,
+        lambda task: _discard(vault, task),
+        jobs=jobs or default_jobs(),
+        tick=lambda size: watcher.progress(0, size),
+        trees=(vault.tree,),
     )
-    with key:
-        for batch, answers in pool.map(batches(tasks, lambda task: task.stamp.size)):
+    with key, contextlib.closing(done_batches):
+        for batch, answers in done_batches:
             done = [pair for pair in zip(batch, answers, strict=True) if pair[1].error is None]
             for answer in answers:
                 if answer.error is not None:
@@ -311,9 +317,14 @@ def _reseal_batch(
 
 
 def _fail(vault: Vault, piece: _Written, error: EncvaultError) -> None:
-    folder, temporary = piece.task.place
-    durable.discard(vault.tree.folder(folder), temporary)
+    _discard(vault, piece.task)
     piece.answer.error = error
+
+
+def _discard(vault: Vault, task: _Task) -> None:
+    folder, temporary = task.place
+    with contextlib.suppress(OSError):
+        durable.discard(vault.tree.folder(folder), temporary)
 
 
 def _write(

@@ -228,9 +228,13 @@ def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
         finally:
             os.close(fd)
     content = b""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    above = context.source.folder(task.dir)
     if task.type == "symlink":
-        content = os.readlink(os.fsencode(task.name), dir_fd=context.source.folder(task.dir))
-    record = _record(task, len(content)).encode()
+        content = os.readlink(os.fsencode(task.name), dir_fd=above)
+    else:
+        xattrs = attributes.read_xattrs(above, context.source.show(task.dir))
+    record = _record(task, len(content), xattrs=xattrs).encode()
     try:
         return [_write_small(context, task, record, content)]
     except BaseException:
@@ -246,7 +250,8 @@ def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]
         time.sleep(wait / 1e9)  # from here on every change of the file shows in its stamp
     size = task.stamp.size
     holes = status.st_blocks * 512 < size if hasattr(status, "st_blocks") else False
-    first = _record(task, size, sparse=holes, xattrs=attributes.read_xattrs(fd)).encode()
+    xattrs = attributes.read_xattrs(fd, context.source.show(task.source_path))
+    first = _record(task, size, sparse=holes, xattrs=xattrs).encode()
     if not is_ticked(task):
         content = calls.read(fd, size) if size else b""
         if len(content) != size:

@@ -373,10 +373,10 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
             return
     except BaseException as error:
         durable.discard(tree.fd, temporary)
-        if linked:
-            durable.discard(tree.fd, name)
-        elif force:
+        if force:  # what it has replaced does not come back
             durable.discard(tree.fd, second)
+        elif linked:
+            durable.discard(tree.fd, name)
         if isinstance(error, OSError):
             raise storage_error(error, path) from None
         raise

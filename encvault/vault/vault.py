@@ -20,7 +20,8 @@ from encvault.errors import (
     VaultBusy,
 )
 from encvault.fs import durable
-from encvault.fs.durable import Lock, storage_error
+from encvault.fs.durable import storage_error
+from encvault.fs.locks import Lock
 from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import check_bare, check_slots, now_text, unwrap_any

@@ -13,13 +13,12 @@ may leave. The rules are those of POSIX at its strictest, not those of one file 
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fault.scenes import STATE
 
-from encvault.fs import calls, durable
+from encvault.fs import calls, durable, locks
 from encvault.vault import ledger as ledger_module, vault as vault_module
 
 if TYPE_CHECKING:
@@ -165,8 +164,7 @@ class Recorder:
         # beside the seam: these are no user data, or remove what only a failed run leaves
         patch.setattr(os, "fsync", self._fsync)
         patch.setattr(os, "makedirs", self._makedirs)
-        patch.setattr(durable, "discard_tree", self._discard_tree)
-        patch.setattr(vault_module, "Lock", self._locking(durable.Lock))
+        patch.setattr(vault_module, "Lock", self._locking(locks.Lock))
         for name in ("__init__", "remember", "forget", "forget_folders"):
             real = getattr(ledger_module.Ledger, name)
             patch.setattr(ledger_module.Ledger, name, self._remembering(real))
@@ -266,16 +264,7 @@ class Recorder:
         # SQLite keeps its own promises there; what it holds is in `Remembered`
         return path.startswith(str(self.top / STATE))
 
-    def _discard_tree(self, folder: int, name: str) -> None:
-        above = self._of(folder)
-        doomed = self.names.get((above, name))
-        shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
-        if doomed is not None:
-            # one change for all of it: half a temporary folder is as good as a whole one
-            below = [(key, None) for key in self.names if key[0] == doomed]
-            self._change(f"discard {name}", *below, ((above, name), None))
-
-    def _locking(self, real: type[durable.Lock]) -> type[durable.Lock]:
+    def _locking(self, real: type[locks.Lock]) -> type[locks.Lock]:
         recorder = self
 
         class Lock(real):  # type: ignore[misc, valid-type]  # a class like any other

@@ -357,12 +357,11 @@ def _purge(tree: Tree) -> None:
     for name in trash_folders(tree):
         if any(place == name or place.startswith(f"{name}/") for place in mounted):
             continue
-        # what is not to be read, or too deep, is told as it stays
-        with contextlib.suppress(OSError, RecursionError):
+        with contextlib.suppress(OSError):  # what is not to be read is told as it stays
             fd = tree.folder(name)
             for inside in os.listdir(fd):
-                durable.discard_tree(fd, inside)
                 durable.discard(fd, inside)
+                durable.discard_tree(tree, os.path.join(name, inside))
 
 
 def finish(tree: Tree, observer: Observer) -> None:

@@ -35,7 +35,7 @@ from encvault.accesslog.log import AccessLog
 from encvault.accesslog.verifying import verify
 from encvault.accesslog.witness import contradicts
 from encvault.errors import ClockWrong, LogDamaged, LogUnavailable
-from encvault.fs import calls, durable
+from encvault.fs import calls, locks
 from encvault.fs.tree import Tree
 
 if TYPE_CHECKING:
@@ -253,8 +253,8 @@ def test_a_lock_file_that_is_removed_locks_nobody_in(
             (path / "lock").unlink()
         return True
 
-    monkeypatch.setattr(durable, "_try_lock", locked)
-    with Tree(str(path)) as tree, durable.alone(tree, "lock", 5):
+    monkeypatch.setattr(locks, "_try_lock", locked)
+    with Tree(str(path)) as tree, locks.alone(tree, "lock", 5):
         assert os.path.samestat((path / "lock").stat(), os.fstat(tries[-1]))
     assert len(tries) == 2
 

@@ -1,9 +1,8 @@
-"""Whole small files, locks, what a killed run left, and the names of errors."""
+"""Whole small files, what a killed run left, and the names of errors."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from encvault.fs import calls, durable
 from encvault.fs.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 ID = "a" * 26
@@ -129,129 +128,6 @@ def test_the_temporary_file_of_a_living_run_is_not_touched(tmp_path: Path) -> No
         assert durable.own_temporary(second, "another name") != file_id
 
 
-def test_a_claim_ends_with_the_folder(tmp_path: Path) -> None:
-    with Tree(str(tmp_path)) as first, Tree(str(tmp_path)) as second:
-        assert durable.claim(first)
-        assert not durable.claim(second)
-    with Tree(str(tmp_path)) as third:
-        assert durable.claim(third)
-
-
-def test_a_claim_meets_the_lock_of_another_program(tmp_path: Path) -> None:
-    other = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with Tree(str(tmp_path)) as tree:
-        assert not durable.claim(tree)  # and does not wait
-    os.close(other)
-
-
-# -- locks ----------------------------------------------------------------------------------
-
-
-def test_writers_exclude_everyone_and_readers_only_writers(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    one = durable.Lock(tree, "lock", reading=True)
-    two = durable.Lock(tree, "lock", reading=True)
-    with pytest.raises(VaultBusy):
-        durable.Lock(tree, "lock", reading=False)
-    one.release()
-    with pytest.raises(VaultBusy):
-        durable.Lock(tree, "lock", reading=False)
-    two.release()
-    writer = durable.Lock(tree, "lock", reading=False)
-    for reading in (True, False):
-        with pytest.raises(VaultBusy) as caught:
-            durable.Lock(tree, "lock", reading=reading)
-        assert caught.value.holder.startswith(f"pid {os.getpid()} on ")
-        assert caught.value.path == str(tmp_path)
-    writer.release()
-    durable.Lock(tree, "lock", reading=False).release()
-
-
-def test_a_lock_tells_whether_the_run_before_was_killed(tree: Tree, tmp_path: Path) -> None:
-    first = durable.Lock(tree, "lock", reading=False)
-    assert not first.was_interrupted
-    first.release()
-    assert (tmp_path / "lock").read_bytes() == b""
-    pid = os.fork()
-    if pid == 0:
-        durable.Lock(tree, "lock", reading=False)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
-    reader = durable.Lock(tree, "lock", reading=True)
-    assert not reader.was_interrupted
-    reader.release()
-    assert (tmp_path / "lock").read_bytes() != b""  # a reader leaves the news to the next writer
-    second = durable.Lock(tree, "lock", reading=False)
-    assert second.was_interrupted
-    second.release()
-
-
-def test_a_reader_needs_no_lock_where_none_can_be_made(public_path: Path) -> None:
-    public_path.chmod(0o555)
-
-    def look() -> list[str]:
-        with Tree(str(public_path)) as tree:
-            durable.Lock(tree, "lock", reading=True).release()
-            with pytest.raises(PermissionError):
-                durable.Lock(tree, "lock", reading=False)
-            return os.listdir(public_path)
-
-    assert in_child(look, uid=NOBODY) == []
-
-
-def test_reading_makes_no_lock_file(tree: Tree, tmp_path: Path) -> None:
-    durable.Lock(tree, "lock", reading=True).release()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unnamed_holder_is_still_an_error(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    other = os.open(tmp_path / "lock", os.O_RDWR)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(VaultBusy) as caught:
-        durable.Lock(tree, "lock", reading=False)
-    os.close(other)
-    assert caught.value.holder == "?"
-
-
-def test_a_lock_file_that_is_a_link_is_refused(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("precious")
-    (tmp_path / "lock").symlink_to("victim")
-    with pytest.raises(OSError, match=r".") as caught:
-        durable.Lock(tree, "lock", reading=False)
-    assert caught.value.errno == errno.ELOOP
-    assert (tmp_path / "victim").read_text() == "precious"
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_still_usable(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    def refuse(_fd: int, _how: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    durable.Lock(tree, "lock", reading=False).release()
-    assert not durable.claim(tree)  # nobody can be sure of being alone
-
-
-def test_a_lock_that_fails_otherwise_is_an_error(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_fd: int, _how: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        durable.Lock(tree, "lock", reading=False)
-
-
-def test_windows_has_no_flock(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable.sys, "platform", "win32")
-    assert not durable.claim(tree)
-
-
 # -- errors ---------------------------------------------------------------------------------
 
 
@@ -292,32 +168,41 @@ def test_an_error_without_a_number_keeps_its_words() -> None:
 
 
 def test_discarding_is_silent_about_what_is_not_there(tree: Tree, tmp_path: Path) -> None:
-    discards: list[Callable[[int, str], None]] = [durable.discard, durable.discard_tree]
-    for discard in discards:
-        discard(tree.fd, "missing")
+    durable.discard(tree.fd, "missing")
+    assert durable.discard_tree(tree, "missing") is None
     (tmp_path / "folder").mkdir()
     durable.discard(tree.fd, "folder")
     assert (tmp_path / "folder").is_dir()
 
 
-# -- reading undisturbed --------------------------------------------------------------------
+def test_a_folder_is_removed_however_deep_it_is(tree: Tree, tmp_path: Path) -> None:
+    """A recursion would end at a thousand, and leave what was unpacked in plain text."""
+    at = calls.open_folder(".", tree.fd)
+    for _level in range(1_200):
+        os.mkdir("d", dir_fd=at)
+        below = calls.open_folder("d", at)
+        os.close(at)
+        at = below
+    os.close(calls.create(at, "f"))
+    os.symlink("nowhere", "link", dir_fd=at)
+    os.close(at)
+    assert durable.discard_tree(tree, "d") is None
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_keeps_writers_away_and_other_readers_not(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    with (
-        durable.undisturbed(tree, "lock", 1.0),
-        durable.undisturbed(tree, "lock", 1.0),
-        pytest.raises(TimeoutError),
-        durable.alone(tree, "lock", 0.01),
-    ):
-        pytest.fail("it was not alone")
-    with durable.alone(tree, "lock", 1.0):
-        pass
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(public_path: Path) -> None:
+    kept = public_path / "d" / "kept"
+    kept.mkdir(parents=True)
+    (kept / "f").touch()
+    (public_path / "d" / "g").touch()
+    kept.chmod(0o555)
+    for path in (public_path, public_path / "d", kept, kept / "f", public_path / "d" / "g"):
+        os.chown(path, NOBODY, NOBODY)
 
+    def remove() -> tuple[int | None, list[str]]:
+        with Tree(str(public_path)) as tree:
+            error = durable.discard_tree(tree, "d")
+            left = [*os.listdir(public_path / "d"), *os.listdir(kept)]
+            return error and error.errno, left
 
-def test_a_reader_goes_on_without_a_lock(tree: Tree, tmp_path: Path) -> None:
-    with durable.undisturbed(tree, "none", 1.0):
-        assert list(tmp_path.iterdir()) == []
-    with durable.alone(tree, "lock", 1.0), durable.undisturbed(tree, "lock", 0.01):
-        pass  # the writer took too long
+    assert in_child(remove, uid=NOBODY) == (errno.EACCES, ["kept", "f"])

@@ -413,6 +413,22 @@ def test_a_file_that_is_replaced_meanwhile_is_left(vault: Path) -> None:
     assert operations.reseal_exposed(str(vault), answers(KEY)).exposed_files == 0
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_run_takes_its_temporary_files_along(vault: Path, jobs: int) -> None:
+    rekeyed(vault)
+
+    class Impatient(Observer):
+        def before_release(self, events: Sequence[Event]) -> None:
+            del events
+            assert list(vault.rglob("*.tmp"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        operations.reseal_exposed(str(vault), answers(KEY), jobs=jobs, observer=Impatient())
+    assert not list(vault.rglob("*.tmp"))
+    assert operations.reseal_exposed(str(vault), answers(KEY)).exposed_files == 0
+
+
 def test_a_rename_that_fails_leaves_the_old_file_and_no_other(
     vault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import inspect
 import io
 import mmap
 import os
 import socket
 import stat
 import subprocess
+import sys
 import tarfile
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -745,6 +747,72 @@ def test_a_chain_of_headers_is_refused(arena: Path) -> None:
     with pytest.raises(MalformedRecord, match="too many headers"):
         extract(arena / "out", one * 3000 + tar(member("a", content=b"x")))
     assert_untouched(arena)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_that_would_fill_the_memory_is_refused(arena: Path, kind: bytes) -> None:
+    head = tarfile.TarInfo("x")
+    head.type, head.size = kind, (1 << 20) + 1
+    text = b"30 comment=".ljust(head.size + 511 & ~511, b"x")
+    data = head.tobuf(tarfile.GNU_FORMAT) + text + tar(member("a", content=b"x"))
+    with pytest.raises(MalformedRecord, match="too long"):
+        extract(arena / "out", data)
+    assert_untouched(arena)
+
+
+def test_a_tree_that_is_deeper_than_python_calls_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    at = os.open(folder, os.O_RDONLY)
+    for _level in range(400):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    pack(tmp_path / "a.sealed", folder)
+    (tmp_path / "out").mkdir()
+    with Tree(str(tmp_path / "out")) as other:
+        # as a killed run left it: what is the same already is passed over
+        unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(len(inspect.stack()) + 250)
+        try:
+            report = unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+        finally:
+            sys.setrecursionlimit(limit)
+        assert report.problems == []
+        assert sorted(os.listdir(other.fd)) == ["d"]
+
+
+def test_folders_keep_their_extended_attributes(tmp_path: Path) -> None:
+    (tmp_path / "docs" / "inner").mkdir(parents=True)
+    os.setxattr(tmp_path / "docs" / "inner", "user.note", b"\0\xff")
+    pack(tmp_path / "a.sealed", tmp_path / "docs")
+    unseal(tmp_path / "a.sealed", to=str(tmp_path / "out"))
+    assert os.getxattr(tmp_path / "out" / "inner", "user.note") == b"\0\xff"
+    names = gnu_tar("--xattrs", "-tvv", "-f", "-", data=tar_of(tmp_path / "a.sealed"))
+    assert b"user.note" in names
+
+
+@pytest.mark.parametrize("name", ["src", "src/run.sh"])
+def test_what_has_more_attributes_than_fit_is_left_out_and_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    inode = (tree / name).stat().st_ino
+    monkeypatch.setattr(os, "getxattr", lambda _fd, _name: bytes(70_000))
+    monkeypatch.setattr(
+        os, "listxattr", lambda fd: ["user.a"] if os.fstat(fd).st_ino == inode else []
+    )
+    report = pack(tmp_path / "a.sealed", tree)
+    (problem,) = report.problems
+    assert isinstance(problem, Unreadable)
+    assert problem.path == str(tree / name)
+    names = gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed")).decode().splitlines()
+    assert name not in [one.rstrip("/") for one in names]
+    assert "src/main.py" in names or "src/deep/er/main.py" in names
 
 
 class Census(Observer):

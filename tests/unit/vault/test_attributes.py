@@ -10,6 +10,7 @@ import pytest
 from helpers import NOBODY, in_child
 
 from encvault.envelope import Record
+from encvault.errors import Unreadable
 from encvault.fs.tree import Tree
 from encvault.vault import attributes
 
@@ -47,32 +48,46 @@ def test_the_users_attributes_are_read_in_order_and_the_systems_are_not(
 ) -> None:
     os.setxattr(fd, "user.b", b"\0\xff")
     os.setxattr(fd, "user.a", b"")
-    assert attributes.read_xattrs(fd) == (("user.a", b""), ("user.b", b"\0\xff"))
+    assert attributes.read_xattrs(fd, "f") == (("user.a", b""), ("user.b", b"\0\xff"))
     acl = "system.posix_acl_access"
     names = ["security.selinux", "trusted.x", acl, "user.a"]
     monkeypatch.setattr(os, "listxattr", lambda _fd: names)
     monkeypatch.setattr(os, "getxattr", lambda _fd, name: name.encode())
-    assert attributes.read_xattrs(fd) == ((acl, acl.encode()), ("user.a", b"user.a"))
+    assert attributes.read_xattrs(fd, "f") == ((acl, acl.encode()), ("user.a", b"user.a"))
 
 
-def test_attributes_that_vanish_or_cannot_be_read_are_left_out(
+def test_where_there_are_no_attributes_there_are_none(
     fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.setxattr(fd, "user.a", b"x")
-    monkeypatch.setattr(os, "getxattr", refuse(errno.ENODATA))
-    assert attributes.read_xattrs(fd) == ()
+    monkeypatch.setattr(os, "getxattr", refuse(errno.ENODATA))  # it is removed just now
+    assert attributes.read_xattrs(fd, "f") == ()
     monkeypatch.setattr(os, "listxattr", refuse(errno.ENOTSUP))
-    assert attributes.read_xattrs(fd) == ()
+    assert attributes.read_xattrs(fd, "f") == ()
     monkeypatch.delattr(os, "listxattr")
-    assert attributes.read_xattrs(fd) == ()
+    assert attributes.read_xattrs(fd, "f") == ()
 
 
-def test_no_more_is_kept_than_the_format_allows(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["listxattr", "getxattr"])
+def test_attributes_that_cannot_be_read_keep_the_file_from_being_sealed(
+    fd: int, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    os.setxattr(fd, "user.a", b"x")
+    monkeypatch.setattr(os, call, refuse(errno.EIO))
+    with pytest.raises(Unreadable, match=r"^the/file: cannot be read: "):
+        attributes.read_xattrs(fd, "the/file")
+
+
+def test_more_than_the_format_allows_is_not_left_out_without_a_word(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "listxattr", lambda _fd: ["user.a", "user.b"])
     monkeypatch.setattr(os, "getxattr", lambda _fd, _name: bytes(32_768))
-    assert len(attributes.read_xattrs(fd)) == 2
+    assert len(attributes.read_xattrs(fd, "f")) == 2
     monkeypatch.setattr(os, "getxattr", lambda _fd, _name: bytes(32_769))
-    assert attributes.read_xattrs(fd) == ()
+    with pytest.raises(Unreadable) as caught:
+        attributes.read_xattrs(fd, "f")
+    assert caught.value.reason == "more than 64 KiB of extended attributes"
 
 
 # -- restoring ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from encvault.errors import (
     SpecialFile,
     Unreadable,
 )
-from encvault.fs import calls
+from encvault.fs import calls, locks
 from encvault.fs.tree import Tree
 from encvault.operations import Answers, SealRequest
 from encvault.vault import plan, sealing
@@ -520,13 +520,12 @@ def test_a_half_unpacked_archive_is_taken_away_and_not_sealed(in_place: Path, ve
 
 
 def test_what_somebody_is_writing_is_left(in_place: Path) -> None:
-    from encvault.fs import durable  # noqa: PLC0415 - the one test that needs it
     from encvault.fs.tree import Tree  # noqa: PLC0415 - likewise
 
     half = in_place / f".encvault-{'a' * 26}.tmp"
     half.mkdir()
     with Tree(str(in_place)) as writing:
-        durable.claim(writing)
+        locks.claim(writing)
         assert seal(in_place).problems == []
         assert half.is_dir()
     assert seal(in_place).problems == []

@@ -409,6 +409,29 @@ def test_an_original_that_cannot_be_removed_is_told_and_all_is_as_it_was(
     assert names(quote.parent) == ["quote.xlsx"]
 
 
+def test_a_sync_that_fails_after_the_name_was_taken_leaves_a_sealed_copy(
+    quote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By force the older copy is gone; without the new one there would be none."""
+    content = quote.read_bytes()
+    seal(quote, keep=True)
+    replaced: list[str] = []
+
+    def fail(name: str, _fd: int, _target: str) -> None:
+        if name == "replace":
+            replaced.append(name)
+        if name == "fsync" and replaced:
+            raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "probe", fail)
+        with pytest.raises(InputOutputError):
+            seal(quote, force=True)
+    assert quote.read_bytes() == content
+    assert names(quote.parent) == ["quote.xlsx", "quote.xlsx.sealed"]
+    assert read(quote.parent / "quote.xlsx.sealed") == content
+
+
 def test_a_sealed_file_that_changes_at_the_last_moment_is_kept(quote: Path) -> None:
     seal(quote)
     sealed = quote.parent / "quote.xlsx.sealed"

@@ -127,6 +127,34 @@ def test_extended_attributes_survive(tree: Path) -> None:
     assert os.getxattr(tree / "empty", "user.note") == b"\0\xff"
 
 
+def test_extended_attributes_of_folders_survive(tree: Path, tmp_path: Path) -> None:
+    """Only the hidden layout has to keep them: in the other the folder is still there."""
+    os.setxattr(tree / "src", "user.note", b"\0\xff")
+    seal(tree, hide_names=True)
+    unseal(tree, to=str(tmp_path / "out"))
+    assert os.getxattr(tmp_path / "out" / "src", "user.note") == b"\0\xff"
+
+
+@LAYOUTS
+def test_a_file_whose_attributes_do_not_fit_is_left_and_told(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    inode = (tree / "src" / "run.sh").stat().st_ino
+    real = os.listxattr
+    monkeypatch.setattr(
+        os,
+        "listxattr",
+        lambda fd: ["user.a", "user.b"] if os.fstat(fd).st_ino == inode else real(fd),
+    )
+    monkeypatch.setattr(os, "getxattr", lambda _fd, _name: bytes(40_000))
+    report = seal(tree, hide_names=hidden, jobs=1)
+    (problem,) = report.problems
+    assert isinstance(problem, Unreadable)
+    assert problem.path == str(tree / "src" / "run.sh")
+    assert (tree / "src" / "run.sh").exists()
+    assert list(tree.rglob(".encvault-*.tmp")) == []
+
+
 def test_names_that_are_no_utf8_survive(tree: Path, tmp_path: Path) -> None:
     name = os.fsencode(tree) + b"/latin-\xe9"
     with open(name, "wb") as file:
