@@ -37,7 +37,6 @@ MAGIC = b"encvault"
 VERSION = 1
 FIXED_SIZE = 20  # bytes before key-info
 MAX_KEY_INFO_SIZE = 262_144
-MAX_HEADER_SIZE = FIXED_SIZE + MAX_KEY_INFO_SIZE
 RECORD_STEP = 256  # records are padded to a multiple, which hides the length of names
 MAX_RECORD_SIZE = 1_048_576
 MAX_NAME_SIZE = 1023  # bytes; 255 UTF-16 units, as on NTFS, are up to 765, and ZFS has so many

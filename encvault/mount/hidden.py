@@ -185,14 +185,20 @@ class HiddenLayout:
         self._looked_at = now
         stamps = self._object_folders()
         self._ground.check_there()
-        for folder in [name for name in stamps if stamps[name] != self._stamps.get(name)]:
+        changed = [name for name in stamps if stamps[name] != self._stamps.get(name)]
+        gone = self._stamps.keys() - stamps.keys()
+        known: dict[str, list[str]] = {}
+        for file in self._known if changed or gone else ():
+            known.setdefault(file[:2], []).append(file)
+        for folder in changed:
             if stamps[folder][0] != self._stamps.get(folder, (0, 0))[0]:
                 self._forget(folder)
-            self._look_into(folder)
-        for folder in self._stamps.keys() - stamps.keys():
+            self._look_into(folder, known.get(folder, []))
+        for folder in gone:
             self._forget(folder)
-            for file in [file for file in self._known if file[:2] == folder]:
-                self._went(file)
+            for file in known.get(folder, []):
+                if file in self._known:  # what came meanwhile may have taken its place
+                    self._went(file)
         self._stamps = stamps
         # what could not be read may be half there, or its key or folder still on the way
         for name in sorted(self._waiting):
@@ -217,7 +223,7 @@ class HiddenLayout:
                     for status in [entry.stat(follow_symlinks=False)]
                 }
 
-    def _look_into(self, folder: str) -> None:
+    def _look_into(self, folder: str, known: list[str]) -> None:
         path = join(OBJECTS_FOLDER, folder)
         with self._lock:
             try:
@@ -227,8 +233,9 @@ class HiddenLayout:
         self._ground.check_there()
         for name in sorted(names - self._known.keys()):
             self._came(name)
-        for file in [file for file in self._known if file[:2] == folder and file not in names]:
-            self._went(file)
+        for file in known:
+            if file not in names and file in self._known:
+                self._went(file)
 
     def _came(self, name: str) -> None:
         """Take an object in, or have it wait until it can be."""

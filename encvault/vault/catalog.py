@@ -125,7 +125,7 @@ def object_names(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterato
 
     Args:
         vault: with hidden names.
-        problem: see `objects`.
+        problem: is told each folder of objects that cannot be listed.
     """
     if not vault.tree.exists(OBJECTS_FOLDER):
         return

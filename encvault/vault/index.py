@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 PART_ENTRIES = 20_000  # about 6 MB
+PART_SIZE = 16 << 20  # bytes of entries; the last one may reach beyond
 MANY_PARTS = 16
 MAX_PARTS = 256
 MAX_PART_SIZE = 32 << 20  # bytes
@@ -52,35 +53,18 @@ class IndexWriter:
         self._vault = vault
         self._data_key = data_key
         self._entries: dict[str, bytes] = {}
+        self._size = 0
 
     def add(self, file_id: str, record: bytes) -> None:
         """An object that has its place in the vault, and its encoded record."""
-        self._entries[file_id] = record
-        if len(self._entries) >= PART_ENTRIES:
+        if self._collect(file_id, record):
             self.flush()
 
     def flush(self) -> None:
         """Write what was collected, durable on return. That it cannot be written is no error."""
-        entries, self._entries = self._entries, {}
-        tree = self._vault.tree
-        if not entries or len(_parts(tree)) >= MAX_PARTS:
-            return
-        try:
-            key_id, key = self._data_key()
-        except (EncvaultError, OSError):  # as on a full disk
-            return
-        header = _MAGIC + key_id.encode() + b"\n"
-        content = b"".join(
-            _ENTRY.pack(file_id.encode(), len(record)) + record
-            for file_id, record in entries.items()
-        )
-        body = stream.seal(self._vault.record.suite, key.reveal(), header, content)
-        name = new_id()
-        with contextlib.suppress(OSError):
-            tree.make_folders(INDEX_FOLDER)
-            durable.write_file(
-                tree, INDEX_FOLDER, name, header + body, file_id=name, mode=None, replace=False
-            )
+        if len(_parts(self._vault.tree)) < MAX_PARTS:
+            self._write()
+        self._entries, self._size = {}, 0
 
     def merge(self, alive: Container[str]) -> None:
         """Make few parts of many, without objects that are gone. The vault is unlocked.
@@ -91,12 +75,44 @@ class IndexWriter:
         old = _parts(self._vault.tree)
         if len(old) < MANY_PARTS:
             return
+        is_written = True
         for name in old:
             for file_id, record in _entries(self._vault, name):
-                if file_id in alive:
-                    self.add(file_id, record)
-        self.flush()
-        _discard(self._vault.tree, old)
+                if file_id in alive and self._collect(file_id, record):
+                    is_written = self._write() and is_written
+        if self._write() and is_written:
+            _discard(self._vault.tree, old)
+
+    def _collect(self, file_id: str, record: bytes) -> bool:
+        """Whether what was collected is enough for a part."""
+        self._entries[file_id] = record
+        self._size += _ENTRY.size + len(record)
+        return len(self._entries) >= PART_ENTRIES or self._size >= PART_SIZE
+
+    def _write(self) -> bool:
+        """Write a part of what was collected; False if it cannot be written."""
+        entries, self._entries, self._size = self._entries, {}, 0
+        if not entries:
+            return True
+        try:
+            key_id, key = self._data_key()
+        except (EncvaultError, OSError):  # as on a full disk
+            return False
+        header = _MAGIC + key_id.encode() + b"\n"
+        content = b"".join(
+            _ENTRY.pack(file_id.encode(), len(record)) + record
+            for file_id, record in entries.items()
+        )
+        body = stream.seal(self._vault.record.suite, key.reveal(), header, content)
+        tree, name = self._vault.tree, new_id()
+        try:
+            tree.make_folders(INDEX_FOLDER)
+            durable.write_file(
+                tree, INDEX_FOLDER, name, header + body, file_id=name, mode=None, replace=False
+            )
+        except OSError:
+            return False
+        return True
 
 
 def read_index(vault: Vault) -> dict[str, Record]:

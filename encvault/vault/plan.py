@@ -6,7 +6,9 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
+import re
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -46,7 +48,7 @@ from encvault.vault.sealing import SealTask
 from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from encvault.envelope import Header
     from encvault.errors import EncvaultError
@@ -82,11 +84,12 @@ class SealOptions(Selection):
 
     def excludes(self, path: str) -> bool:
         """Whether a pattern leaves this path out."""
-        name = split(path)[1]
-        return path in self.own or any(
-            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(path, pattern)
-            for pattern in self.exclude
-        )
+        if path in self.own:
+            return True
+        if not self.exclude:
+            return False
+        matches = _matcher(self.exclude)
+        return bool(matches(split(path)[1]) or matches(path))
 
     def excludes_within(self, path: str) -> bool:
         """Whether a pattern leaves out this path or a folder that it is in."""
@@ -95,6 +98,12 @@ class SealOptions(Selection):
                 return True
             path = split(path)[0]
         return False
+
+
+@functools.lru_cache(maxsize=8)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    """Tells whether any of the shell patterns matches; hundreds are asked for every name."""
+    return re.compile("|".join(map(fnmatch.translate, patterns))).match
 
 
 _SEALED_KINDS = ("file", "symlink")

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from encvault.crypto.suite import KEY_SIZE
 from encvault.envelope import Header, InlineKeyInfo, Record
@@ -228,6 +228,7 @@ def open_file(
     output_folder, output_name = split_path(output) if output else (to or folder, None)
     drops = not keep and output is None and to is None
     with (
+        _Remembering(SlotKeyring(identities)) as keyring,
         folder_of(folder, path) as source,
         Tree.made(to) if to is not None else folder_of(output_folder, path) as target,
     ):
@@ -236,7 +237,7 @@ def open_file(
             watcher.total(1, status.st_size)
         context = OpenContext(
             tree=source,
-            keyring=_Remembering(SlotKeyring(identities)),
+            keyring=keyring,
             target=target,
             names=None if output else TargetNames(target),
             force=force,
@@ -290,6 +291,13 @@ class _Remembering:
         if encoded not in self._keys:
             self._keys[encoded] = self._inner.key_for(header, path)
         return self._keys[encoded]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for key in self._keys.values():
+            key.wipe()
 
 
 # -- streams --------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ SHARED: dict[str, str | int] = {
 
 @pytest.fixture
 def _china(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "CST-8")
-    time.tzset()
-    yield
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CST-8")
+        time.tzset()
+        yield
     time.tzset()
 
 

@@ -83,12 +83,12 @@ def test_both_libraries_make_the_same_bytes(key: bytes, nonce: bytes, plain: byt
 def test_bodies_open_by_the_other_library(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bytes(size)
     body = stream.seal(Suite.SM4_GCM, bytes(32), b"context", plain)
-    monkeypatch.setattr(gcrypt, "is_usable", lambda: False)
-    assert isinstance(sm4_cipher(KEY), Sm4ChunkCipher)
-    assert speed.backend_of(Suite.SM4_GCM).startswith("OpenSSL")
-    assert stream.open(Suite.SM4_GCM, bytes(32), b"context", body) == plain
-    body = stream.seal(Suite.SM4_GCM, bytes(32), b"context", plain)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(gcrypt, "is_usable", lambda: False)
+        assert isinstance(sm4_cipher(KEY), Sm4ChunkCipher)
+        assert speed.backend_of(Suite.SM4_GCM).startswith("OpenSSL")
+        assert stream.open(Suite.SM4_GCM, bytes(32), b"context", body) == plain
+        body = stream.seal(Suite.SM4_GCM, bytes(32), b"context", plain)
     assert stream.open(Suite.SM4_GCM, bytes(32), b"context", body) == plain
 
 

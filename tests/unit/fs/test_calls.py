@@ -80,9 +80,9 @@ def test_every_short_write_continues_where_the_last_one_stopped(
         written.extend(bytes(data)[:3])
         return min(3, len(data))
 
-    monkeypatch.setattr(os, "write", stingy)
-    calls.write(1, bytearray(b"ten bytes!"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", stingy)
+        calls.write(1, bytearray(b"ten bytes!"))
     assert written == b"ten bytes!"
 
 

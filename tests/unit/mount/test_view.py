@@ -437,14 +437,14 @@ def test_a_file_that_cannot_be_sealed_keeps_no_other_from_it(
             raise ValueError("a bug")
         return record(self, node, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sealing.Sealer, "_record", odd)
-    handle = mounted.view.open("/bad", os.O_RDWR, CALLER)
-    mounted.view.write(handle, b"B", 0)
-    mounted.view.release(handle)
-    for name in "abc":
-        mounted.write(f"/{name}", b"x")
-    until(lambda: mounted.view.unsaved() == ["bad"])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing.Sealer, "_record", odd)
+        handle = mounted.view.open("/bad", os.O_RDWR, CALLER)
+        mounted.view.write(handle, b"B", 0)
+        mounted.view.release(handle)
+        for name in "abc":
+            mounted.write(f"/{name}", b"x")
+        until(lambda: mounted.view.unsaved() == ["bad"])
     mounted.view.sync()
     assert mounted.view.unsaved() == []
 
@@ -775,9 +775,9 @@ def test_a_large_file_takes_its_room_when_it_is_closed(
     handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
     data = os.urandom(content.GROWING_SIZE + 1000)
     mounted.view.write(handle, data, 0)
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    fails(errno.ENOSPC, lambda: mounted.view.flush(handle))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        fails(errno.ENOSPC, lambda: mounted.view.flush(handle))
     mounted.view.flush(handle)
     mounted.view.release(handle)
     mounted.again()
@@ -1361,11 +1361,11 @@ def test_what_is_refused_does_not_empty_a_file(
     def refuse(_access: object, _caller: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(mounted.watcher, "opened", refuse)
-    fails(errno.EIO, lambda: mounted.view.open("/f", os.O_RDWR | os.O_TRUNC, CALLER))
-    flags = os.O_RDWR | os.O_CREAT
-    fails(errno.EIO, lambda: mounted.view.create("/new", 0o644, flags, CALLER))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(mounted.watcher, "opened", refuse)
+        fails(errno.EIO, lambda: mounted.view.open("/f", os.O_RDWR | os.O_TRUNC, CALLER))
+        flags = os.O_RDWR | os.O_CREAT
+        fails(errno.EIO, lambda: mounted.view.create("/new", 0o644, flags, CALLER))
     assert mounted.read("/f") == b"kept"
     assert mounted.names() == ["f"]
 
@@ -1642,11 +1642,11 @@ def test_who_asks_has_his_content_saved_however_fast_others_write(
         mounted.view.write(other, b"%d" % next(count), 0)
         mounted.view.flush(other)
 
-    monkeypatch.setattr(sealing.Sealer, "sync", written_meanwhile)
-    mounted.view.write(handle, b"asked", 0)
-    mounted.view.fsync(handle)
-    assert next(count) == 2  # the first attempt was enough
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing.Sealer, "sync", written_meanwhile)
+        mounted.view.write(handle, b"asked", 0)
+        mounted.view.fsync(handle)
+        assert next(count) == 2  # the first attempt was enough
     assert opened(mounted.path, mounted.path.with_name("durable"))["f"] == b"asked"
     for one in (handle, other):
         mounted.view.release(one)
@@ -1665,9 +1665,9 @@ def test_a_file_that_goes_while_it_is_opened_is_not_there(
         mounted.view.unlink("/f")
         return open_node(view, *arguments)
 
-    monkeypatch.setattr(OpenFiles, "_open", late)
-    fails(errno.ENOENT, lambda: mounted.view.open("/f", os.O_RDONLY, CALLER))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenFiles, "_open", late)
+        fails(errno.ENOENT, lambda: mounted.view.open("/f", os.O_RDONLY, CALLER))
     assert mounted.names("/") == []
 
 

@@ -385,12 +385,12 @@ def test_a_copy_that_reads_back_otherwise_is_not_taken(
 ) -> None:
     before = opened(vault, KEY, tmp_path / "out")
     exposed = rekeyed(vault).exposed_files
-    monkeypatch.setattr(reseal, "_digest", lambda *_arguments: b"")
-    done = operations.reseal_exposed(str(vault), answers(KEY), jobs=1)
-    assert {type(problem) for problem in done.report.problems} == {VerificationFailed}
-    assert len(done.report.problems) == done.exposed_files == exposed
-    assert not list(vault.rglob("*.tmp"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(reseal, "_digest", lambda *_arguments: b"")
+        done = operations.reseal_exposed(str(vault), answers(KEY), jobs=1)
+        assert {type(problem) for problem in done.report.problems} == {VerificationFailed}
+        assert len(done.report.problems) == done.exposed_files == exposed
+        assert not list(vault.rglob("*.tmp"))
     assert opened(vault, KEY, tmp_path / "out") == before
 
 

@@ -254,9 +254,9 @@ def test_a_file_that_is_shorter_than_it_says_is_told(
         given.append(wanted)
         return read(fd, wanted)[:5]
 
-    monkeypatch.setattr(calls, "read", short)
-    report = pack(tmp_path / "a.sealed", tmp_path / "t")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "read", short)
+        report = pack(tmp_path / "a.sealed", tmp_path / "t")
     assert [type(problem) for problem in report.problems] == [ChangedInArchive]
     assert len(given) == 1  # what comes after its end is not its content
     with tarfile.open(fileobj=io.BytesIO(tar_of(tmp_path / "a.sealed"))) as tar:
@@ -425,9 +425,9 @@ def test_a_file_that_changes_its_size_meanwhile_shifts_nothing(
             os.truncate(tree / "big", size)
         return data
 
-    monkeypatch.setattr(calls, "read", meddle)
-    report = pack(tmp_path / "a.sealed", tree)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "read", meddle)
+        report = pack(tmp_path / "a.sealed", tree)
     assert [type(problem) for problem in report.problems] == [ChangedInArchive]
     assert str(tree / "big") in str(report.problems[0])
     out = tmp_path / "out"

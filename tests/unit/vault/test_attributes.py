@@ -145,10 +145,10 @@ def test_no_set_uid_for_an_owner_that_could_not_be_set(
 
 def test_what_a_file_system_cannot_keep_is_told(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = record(mode=0o640, mtime_ns=WHEN, xattrs=(("user.a", b""),))
-    for name in ("setxattr", "fchmod", "utime"):
-        monkeypatch.setattr(os, name, refuse(errno.ENOTSUP))
-    assert attributes.restore(fd, wanted) == ["xattr user.a", "mode", "mtime"]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        for name in ("setxattr", "fchmod", "utime"):
+            patch.setattr(os, name, refuse(errno.ENOTSUP))
+        assert attributes.restore(fd, wanted) == ["xattr user.a", "mode", "mtime"]
     monkeypatch.setattr(os, "fchmod", lambda *_arguments: None)  # FAT accepts, and ignores
     assert attributes.restore(fd, record(mode=0o640)) == ["mode"]
     monkeypatch.delattr(os, "setxattr")

@@ -120,9 +120,9 @@ def test_an_object_that_cannot_be_read_is_named(vault: Vault, monkeypatch: Any) 
             raise PermissionError(13, "Permission denied", name)
         return real(name, flags, *rest, **options)
 
-    monkeypatch.setattr(os, "open", refuse)
-    (problem,) = read_catalog(vault).problems
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        (problem,) = read_catalog(vault).problems
     assert isinstance(problem, Unreadable)
 
     def fail(*_arguments: object) -> None:

@@ -215,6 +215,50 @@ def test_many_parts_become_few(root: Path, vault: Vault, monkeypatch: pytest.Mon
     assert set(read_index(vault)) == alive
 
 
+def test_so_many_parts_that_there_may_be_no_more_become_few(
+    root: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY_PARTS", 1)
+    monkeypatch.setattr(module, "MAX_PARTS", 1)
+    known = read_index(vault)
+    key = vault.new_data_key()
+    IndexWriter(vault, lambda: key).merge(known)
+    assert read_index(vault) == known
+
+
+def test_parts_that_cannot_be_written_anew_stay(
+    root: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY_PARTS", 1)
+    monkeypatch.setattr(module, "PART_ENTRIES", 3)
+    known, before = read_index(vault), parts(root)
+    key, asked = vault.new_data_key(), []
+
+    def full_at_first() -> tuple[str, Secret]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return key
+
+    IndexWriter(vault, full_at_first).merge(known)
+    assert set(before) <= set(parts(root))
+    assert read_index(vault) == known
+
+
+def test_no_part_is_larger_than_a_reader_takes(root: Path, vault: Vault) -> None:
+    for path in parts(root):
+        path.unlink()
+    record = bytes(1 << 20)  # the largest that the format allows
+    key = vault.new_data_key()
+    writer = IndexWriter(vault, lambda: key)
+    for number in range(40):
+        writer.add(f"{number:026}".replace("0", "a"), record)
+    writer.flush()
+    sizes = [path.stat().st_size for path in parts(root)]
+    assert sum(sizes) > 40 << 20
+    assert max(sizes) <= module.MAX_PART_SIZE == 32 << 20
+
+
 def test_it_goes_with_the_objects(root: Path) -> None:
     assert not unseal(root).problems
     assert parts(root) == []

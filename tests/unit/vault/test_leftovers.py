@@ -595,11 +595,11 @@ def test_a_disk_that_fails_for_a_link_leaves_the_link(
         arming[:] = ["yes"] if task.type == "symlink" else []
         return real(context, task, *rest)
 
-    monkeypatch.setattr(sealing, "_write_small", armed)
-    monkeypatch.setattr(calls, "probe", fail)
-    report = seal(tree / "src", jobs=1)
-    assert [problem.exit_code for problem in report.problems] == [73]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "_write_small", armed)
+        patch.setattr(calls, "probe", fail)
+        report = seal(tree / "src", jobs=1)
+        assert [problem.exit_code for problem in report.problems] == [73]
     assert os.readlink(tree / "src" / "link") == "../nowhere/at all"
     assert list(tree.rglob(".encvault-*.tmp")) == []
 

@@ -275,11 +275,11 @@ def test_a_worker_that_is_killed_ends_the_run_and_loses_nothing(
             os.kill(os.getpid(), signal.SIGKILL)
         return real(context, tasks)
 
-    monkeypatch.setattr(sealing_run, "seal_batch", die)
-    state = str(tmp_path / "state")
-    with pytest.raises(InputOutputError, match="worker"):
-        seal(tree, hide_names=hidden, jobs=2, state_dir=state)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing_run, "seal_batch", die)
+        state = str(tmp_path / "state")
+        with pytest.raises(InputOutputError, match="worker"):
+            seal(tree, hide_names=hidden, jobs=2, state_dir=state)
     assert leftovers(tree) == []
     assert seal(tree, state_dir=state).problems == []
     unseal(tree)
@@ -399,11 +399,11 @@ def test_a_source_that_ends_early_is_kept(
         count = real_at(fd, buffer, offset)
         return max(0, count - 1) if os.fstat(fd).st_ino == inode else count
 
-    monkeypatch.setattr(calls, "read", less)
-    monkeypatch.setattr(calls, "read_at", less_at)
-    report = seal(tree, jobs=1)
-    assert [type(problem) for problem in report.problems] == [SourceChanged]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "read", less)
+        patch.setattr(calls, "read_at", less_at)
+        report = seal(tree, jobs=1)
+        assert [type(problem) for problem in report.problems] == [SourceChanged]
     assert (tree / name).stat().st_ino == inode
 
 
@@ -421,21 +421,21 @@ def test_a_sync_that_fails_keeps_every_file_of_the_batch(
         if files:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("encvault.fs.tree.Tree.sync_files", fail)
-    report = seal(tree, hide_names=hidden, jobs=1)
-    assert report.files == 0
-    assert {type(problem) for problem in report.problems} == {InputOutputError}
-    assert report.outcome().exit_code == 74  # type: ignore[union-attr]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+        report = seal(tree, hide_names=hidden, jobs=1)
+        assert report.files == 0
+        assert {type(problem) for problem in report.problems} == {InputOutputError}
+        assert report.outcome().exit_code == 74  # type: ignore[union-attr]
     after = snapshot(tree, times=False)
     assert {path: node for path, node in after.items() if path in before} == before
     assert leftovers(tree) == []
     seal(tree)
-    monkeypatch.setattr("encvault.fs.tree.Tree.sync_files", fail)
-    report = unseal(tree, jobs=1)
-    assert report.files == 0
-    assert {type(problem) for problem in report.problems} == {InputOutputError}
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+        report = unseal(tree, jobs=1)
+        assert report.files == 0
+        assert {type(problem) for problem in report.problems} == {InputOutputError}
     assert leftovers(tree) == []
     assert unseal(tree).problems == []
     assert snapshot(tree, times=False) == before
