@@ -21,8 +21,8 @@ from encvault.jobs.changes import Changes
 from encvault.jobs.unfinished import is_being_written, is_name_of_temporary, is_remote
 from encvault.vault.layout import SUFFIX, peek
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
-from encvault.vault.plan import SealOptions
 from encvault.vault.report import Event, Observer
+from encvault.vault.selection import SealOptions
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from encvault.operations.recording import recording
 from encvault.vault.vault import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.accesslog.log import AccessLog
     from encvault.mount.registry import Entry, Mounted
@@ -377,7 +377,7 @@ def unmount(path: str, state_dir: str) -> list[str]:
         _unmount_unknown(place)  # of another user, or with another state folder
         return [place]
     done = []
-    for one in at_place or found:
+    for one in _inner_first(at_place or found):
         _unmount(registry, one)
         done.append(one.mountpoint)
     return done
@@ -394,7 +394,7 @@ def unmount_all(state_dir: str, problem: Callable[[EncvaultError], None]) -> lis
         The folders that were unmounted.
     """
     registry, done = Registry(state_dir), []
-    for one in list_mounts(state_dir):
+    for one in _inner_first(list_mounts(state_dir)):
         try:
             _unmount(registry, one)
         except EncvaultError as error:
@@ -402,6 +402,11 @@ def unmount_all(state_dir: str, problem: Callable[[EncvaultError], None]) -> lis
         else:
             done.append(one.mountpoint)
     return done
+
+
+def _inner_first(mounts: Iterable[Mounted]) -> list[Mounted]:
+    """What is mounted inside another keeps that one busy."""
+    return sorted(mounts, key=lambda one: one.mountpoint, reverse=True)
 
 
 def _unmount(registry: Registry, one: Mounted) -> None:

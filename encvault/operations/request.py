@@ -9,7 +9,7 @@ from encvault.crypto.suite import Suite
 from encvault.errors import InvalidRequest
 from encvault.fs.tree import join
 from encvault.i18n import _, ngettext
-from encvault.vault.plan import SealOptions
+from encvault.vault.selection import SealOptions
 from encvault.vault.vault import find_vault
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from encvault.crypto.suite import Suite
     from encvault.vault.ledger import Ledger
     from encvault.vault.manifest import VaultLayout, VaultRecord
-    from encvault.vault.plan import SealOptions
+    from encvault.vault.selection import SealOptions
 
 
 # the Filesystem Hierarchy Standard 3.0, section 3, and macOS

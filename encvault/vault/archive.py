@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Folder
     from encvault.keyslots import Recipient
     from encvault.secret import Buffer, Secret
-    from encvault.vault.plan import SealOptions
+    from encvault.vault.selection import SealOptions
 
 BATCH_SIZE = 2 << 20  # bytes of content; what is larger is read by the process that seals
 _MOST_JOBS = 8  # one process seals for all; each has two slots, 48 MiB together

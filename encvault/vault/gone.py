@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from encvault.errors import EncvaultError
     from encvault.fs.tree import Tree
     from encvault.vault.ledger import Known, Ledger
-    from encvault.vault.plan import SealOptions
+    from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
 
 Place = tuple[str, str]

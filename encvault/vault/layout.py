@@ -156,17 +156,21 @@ def object_path(file_id: str) -> str:
 
 
 def object_exists(tree: Tree, file_id: str) -> bool:
-    """Whether the vault has this object.
+    """Whether the vault has this object."""
+    return object_size(tree, file_id) >= 0
+
+
+def object_size(tree: Tree, file_id: str) -> int:
+    """Bytes of an object; -1 if the vault has it not.
 
     Asked for every file of a mirror at every run: one call, where opening each of a thousand
     folders would be four. Nothing is opened, so a link in place of a folder gains nobody anything.
     """
     try:
         path = f"{file_id[:2]}/{file_id}"
-        os.stat(path, dir_fd=tree.folder(OBJECTS_FOLDER), follow_symlinks=False)
+        return os.stat(path, dir_fd=tree.folder(OBJECTS_FOLDER), follow_symlinks=False).st_size
     except OSError:
-        return False
-    return True
+        return -1
 
 
 def existing_objects(tree: Tree, ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,12 +5,8 @@ Nothing here changes a file. `encvault.vault.seal` carries the tasks out; ``--dr
 
 from __future__ import annotations
 
-import fnmatch
-import functools
 import os
-import re
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from encvault.envelope import PART_SIZE, VaultKeyInfo, is_vault_folder
@@ -39,71 +35,26 @@ from encvault.vault.layout import (
     is_size_of,
     nearby_ids,
     object_folder,
+    object_size,
     peek,
     sealed_name,
 )
 from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import new_id
 from encvault.vault.sealing import SealTask
-from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from encvault.envelope import Header
     from encvault.errors import EncvaultError
     from encvault.fs.tree import Entry, Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer, Report
+    from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
 
 _USUAL_MODE = 0o755
-
-
-@dataclass(frozen=True, slots=True)
-class SealOptions(Selection):
-    """How to seal a tree.
-
-    Attributes:
-        keep: leave the originals (in place only; a mirror never touches its source).
-        force: let the plain file win where a different sealed copy exists.
-        delete: remove sealed files whose source is gone (mirror only).
-        exclude: shell patterns; a name or path that matches is left out.
-        own: paths of what encvault itself works with, left out as well.
-        adopt: in a mirror, replace what is not known to have come from this source.
-        jobs: worker processes, 0 for one per processor.
-    """
-
-    keep: bool = False
-    force: bool = False
-    delete: bool = False
-    exclude: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
-    adopt: bool = False
-    jobs: int = 0
-
-    def excludes(self, path: str) -> bool:
-        """Whether a pattern leaves this path out."""
-        if path in self.own:
-            return True
-        if not self.exclude:
-            return False
-        matches = _matcher(self.exclude)
-        return bool(matches(split(path)[1]) or matches(path))
-
-    def excludes_within(self, path: str) -> bool:
-        """Whether a pattern leaves out this path or a folder that it is in."""
-        while path:
-            if self.excludes(path):
-                return True
-            path = split(path)[0]
-        return False
-
-
-@functools.lru_cache(maxsize=8)
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    """Tells whether any of the shell patterns matches; hundreds are asked for every name."""
-    return re.compile("|".join(map(fnmatch.translate, patterns))).match
 
 
 _SEALED_KINDS = ("file", "symlink")
@@ -331,9 +282,14 @@ class Planner:
         return rest
 
     def _objects_there(self, row: Known) -> bool:
-        """Whether a file's objects are there, and nothing is left of what they replaced."""
-        ids = row.ids
-        return existing_objects(self._vault.tree, (*ids, *row.older)) == ids
+        """Whether a file's objects are there, whole, and nothing of what they replaced."""
+        tree, ids = self._vault.tree, row.ids
+        sizes = [PART_SIZE] * (len(ids) - 1)
+        sizes.append(row.size - sum(sizes))
+        return not existing_objects(tree, row.older) and all(
+            is_size_of(object_size(tree, file_id), size)
+            for file_id, size in zip(ids, sizes, strict=True)
+        )
 
     def _is_to_seal(self, path: str, entry: Entry) -> bool:
         where = join(path, entry.name)
@@ -414,7 +370,7 @@ class Planner:
         if self._vault.hidden:
             if known is not None:
                 older = existing_objects(self._vault.tree, (*known.ids, *known.older))
-            if unchanged and known is not None and older == known.ids:
+            if unchanged and known is not None and self._objects_there(known):
                 self._count_unchanged(entry)
                 return None
             parts = max(1, -(-status.st_size // PART_SIZE)) if entry.kind == "file" else 1

@@ -30,7 +30,7 @@ from encvault.i18n import _, ngettext
 from encvault.vault.burial import clean_objects
 from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
-from encvault.vault.plan import Planner, SealOptions
+from encvault.vault.plan import Planner
 from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
     from encvault.secret import Secret
     from encvault.vault.ledger import Ledger
+    from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
 
 _FORGET_FILES = 4096

@@ -344,6 +344,23 @@ def test_all_mounts_are_unmounted_but_those_in_use(scene: Scene, tmp_path: Path)
     scene.unmount()
 
 
+def test_a_mount_inside_another_goes_first(scene: Scene) -> None:
+    scene.mount()
+    inner, other = scene.place / "inner", scene.vault.with_name("other")
+    new_vault(other)
+    scene.mount(vault=str(other), mountpoint=str(inner))
+    assert is_mounted(inner)
+    both = scene.entries()  # in the order of their ids, which is any
+    for found in (both, both[::-1]):
+        assert [one.mountpoint for one in mounting._inner_first(found)] == [
+            str(inner),
+            str(scene.place),
+        ]
+    problems: list[errors.EncvaultError] = []
+    done = mounting.unmount_all(scene.state, problems.append)
+    assert (done, problems) == ([str(inner), str(scene.place)], [])
+
+
 def test_a_mount_that_nobody_uses_is_unmounted(scene: Scene) -> None:
     scene.mount(idle_s=1)
     with (scene.place / "a.txt").open("rb") as file:

@@ -170,6 +170,26 @@ def test_a_copy_that_was_cut_is_not_unchanged(docs: Path, tmp_path: Path, state:
     assert snapshot(tmp_path / "out") == snapshot(docs)
 
 
+def test_an_object_that_was_cut_is_not_unchanged(
+    docs: Path, tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("plan", "sealing"):
+        monkeypatch.setattr(f"encvault.vault.{name}.PART_SIZE", 1 << 16)
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state, "hide_names": True, "jobs": 1}
+    (docs / "in parts").write_bytes(os.urandom(3 << 16))
+    seal(docs, **options)
+    assert seal(docs, **options).files == 0
+    objects = (vault / ".encvault" / "objects").rglob("?" * 26)
+    largest = max(objects, key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size - 1)
+    report = seal(docs, **options)
+    assert (report.files, report.problems) == (1, [])
+    assert seal(docs, **options).files == 0
+    unseal(vault, to=str(tmp_path / "out"))
+    assert snapshot(tmp_path / "out") == snapshot(docs)
+
+
 @pytest.mark.parametrize("name_length", [1, 250])
 @pytest.mark.parametrize("size", [0, 1, 15_000, stream.CHUNK_SIZE - 256, stream.CHUNK_SIZE, 70_000])
 def test_the_size_of_a_sealed_file_follows_from_that_of_its_content(

@@ -11,8 +11,8 @@ from helpers import NOBODY, everything, in_child, keys, seal, snapshot, unseal, 
 
 from encvault import operations
 from encvault.errors import Conflict, NameTaken, NestedVault, SpecialFile, Unreadable
-from encvault.vault.plan import SealOptions
 from encvault.vault.report import Observer
+from encvault.vault.selection import SealOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
