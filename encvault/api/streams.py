@@ -13,7 +13,7 @@ from encvault.crypto.suite import Suite
 from encvault.operations import Answers
 from encvault.operations.places import storage
 from encvault.vault.content import seal_in_memory
-from encvault.vault.single import STREAM_NAME
+from encvault.vault.layout import STREAM_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -124,8 +123,6 @@ def _invoke(arguments: list[str]) -> Any:
 
     It ends a broken pipe with 1 even when it is told to leave errors alone.
     """
-    # what is made for each file is freed by counting; looking for cycles among it costs 3 %
-    gc.set_threshold(50_000)
     group = root()
     if "_ENCVAULT_COMPLETE" in os.environ:  # a shell asks for completions
         return group.main(args=arguments, prog_name="encvault", standalone_mode=False)

@@ -24,8 +24,8 @@ from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
 from encvault.fs.durable import storage_error
 from encvault.i18n import N_, _
+from encvault.vault.layout import STREAM_NAME
 from encvault.vault.report import Report
-from encvault.vault.single import STREAM_NAME
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter

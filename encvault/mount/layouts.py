@@ -23,7 +23,7 @@ from encvault.i18n import _
 from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
 from encvault.vault import attributes
-from encvault.vault.opening import open_sealed
+from encvault.vault.sealed import open_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -27,8 +27,7 @@ from encvault.vault.layout import (
     sealed_name,
 )
 from encvault.vault.manifest import FOLDER
-from encvault.vault.opening import open_sealed
-from encvault.vault.sealed import read_front
+from encvault.vault.sealed import open_sealed, read_front
 
 if TYPE_CHECKING:
     from encvault.mount.layouts import Ground

@@ -23,8 +23,7 @@ from encvault.vault.layout import (
     sealed_name,
     sealed_path,
 )
-from encvault.vault.opening import open_sealed
-from encvault.vault.sealed import read_header
+from encvault.vault.sealed import open_sealed, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -24,18 +24,23 @@ from encvault.operations.places import (
 from encvault.operations.recording import Recorder, recording
 from encvault.vault.catalog import read_catalog
 from encvault.vault.extract import extract_archive
-from encvault.vault.layout import SUFFIX, object_path, opened_name, opened_place, sealed_path
+from encvault.vault.layout import (
+    STREAM_NAME,
+    SUFFIX,
+    object_path,
+    opened_name,
+    opened_place,
+    sealed_path,
+)
 from encvault.vault.ledger import ledger_of
 from encvault.vault.manifest import OBJECTS_FOLDER
 from encvault.vault.open import open_tree
-from encvault.vault.opening import open_sealed
 from encvault.vault.opentasks import OpenOptions
 from encvault.vault.output import OutputFile
 from encvault.vault.parts import all_parts
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.sealed import Buffers, SealedReader
+from encvault.vault.sealed import Buffers, SealedReader, open_sealed
 from encvault.vault.single import (
-    STREAM_NAME,
     SlotKeyring,
     open_file,
     open_stream,

@@ -26,9 +26,8 @@ from encvault.errors import (
 from encvault.i18n import Text, _
 from encvault.keyslots import PublicKeyRecipient, fingerprint
 from encvault.vault.checkpoints import keep_checkpoint, kept_checkpoint
-from encvault.vault.layout import SUFFIX
+from encvault.vault.layout import STREAM_NAME, SUFFIX
 from encvault.vault.report import Event, Observer, Relay
-from encvault.vault.single import STREAM_NAME
 from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:

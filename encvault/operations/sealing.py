@@ -28,18 +28,12 @@ from encvault.operations.recording import Recorder, recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
 from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
 from encvault.vault.inspect import holds_sealed_files, inspect_status
-from encvault.vault.layout import SUFFIX, sealed_name
+from encvault.vault.layout import STREAM_NAME, SUFFIX, sealed_name
 from encvault.vault.ledger import ledger_of
 from encvault.vault.manifest import FOLDER as VAULT_FOLDER
 from encvault.vault.output import OutputFile, refuse_special
 from encvault.vault.report import Observer, Report
 from encvault.vault.seal import plan_seal, seal_tree
-from encvault.vault.single import (
-    STREAM_NAME,
-    finish_file,
-    seal_file,
-    seal_stream,
-)
 from encvault.vault.vault import Vault, canonical, find_vault
 
 if TYPE_CHECKING:
@@ -145,6 +139,8 @@ def _is_finished(request: SealRequest, path: str) -> bool:
     elsewhere = request.to or request.output or request.archive or request.dry_run
     if elsewhere or os.path.lexists(path) or not os.path.isdir(os.path.dirname(canonical(path))):
         return False
+    from encvault.vault.single import finish_file  # noqa: PLC0415 - not for folders
+
     return finish_file(path)
 
 
@@ -270,6 +266,8 @@ def _seal_one(request: SealRequest, path: str, prompter: Prompter, watcher: Reco
         output = os.path.join(request.to, sealed_name(os.path.basename(path)))
     if os.path.islink(path):
         watcher.note(_("{path}: is a link; what it points to is not sealed").format(path=path))
+    from encvault.vault.single import seal_file  # noqa: PLC0415 - not for folders
+
     seal_file(
         path,
         output,
@@ -444,6 +442,8 @@ def seal_from_stream(
     Returns:
         Bytes of content.
     """
+    from encvault.vault.single import seal_stream  # noqa: PLC0415 - not for folders
+
     selftest.run()
     check_request(request)
     refuse_fingerprint(prompter)

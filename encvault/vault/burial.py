@@ -16,8 +16,7 @@ from encvault.fs import calls, durable
 from encvault.fs.tree import join, split
 from encvault.vault.layout import object_folder
 from encvault.vault.manifest import OBJECTS_FOLDER
-from encvault.vault.opening import open_sealed
-from encvault.vault.sealed import read_record
+from encvault.vault.sealed import open_sealed, read_record
 
 if TYPE_CHECKING:
     from encvault.fs.tree import Tree

@@ -17,9 +17,8 @@ from encvault.fs.tree import Stamp, join
 from encvault.i18n import system_reason
 from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
-from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
-from encvault.vault.sealed import read_record
+from encvault.vault.sealed import open_sealed, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
+STREAM_NAME = "stdin"  # what a stream is called that has no name
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _TOGETHER = 256  # objects: few enough for FAT, which searches a folder from its beginning
 _SURELY_SHORT = 62  # characters, none of which has more than four bytes

@@ -26,8 +26,7 @@ from encvault.vault.layout import (
     plain_name,
     sealed_path,
 )
-from encvault.vault.opening import open_sealed
-from encvault.vault.sealed import read_header, read_record
+from encvault.vault.sealed import open_sealed, read_header, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

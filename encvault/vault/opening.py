@@ -21,12 +21,12 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.tree import Stamp, join
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_path, opened_place, plain_name
 from encvault.vault.parts import all_parts, open_part, part_size
-from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader
+from encvault.vault.sealed import PIECE_SIZE, Buffers, Keyring, SealedReader, open_sealed
 from encvault.vault.stripes import CutShort, Striped, write_sparse
 
 if TYPE_CHECKING:
@@ -217,15 +217,6 @@ def _named(
         return error
     name = outcome.name or task.target_name or task.name
     return storage_error(error, context.target.show(join(task.target_dir, name)))
-
-
-def open_sealed(tree: Tree, path: str) -> int:
-    """Descriptor of a sealed file in a tree; the named error if it cannot be read."""
-    folder, name = split(path)
-    try:
-        return calls.open_read(tree.folder(folder), name)
-    except OSError as error:
-        raise storage_error(error, tree.show(path), reading=True) from None
 
 
 def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _Written | None:

@@ -24,10 +24,9 @@ from encvault.vault.index import discard_index
 from encvault.vault.keywatch import missing_key
 from encvault.vault.layout import SUFFIX, is_object, plain_name
 from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER, new_id
-from encvault.vault.opening import open_sealed
 from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
-from encvault.vault.sealed import Buffers, SealedReader, SealWriter, read_header
+from encvault.vault.sealed import Buffers, SealedReader, SealWriter, open_sealed, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,6 +30,8 @@ from encvault.errors import (
     Truncated,
 )
 from encvault.fs import calls
+from encvault.fs.durable import storage_error
+from encvault.fs.tree import split
 from encvault.i18n import _
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
+    from encvault.fs.tree import Tree
     from encvault.secret import Buffer, Secret
 
 _FRONT_SIZE = 17_408  # the header and first chunk of a file in a vault, in one call
@@ -243,6 +246,15 @@ def corrupt_chunk(path: str, header_bytes: bytes, error: NotAuthentic) -> Encvau
         raise AssertionError("sealed: a chunk that does not open has an index")
     offset = len(header_bytes) + stream.ChunkReader.span(error.chunk_index)[0]
     return ChunkCorrupt(path=path, index=error.chunk_index, offset=offset)
+
+
+def open_sealed(tree: Tree, path: str) -> int:
+    """Descriptor of a sealed file in a tree; the named error if it cannot be read."""
+    folder, name = split(path)
+    try:
+        return calls.open_read(tree.folder(folder), name)
+    except OSError as error:
+        raise storage_error(error, tree.show(path), reading=True) from None
 
 
 def read_header(fd: int, path: str) -> Header:

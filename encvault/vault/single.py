@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from encvault.envelope import Layout
     from encvault.keyslots import Identity, Recipient, Slot
 
-STREAM_NAME = "stdin"
-
 
 class SlotKeyring:
     """Keys from the slots inside the sealed files themselves.

@@ -20,11 +20,10 @@ from encvault.vault.layout import (
 )
 from encvault.vault.listing import hidden_targets, visible_targets
 from encvault.vault.manifest import MAX_RECORD_SIZE, RECORD_FILES, VaultRecord
-from encvault.vault.opening import open_sealed
 from encvault.vault.parts import read_part
 from encvault.vault.pool import Pool, Tick, batches, default_jobs
 from encvault.vault.report import Observer, Report
-from encvault.vault.sealed import Buffers, SealedReader
+from encvault.vault.sealed import Buffers, SealedReader, open_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

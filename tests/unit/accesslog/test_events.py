@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
 
+from encvault.accesslog import events
 from encvault.accesslog.events import (
     MAX_SIZE,
     MAX_TEXT_SIZE,
@@ -19,6 +21,19 @@ from encvault.accesslog.events import (
     facts_of,
     text_member,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["few", "many"], scope="module")
+def _read_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of it holds for the first lines that a process reads, and for those after many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "_FEW", 1 << 29)
+        patch.setattr(events, "_read", itertools.count(request.param))
+        yield
+
 
 SHARED: dict[str, str | int] = {
     "v": 1,
