@@ -102,7 +102,11 @@ class Source:
             with subprocess.Popen(  # noqa: S603
                 arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
             ) as process:
-                data = _read_from(process)
+                try:
+                    data = _read_from(process)
+                except BaseException:  # else leaving the block waits for it, for ever perhaps
+                    process.kill()
+                    raise
         except OSError as error:
             raise PasswordSourceFailed(source=arguments[0], reason=system_reason(error)) from None
         if process.returncode != 0 and len(data) <= _MAX_SIZE:

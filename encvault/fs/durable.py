@@ -28,6 +28,7 @@ from encvault.errors import (
 )
 from encvault.fs import calls
 from encvault.fs.locks import claim, lock
+from encvault.fs.sharing import share_as
 from encvault.i18n import system_reason
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def write_file(
     try:
         try:
             if mode is None:
-                share_as(handle, os.fstat(fd))
+                share_as(handle, fd)
             calls.write(handle, data)
             calls.fsync(handle)
         finally:
@@ -171,21 +172,6 @@ def write_file(
         discard(fd, temporary)
         raise
     calls.fsync(fd)
-
-
-def share_as(fd: int, folder: os.stat_result) -> None:
-    """Let who may look into a folder read a new file or folder in it, whoever made that.
-
-    A vault's own files are wrapped, signed or public. If the umask of a nightly job decided, or
-    root made them, people could not open what is theirs. Where there are no modes, nothing is lost.
-    """
-    status = os.fstat(fd)
-    bits = 0o2777 if stat.S_ISDIR(status.st_mode) else 0o666
-    with contextlib.suppress(OSError):
-        os.fchmod(fd, folder.st_mode & bits)
-    if (status.st_uid, status.st_gid) != (folder.st_uid, folder.st_gid):
-        with contextlib.suppress(OSError):  # only root may, and a job's unit may forbid even that
-            os.fchown(fd, folder.st_uid, folder.st_gid)
 
 
 def read_file(tree: Tree, path: str, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import VaultBusy
 from encvault.fs import calls
+from encvault.fs.sharing import share_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +233,8 @@ class Lock:
             self._fd = -1
             return
         try:
+            if not reading:
+                share_as(self._fd, tree.folder(folder), is_written=True)
             lock(self._fd, shared=reading)
         except BlockingIOError:
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "?"

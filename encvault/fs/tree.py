@@ -195,9 +195,7 @@ class Tree:
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         number = os.fstat(self.fd).st_dev
         self._devices: dict[int, int] = {number: self.fd}
-        device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}" if _HAS_NUMBERS else ""
-        # what the kernel has of the block device that it is on, or "" if of none
-        self._drive = device if device and os.path.exists(device) else ""
+        self._drives = _drives(number)  # what the kernel has of the block devices that it is on
 
     def check_there(self) -> None:
         """Refuse to believe that something is not there if the drive is not.
@@ -208,7 +206,7 @@ class Tree:
         Raises:
             OSError: the drive was pulled out.
         """
-        if self._drive and not os.path.exists(self._drive):
+        if not all(map(os.path.exists, self._drives)):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     @classmethod
@@ -347,6 +345,7 @@ class Tree:
             self._open[folder] = fd
             if (device := os.fstat(fd).st_dev) not in self._devices:
                 self._devices[device] = os.dup(fd)
+                self._drives += _drives(device)
             if len(self._open) > _MAX_OPEN_FOLDERS:
                 os.close(self._open.popitem(last=False)[1])
         return fd
@@ -480,6 +479,11 @@ class Tree:
             return Folder(path, status, [], error)
         entries.sort(key=_by_name)
         return Folder(path, status, entries)
+
+
+def _drives(number: int) -> list[str]:
+    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}" if _HAS_NUMBERS else ""
+    return [path] if path and os.path.exists(path) else []
 
 
 def _by_name(entry: Entry) -> str:

@@ -154,7 +154,7 @@ def copies_of(
     """
     if ledger is not None:
         return list(_copies(vault, ledger, _sample_size(ledger.count()) if is_sample else -1))
-    places = sealed_places(vault)
+    places = list(sealed_places(vault))
     if is_sample:
         places = random.sample(places, min(len(places), _sample_size(len(places))))
     return [(place, None) for place in places]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encvault import operations
 from encvault.crypto.suite import Suite
-from encvault.envelope import is_vault_folder
+from encvault.envelope import VAULT_FOLDER, is_vault_folder
 from encvault.errors import EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
@@ -26,6 +26,7 @@ from encvault.jobs.destinations import (
 from encvault.jobs.inventory import Inventory, check_presence, copies_of
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
+from encvault.vault.keywatch import KeyWatch
 from encvault.vault.ledger import ledger_of
 from encvault.vault.report import Report
 from encvault.vault.vault import Vault
@@ -121,6 +122,8 @@ class Work:
             else:
                 for source in self._sources():
                     self._try(functools.partial(self._mirror, source, base))
+                for source in self._emptied():
+                    self._try(functools.partial(self._look_at_mirror, source, base))
         return self.report
 
     def _sources(self) -> Iterator[str]:
@@ -133,6 +136,12 @@ class Work:
                 yield source
             elif not self.job.remove_sources:  # what is not mounted looks like this
                 self._problem(SourceEmpty(path=source))
+
+    def _emptied(self) -> Iterator[str]:
+        """Those of which all is sealed and removed."""
+        for source in self.job.sources if self.job.remove_sources else ():
+            if os.path.isdir(source) and not has_files(source):
+                yield source
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do one of several; what one meets keeps no other from it."""
@@ -173,6 +182,20 @@ class Work:
         is_whole = self._verify(place, source)
         if self.job.remove_sources and is_whole and not report.problems:
             self._remove_mirrored(source, place)
+
+    def _look_at_mirror(self, source: str, base: str) -> None:
+        self._look_for_keys(source, mirror_of(self.job, source, base, self.prompter))
+
+    def _look_for_keys(self, source: str, place: str) -> None:
+        """Nothing is sealed, so nothing else would notice that what was there opens no more."""
+        if not os.path.isdir(os.path.join(place, VAULT_FOLDER)):
+            return
+        with (
+            Vault.load(place) as vault,
+            ledger_of(self.state_dir, vault, os.path.realpath(source), create=False) as ledger,
+        ):
+            if (missing := KeyWatch(vault, ledger).missing_before()) is not None:
+                self._problem(missing)
 
     def _seal_to(self, source: str, place: str) -> Report:
         request = self._request(source)._replace(
@@ -268,6 +291,9 @@ class Work:
         sealed: dict[str, Report] = {}
         for source in self._sources():
             self._try(functools.partial(self._mirror_here, source, sealed))
+        for source in self._emptied():
+            place = spool_of(self.folder, source)
+            self._try(functools.partial(self._look_for_keys, source, place))
         # the engine forks, and a connection has threads: all is sealed before any is carried
         for source, report in sealed.items():
             self._try(functools.partial(self._carry, source, report))

@@ -20,7 +20,7 @@ from encvault.vault.burial import bury, finish_burials
 from encvault.vault.catalog import object_names, read_catalog, read_object
 from encvault.vault.index import IndexWriter, read_index
 from encvault.vault.layout import is_object, object_folder, object_path
-from encvault.vault.manifest import OBJECTS_FOLDER, new_id
+from encvault.vault.manifest import OBJECTS_FOLDER, make_own_folders, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
@@ -404,7 +404,7 @@ class HiddenLayout:
                 if len(places) > 1 and (folder, name) == places[0]:
                     # no first object may outlive a crash without the parts that it names
                     self._tree.sync_names({above for above, _name in places[1:]})
-                into = self._tree.make_folders(folder)
+                into = make_own_folders(self._tree, folder)
                 calls.rename_new(self._tree.folder(staged), temporary, name, into)
                 self._changed.add(folder)
             stamp = Stamp.of(self._tree.status(object_path(prepared.ids[0])))

@@ -331,7 +331,8 @@ class Saver:
         """Make the names durable; what had them before goes only then."""
         try:
             self._layout.sync([source for one in taken if (source := one.node.source) is not None])
-        except OSError as error:
+            self._sealer.check_key()  # once more: that and the log may have taken long
+        except (OSError, EncvaultError) as error:
             for one in taken:
                 one.node.saved = -1
                 if isinstance(one.node, FileNode):

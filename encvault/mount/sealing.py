@@ -22,7 +22,7 @@ from encvault.mount.nodes import FileNode, FolderNode
 from encvault.mount.spill import Spill
 from encvault.vault import attributes
 from encvault.vault.keywatch import missing_key
-from encvault.vault.manifest import FOLDER, new_id
+from encvault.vault.manifest import FOLDER, make_own_folders, new_id
 from encvault.vault.sealed import PIECE_SIZE, Buffers, SealWriter, encode_sealed
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class Sealer:
         Raises:
             KeysMissing: somebody has taken away files of the vault's own.
         """
-        if self._key is not None and (missing := missing_key(self.vault.tree, [self._key[0]])):
+        if self._key is not None and (missing := missing_key(self.vault, [self._key[0]])):
             raise missing
 
     def _header(self, file: str, metadata_size: int) -> Header:
@@ -338,7 +338,10 @@ class Sealer:
     def _create(self, staging: Staging, file: str) -> int:
         name = durable.temporary_name(file)
         with self.tree_lock:
-            folder = self.vault.tree.make_folders(staging_path(staging))
+            place, tree = staging_path(staging), self.vault.tree
+            folder = (
+                make_own_folders(tree, place) if self.vault.hidden else tree.make_folders(place)
+            )
             fd = calls.create(folder, name)
             self.own.add(name)
         return fd

@@ -151,10 +151,10 @@ def _seal_archive(
     for path in request.paths:
         _refuse_vault_folder(path)
         _refuse_sealed(path)
+    refuse_special(output)
     if request.dry_run:
         watcher.action("seal", output)
         return Report()
-    refuse_special(output)
     if os.path.lexists(output) and not request.force:
         raise DestinationExists(path=output)
     from encvault.vault.archive import seal_archive  # noqa: PLC0415 - seldom asked for

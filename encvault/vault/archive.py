@@ -28,7 +28,7 @@ from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, Tree, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault import attributes, pax
-from encvault.vault.layout import archive_name, plain_name
+from encvault.vault.layout import archive_name, is_vault_entry, plain_name, vault_name_taken
 from encvault.vault.manifest import new_id
 from encvault.vault.output import OutputFile
 from encvault.vault.pool import BATCH_FILES, Pool, Tick, batches, default_jobs
@@ -287,10 +287,12 @@ class _Packer:
                 yield _Item(folder.path, "", name, "dir", 0, folder.status)
             for entry in folder.entries:
                 path = join(folder.path, entry.name)
-                if entry.kind == "dir" or not self._enters(path):
-                    continue
                 own, status, kind = entry
-                if kind in ("file", "symlink"):
+                if kind == "dir" or self._options.excludes(path):
+                    continue
+                if is_vault_folder(own):  # no reader takes that name (docs/format.md section 3)
+                    self._problem(vault_name_taken(self._tree.show(path)))
+                elif kind in ("file", "symlink"):
                     name, rest = join(self._prefix, path), None if kind == "file" else status
                     yield _Item(folder.path, own, name, kind, status.st_size, rest)
                 else:
@@ -299,8 +301,7 @@ class _Packer:
     def _folders(self) -> Iterator[tuple[Folder, bool]]:
         """Each folder, and whether it is a vault of its own, which is left out as in sealing."""
         for folder in self._tree.walk(enter=self._enters):
-            names = (entry.name for entry in folder.entries)
-            nested = bool(folder.path) and any(map(is_vault_folder, names))
+            nested = bool(folder.path) and any(map(is_vault_entry, folder.entries))
             if nested:
                 folder.entries.clear()  # what lies below is left out as well
             yield folder, nested

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from encvault.fs import durable
-from encvault.vault.manifest import CHECKPOINTS_FOLDER, new_id
+from encvault.vault.manifest import CHECKPOINTS_FOLDER, make_own_folders, new_id
 
 if TYPE_CHECKING:
     from encvault.vault.vault import Vault
@@ -38,7 +38,7 @@ def keep_checkpoint(vault: Vault, log_id: str, note: bytes) -> None:
     if not vault.is_held:
         return
     with contextlib.suppress(OSError):
-        vault.tree.make_folders(CHECKPOINTS_FOLDER)
+        make_own_folders(vault.tree, CHECKPOINTS_FOLDER)
         durable.write_file(
             vault.tree,
             CHECKPOINTS_FOLDER,

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from encvault.crypto import NotAuthentic, hpke
 from encvault.crypto.suite import KEY_SIZE, Suite
 from encvault.encoding import decode_base64, decode_json, encode_base64, encode_json
-from encvault.errors import EncvaultError, UnknownDataKey
+from encvault.errors import EncvaultError, KeysMissing, UnknownDataKey
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
+from encvault.fs.sharing import share_as
 from encvault.i18n import N_
 from encvault.keyslots import is_time, now_text
 from encvault.secret import Secret
 from encvault.vault.exposed import exposed_path, load_exposed, remove_older, store_exposed
 from encvault.vault.keys import former_keys
-from encvault.vault.manifest import FOLDER, KEYS_FOLDER, new_id
+from encvault.vault.manifest import FOLDER, KEYS_FOLDER, make_own_folders, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +62,12 @@ def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
         "suite": record.suite.label,
         "created_at": now_text(),
     }
-    tree.make_folders(KEYS_FOLDER)
+    tree.forget(FOLDER)
+    try:
+        tree.folder(FOLDER)
+    except FileNotFoundError:  # a new one in its place would be in the way of who brings it back
+        raise KeysMissing(path=tree.path, missing=FOLDER) from None
+    make_own_folders(tree, KEYS_FOLDER)
     durable.write_file(
         tree,
         KEYS_FOLDER,
@@ -116,6 +122,20 @@ def data_key_ids(tree: Tree) -> list[str]:
     return sorted(name.removesuffix(".json") for name in names)
 
 
+def sound_key_ids(tree: Tree, record: VaultRecord) -> list[str]:
+    """Of the data keys those whose files are what they must be, or may not be read."""
+    sound = []
+    for key_id in data_key_ids(tree):
+        try:
+            _read(tree, record, key_id)
+        except (FileNotFoundError, ValueError):
+            continue
+        except OSError:
+            pass  # who may not look at it is told when he opens
+        sound.append(key_id)
+    return sound
+
+
 def renew_data_keys(
     tree: Tree, record: VaultRecord, keys: VaultKeys
 ) -> tuple[int, list[EncvaultError]]:
@@ -168,7 +188,7 @@ def _replace(tree: Tree, files: dict[str, bytes]) -> None:
     for key_id, data in files.items():
         handle = calls.create(folder, durable.temporary_name(key_id))
         try:
-            durable.share_as(handle, os.fstat(folder))
+            share_as(handle, folder)
             calls.write(handle, data)
         finally:
             os.close(handle)
@@ -195,7 +215,19 @@ def _read(tree: Tree, record: VaultRecord, key_id: str) -> tuple[dict[str, Any],
         ValueError: it breaks a rule of docs/format.md section 7.
         OSError: it cannot be read.
     """
-    data = durable.read_file(tree, key_path(key_id), MAX_KEY_SIZE)
+    return _decode(durable.read_file(tree, key_path(key_id), MAX_KEY_SIZE), record, key_id)
+
+
+def is_data_key(data: bytes, record: VaultRecord, key_id: str) -> bool:
+    """Whether a file's content is that of a data key; what is wrapped in it, only keys tell."""
+    try:
+        _decode(data, record, key_id)
+    except ValueError:
+        return False
+    return True
+
+
+def _decode(data: bytes, record: VaultRecord, key_id: str) -> tuple[dict[str, Any], bytes]:
     if not data.endswith(b"\n") or len(data) > MAX_KEY_SIZE:
         raise ValueError(N_("cut off or too large"))
     value = decode_json(data[:-1])

@@ -19,7 +19,7 @@ from encvault.envelope import check_layout, decode_record
 from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
 from encvault.fs.tree import join
-from encvault.vault.manifest import INDEX_FOLDER, new_id
+from encvault.vault.manifest import INDEX_FOLDER, make_own_folders, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -106,7 +106,7 @@ class IndexWriter:
         body = stream.seal(self._vault.record.suite, key.reveal(), header, content)
         tree, name = self._vault.tree, new_id()
         try:
-            tree.make_folders(INDEX_FOLDER)
+            make_own_folders(tree, INDEX_FOLDER)
             durable.write_file(
                 tree, INDEX_FOLDER, name, header + body, file_id=name, mode=None, replace=False
             )

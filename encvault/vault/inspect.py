@@ -11,7 +11,7 @@ from encvault.errors import Unreadable
 from encvault.fs import durable
 from encvault.fs.tree import join, split
 from encvault.i18n import system_reason
-from encvault.vault.datakeys import data_key_ids
+from encvault.vault.datakeys import sound_key_ids
 from encvault.vault.layout import (
     SUFFIX,
     belongs_to,
@@ -39,7 +39,7 @@ class VaultStatus:
         plain_size: their bytes.
         unknown: files called sealed that are another vault's, nobody's, or damaged in the header.
             `seal` takes them for plain files, but for another vault's, which it leaves.
-        keyless: sealed files of the visible layout whose data key is gone.
+        keyless: sealed files whose data key is gone.
         leftovers: temporary files of a run that was killed.
         special: sockets, devices and FIFOs, which cannot be sealed.
         nested: vaults inside this one.
@@ -63,7 +63,7 @@ def inspect_status(vault: Vault) -> VaultStatus:
     status = VaultStatus()
     keys: frozenset[str] | None = None
     with contextlib.suppress(OSError):  # who may not look at them is told when he opens
-        keys = frozenset(data_key_ids(vault.tree))
+        keys = frozenset(sound_key_ids(vault.tree, vault.record))
     for folder in plain_folders(vault, status):
         for entry in folder.entries:
             _count_entry(vault, folder.path, entry, status, keys)
@@ -71,6 +71,8 @@ def inspect_status(vault: Vault) -> VaultStatus:
         for entry in objects(vault, lambda error: status.unreadable.append(error.path)):
             status.sealed += 1
             status.sealed_size += entry.status.st_size
+        if keys is not None:
+            status.keyless += [path for path, key in keys_in_use(vault) if key not in keys]
     for folder in vault.tree.walk(FOLDER):
         status.leftovers += [
             join(folder.path, entry.name)
@@ -93,16 +95,26 @@ def holds_sealed_files(vault: Vault) -> bool:
     )
 
 
-def sealed_places(vault: Vault) -> list[str]:
+def sealed_places(vault: Vault) -> Iterator[str]:
     """Paths within the vault of everything that looks sealed; what cannot be listed is left out."""
     if vault.hidden:
-        return [object_path(entry.name) for entry in objects(vault, lambda _error: None)]
-    return [
-        join(folder.path, entry.name)
-        for folder in plain_folders(vault, VaultStatus())
-        for entry in folder.entries
-        if entry.kind == "file" and entry.name.endswith(SUFFIX)
-    ]
+        for entry in objects(vault, lambda _error: None):
+            yield object_path(entry.name)
+        return
+    for folder in plain_folders(vault, VaultStatus()):
+        for entry in folder.entries:
+            if entry.kind == "file" and entry.name.endswith(SUFFIX):
+                yield join(folder.path, entry.name)
+
+
+def keys_in_use(vault: Vault) -> Iterator[tuple[str, str]]:
+    """Path of each sealed file of a vault and the id of its data key, as its header says."""
+    for path in sealed_places(vault):
+        header = None
+        with contextlib.suppress(OSError):
+            header = peek(vault.tree, *split(path))
+        if header is not None and belongs_to(header, vault.record.id):
+            yield path, cast("VaultKeyInfo", header.key_info).key
 
 
 def plain_folders(vault: Vault, status: VaultStatus) -> Iterator[Folder]:

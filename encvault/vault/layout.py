@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 from encvault.crypto import stream
 from encvault.crypto.suite import Suite
 from encvault.encoding import encode_base32, is_id
-from encvault.envelope import RECORD_STEP, Header, VaultKeyInfo, check_path
-from encvault.errors import FormatError, NotSealed, SwappedFile
+from encvault.envelope import (
+    RECORD_STEP,
+    Header,
+    VaultKeyInfo,
+    check_path,
+    is_vault_folder,
+)
+from encvault.errors import FormatError, NotSealed, SpecialFile, SwappedFile
 from encvault.fs import calls
 from encvault.fs.names import COMMON_SIZE
 from encvault.fs.tree import join, split
+from encvault.i18n import _
 from encvault.vault.manifest import OBJECTS_FOLDER, new_id
 from encvault.vault.sealed import read_header
 
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from encvault.envelope import Layout, Record
-    from encvault.fs.tree import Tree
+    from encvault.fs.tree import Entry, Tree
 
 SUFFIX = ".sealed"
 STREAM_NAME = "stdin"  # what a stream is called that has no name
@@ -132,6 +139,16 @@ def opened_place(
         ):
             raise SwappedFile(path=tree.show(path), sealed_as=record.path)
     return opened, True
+
+
+def is_vault_entry(entry: Entry) -> bool:
+    """Whether what is in a folder makes it a vault."""
+    return entry.kind == "dir" and is_vault_folder(entry.name)
+
+
+def vault_name_taken(path: str) -> SpecialFile:
+    """Why a file cannot be sealed that is called as a vault's own folder is."""
+    return SpecialFile(path=path, kind=_("file with the name of a vault's own folder"))
 
 
 def object_folder(file_id: str) -> str:

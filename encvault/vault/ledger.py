@@ -209,22 +209,17 @@ class Ledger(Database):
             self._db.execute("DELETE FROM adopting WHERE root=?", (self._root,))
 
     def key_ids(self) -> list[str]:
-        """The ids of the data keys that sealed what is remembered of this root."""
+        """The ids of the data keys that the vault had when this root was sealed into it."""
         with self._transaction():
             rows = self._db.execute("SELECT id FROM keys WHERE root=? ORDER BY id", (self._root,))
             return [key_id for (key_id,) in rows]
 
-    def add_key(self, key_id: str) -> None:
-        """A data key is about to seal files of this root; durable on return."""
+    def keep_keys(self, key_ids: Iterable[str]) -> None:
+        """The data keys that the vault has or had, and no others; durable on return."""
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?,?)", (self._root, key_id))
-
-    def forget_keys(self, key_ids: Iterable[str]) -> None:
-        """These data keys seal nothing of this root any more."""
-        with self._transaction():
+            self._db.execute("DELETE FROM keys WHERE root=?", (self._root,))
             self._db.executemany(
-                "DELETE FROM keys WHERE root=? AND id=?",
-                ((self._root, key_id) for key_id in key_ids),
+                "INSERT INTO keys VALUES (?,?)", ((self._root, key_id) for key_id in key_ids)
             )
 
     def files(self, folder: str) -> dict[str, Known]:

@@ -6,6 +6,7 @@ it; data keys are sealed to a public key in it, so a run that only seals needs n
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -21,8 +22,9 @@ from encvault.encoding import (
 )
 from encvault.envelope import VAULT_FOLDER
 from encvault.errors import MalformedVault, UnsupportedVersion
-from encvault.fs import durable
-from encvault.fs.tree import split
+from encvault.fs import calls, durable
+from encvault.fs.sharing import share_as
+from encvault.fs.tree import join, split
 from encvault.i18n import N_, _
 from encvault.keyslots import Slot, check_bare, check_slots, is_time
 from encvault.vault.keys import (
@@ -224,12 +226,28 @@ def load_record(tree: Tree) -> VaultRecord:
     return newest
 
 
-def make_own_folders(tree: Tree) -> None:
-    """Make the vault's own folder and that of its keys, as open as the folder they lie in."""
-    is_new = not tree.exists(FOLDER)
-    tree.make_folders(KEYS_FOLDER)
-    for folder in (FOLDER, KEYS_FOLDER) if is_new else ():
-        durable.share_as(tree.folder(folder), os.fstat(tree.fd))
+def make_own_folders(tree: Tree, path: str) -> int:
+    """Make a folder of the vault's own where it is missing, and those that it is in.
+
+    Args:
+        tree: the vault.
+        path: of the folder; each that is made is as open as the one that it lies in.
+
+    Returns:
+        Its descriptor; see `Tree.folder`.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return tree.folder(path)
+    at = ""
+    for name in path.split("/"):
+        above, at = at, join(at, name)
+        try:
+            tree.folder(at)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                calls.mkdir(tree.folder(above), name)
+            share_as(tree.folder(at), tree.folder(above))
+    return tree.folder(at)
 
 
 def store_record(tree: Tree, record: VaultRecord) -> None:

@@ -9,10 +9,13 @@ from encvault.errors import CannotCreate, DestinationExists, InvalidRequest, Sou
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, file_kind
-from encvault.i18n import _
+from encvault.i18n import N_, _
 
 if TYPE_CHECKING:
     from encvault.secret import Buffer
+
+
+_OF_THE_KERNEL = ("/dev/", "/proc/")
 
 
 class OutputFile:
@@ -111,6 +114,9 @@ def refuse_special(path: str) -> None:
         kind = file_kind(os.stat(path).st_mode)
     except OSError:
         return
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    if f"{folder}/".startswith(_OF_THE_KERNEL) and os.path.islink(path):
+        kind = N_("special file")  # /dev/stdout, whatever that is now
     if kind not in ("file", "dir"):
         reason = _("it is a {kind}, and no place for a file").format(kind=_(kind))
         raise CannotCreate(path=path, reason=reason)

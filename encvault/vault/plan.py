@@ -33,6 +33,7 @@ from encvault.vault.layout import (
     existing_objects,
     header_at,
     is_size_of,
+    is_vault_entry,
     nearby_ids,
     object_folder,
     object_size,
@@ -95,7 +96,11 @@ class Planner:
         self._report = report
         self._observer = observer
         self._drops_source = self.in_place and not options.keep
-        self.keys = KeyWatch(vault.tree, None if self.in_place else ledger)
+        is_met = self.in_place and not vault.hidden
+        self.keys = KeyWatch(vault, None if is_met else ledger)
+        # in place, of one folder: sealed files that a task replaces, and those without their key
+        self._succeeded: set[str] = set()
+        self._keyless: list[tuple[Entry, str]] = []
         if (missing := self.keys.missing_before()) is not None:
             self.problem(missing)
 
@@ -172,10 +177,10 @@ class Planner:
     @staticmethod
     def _is_nested(folder: Folder) -> bool:
         """Whether a folder is a vault of its own; what is in it is not visited then."""
-        nested = any(is_vault_folder(entry.name) for entry in folder.entries)
-        if nested:
-            folder.entries[:] = [entry for entry in folder.entries if is_vault_folder(entry.name)]
-        return nested
+        own = [entry for entry in folder.entries if is_vault_entry(entry)]
+        if own:
+            folder.entries[:] = own
+        return bool(own)
 
     def _plan_folder_object(self, folder: Folder) -> SealTask | None:
         path, status = folder.path, folder.status
@@ -184,7 +189,9 @@ class Planner:
         known = existing_objects(self._vault.tree, row.objects) if row is not None else ()
         if row is not None and row.objects[0] in known:
             self.folder_rows[path] = row
-            if (row.mode, row.mtime_ns) == (mode, mtime_ns) and len(known) == 1:
+            own = object_folder(row.objects[0]), row.objects[0]
+            is_same = (row.mode, row.mtime_ns) == (mode, mtime_ns) and len(known) == 1
+            if is_same and not self.keys.is_keyless(*own):
                 return None
         folder_id = row.folder if row is not None else new_id()
         file_id = next(self._ids)
@@ -237,6 +244,7 @@ class Planner:
                 )
                 if task is not None:
                     yield task
+        self._tell_keyless(path)
         self.leftovers += [(path, name) for name in taken if is_temporary(name)]
         if self.in_place:
             self.lost_rows += [(path, name) for name in known.keys() - taken]
@@ -250,7 +258,7 @@ class Planner:
 
         Nearly all of the files of nearly all nights come by here, so one of them costs no call.
         """
-        # if a data key of a mirror is gone, all is sealed anew: nobody knows which files it was for
+        # if a data key of a mirror is gone, each file has to be asked whether it is under that
         if self.in_place or not known or self.keys.lost:
             return folder.entries
         path, rest, size = folder.path, [], 0
@@ -288,6 +296,7 @@ class Planner:
         sizes.append(row.size - sum(sizes))
         return not existing_objects(tree, row.older) and all(
             is_size_of(object_size(tree, file_id), size)
+            and not self.keys.is_keyless(object_folder(file_id), file_id)
             for file_id, size in zip(ids, sizes, strict=True)
         )
 
@@ -334,14 +343,27 @@ class Planner:
             )
             return True
         if belongs_to(header, self._vault.record.id):
-            key_id = cast("VaultKeyInfo", header.key_info).key
-            if self.keys.is_lost(key_id):
-                shown = self._source.show(join(path, entry.name))
-                self.problem(UnknownDataKey(path=shown, key=key_id))
-            else:
-                self._count_unchanged(entry)
+            self._count_sealed(entry, cast("VaultKeyInfo", header.key_info).key)
             return True
         return self._is_elsewhere(header, join(path, entry.name))
+
+    def _count_sealed(self, entry: Entry, key_id: str) -> None:
+        if entry.name in self._succeeded:
+            self._observer.progress(1, entry.status.st_size)
+        elif self.keys.is_lost(key_id):
+            self._keyless.append((entry, key_id))
+        else:
+            self._count_unchanged(entry)
+
+    def _tell_keyless(self, path: str) -> None:
+        """Of a folder, when it is known which of them this run replaces."""
+        for entry, key_id in self._keyless:
+            if entry.name not in self._succeeded:
+                shown = self._source.show(join(path, entry.name))
+                self.problem(UnknownDataKey(path=shown, key=key_id))
+            self._observer.progress(1, entry.status.st_size)
+        self._keyless.clear()
+        self._succeeded.clear()
 
     def _is_elsewhere(self, header: Header, path: str) -> bool:
         """Whether a file is another vault's, and stays as it is.
@@ -365,7 +387,6 @@ class Planner:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
         unchanged = known is not None and not self._drops_source and known.matches(stamp)
-        unchanged = unchanged and not self.keys.lost
         older: tuple[str, ...] = ()
         if self._vault.hidden:
             if known is not None:
@@ -381,13 +402,16 @@ class Planner:
             name = sealed_name(entry.name)
             ids, places, replaces = (), ((folder.path, name),), ()
             if name in taken:
-                if unchanged and (self.in_place or is_size_of(files.get(name, 0), stamp.size)):
+                is_whole = self.in_place or is_size_of(files.get(name, 0), stamp.size)
+                if unchanged and is_whole and not self.keys.is_keyless(folder.path, name):
                     self._count_unchanged(entry)
                     return None
                 predecessors = self._predecessors(where, folder.path, name, known)
                 if predecessors is None:
                     return None
                 replaces, older = places, predecessors
+                if self.in_place:
+                    self._succeeded.add(name)
         if status.st_nlink > 1 and entry.kind == "file" and self._drops_source:
             self.note(
                 _("{path}: has other hard links, which still hold the plain content").format(

@@ -189,7 +189,7 @@ def _publish(
             for task, answer in done
         ]
     )
-    if (missing := missing_key(vault.tree, [key_id])) is not None:
+    if (missing := missing_key(vault, [key_id])) is not None:
         raise missing
     folders = set()
     published = []

@@ -22,7 +22,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, KeysMissing, SourceChanged
+from encvault.errors import Conflict, EncvaultError, SourceChanged
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
@@ -390,10 +390,8 @@ class _SealRun:
         self._forget_released()
         if (missing := self.planner.keys.missing()) is not None:
             self.planner.problem(missing)
-        elif not self.options.only and all(
-            isinstance(problem, KeysMissing) for problem in self.report.problems
-        ):
-            self.planner.keys.sealed_anew()  # with everything that the source has
+        else:
+            self.planner.keys.settle()
         self._forget_lost()
         for error in durable.discard_leftovers(self.target, self.planner.leftovers):
             self.planner.problem(error)
@@ -439,11 +437,12 @@ class _SealRun:
                 fd = self.target.make_folders(folder.path)
                 if not folder.path and not self.planner.in_place:
                     continue
-                if not self.planner.in_place:
-                    os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o700)
-                if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
-                    os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
-                    self._touched.add(folder.path)
+                with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
+                    if not self.planner.in_place:
+                        os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o700)
+                    if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
+                        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                        self._touched.add(folder.path)
             except OSError as error:
                 self.planner.problem(storage_error(error, self.target.show(folder.path)))
 

@@ -24,12 +24,13 @@ from encvault.envelope import (
     is_vault_folder,
     record_time,
 )
-from encvault.errors import EncvaultError, SourceChanged, SpecialFile, VerificationFailed
+from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join
-from encvault.i18n import _
 from encvault.vault import attributes
+from encvault.vault.layout import vault_name_taken
+from encvault.vault.manifest import make_own_folders
 from encvault.vault.sealed import PIECE_SIZE, encode_sealed
 from encvault.vault.stripes import CutShort, Striped
 
@@ -212,8 +213,7 @@ def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask)
 
 def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
     if is_vault_folder(task.name):  # no reader takes that name (docs/format.md section 3)
-        kind = _("file with the name of a vault's own folder")
-        raise SpecialFile(path=context.source.show(task.source_path), kind=kind)
+        raise vault_name_taken(context.source.show(task.source_path))
     if task.type == "file":
         try:
             fd = calls.open_read(context.source.folder(task.dir), task.name)
@@ -304,7 +304,11 @@ def _create(context: SealContext, task: SealTask, index: int) -> tuple[str, str,
     folder = task.places[index][0]
     temporary = task.temporaries[index]
     try:
-        fd = calls.create(context.target.make_folders(folder), temporary)
+        if task.parent is None:
+            above = context.target.make_folders(folder)
+        else:  # an object's, which is the vault's own
+            above = make_own_folders(context.target, folder)
+        fd = calls.create(above, temporary)
     except OSError as error:
         raise storage_error(error, context.target.show(folder)) from None
     return folder, temporary, fd

@@ -157,7 +157,7 @@ class Vault:
                 slots=tuple(recipient.wrap(keys.secret) for recipient in recipients),
             ).sign(keys)
             try:
-                make_own_folders(tree)
+                make_own_folders(tree, KEYS_FOLDER)
                 lock = Lock(tree, LOCK_FILE, reading=False)
                 durable.clean(tree, FOLDER)
                 # someone may have made one while the password was hashed

@@ -16,6 +16,7 @@ from encvault.errors import (
     CopyChanged,
     EncvaultError,
     ForeignCopy,
+    KeysMissing,
     OtherVaultThere,
     RemoteRefused,
     SourceMissing,
@@ -301,6 +302,9 @@ class Carrier:
         """Remove what was carried and is no longer in the spool, and folders that it leaves."""
         folders: set[str] = set()
         for row in self._known.unmet():
+            if _opens_files(row.path):  # perhaps the last copy of it
+                self._problem(KeysMissing(path=self._tree.path, missing=row.path))
+                continue
             there = self._known.there(row.path)
             if there is not None and row.was_sent and not row.is_as_left(there):
                 found = self._server.digest(row.path)
@@ -319,6 +323,10 @@ class Carrier:
 
 def _is_inner(path: str) -> bool:
     return path == FOLDER or path.startswith(f"{FOLDER}/")
+
+
+def _opens_files(path: str) -> bool:
+    return path in RECORD_FILES or path.startswith(f"{KEYS_FOLDER}/")
 
 
 def _above(path: str) -> Iterator[str]:

@@ -1823,7 +1823,7 @@ def test_files_of_a_drive_that_was_pulled_out_are_not_gone(
     for name in ("/a", "/folder/b"):
         mounted.write(name, b"content")
     mounted.again()
-    mounted.vault.tree._drive = str(device)
+    mounted.vault.tree._drives = [str(device)]
     assert mounted.names() == ["a", "folder"]
     for path in [*mounted.path.rglob("*.sealed"), *mounted.path.glob(".encvault/objects/*/*")]:
         path.unlink()

@@ -11,9 +11,10 @@ from helpers import keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto import stream
-from encvault.errors import DamagedFiles, KeysMissing, NameTaken, UnknownDataKey
+from encvault.errors import DamagedFiles, KeysMissing, NameTaken, SpecialFile, UnknownDataKey
 from encvault.vault import layout
 from encvault.vault.report import Event, Observer
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,9 +124,8 @@ def test_a_mirror_is_sealed_anew_where_a_data_key_is_gone(
     assert (report.files, report.unchanged) == (first.files, 0)
     last = seal(docs, **options)
     assert (last.problems, last.files, last.unchanged) == ([], 0, first.files)
-    if not hidden:  # a folder's own object is not known to be lost
-        assert unseal(vault, to=str(out)).problems == []
-        assert snapshot(out) == snapshot(docs)
+    assert unseal(vault, to=str(out)).problems == []
+    assert snapshot(out) == snapshot(docs)
 
 
 def test_in_place_what_does_not_open_does_not_count_as_sealed(docs: Path, state: str) -> None:
@@ -205,3 +205,172 @@ def test_the_size_of_a_sealed_file_follows_from_that_of_its_content(
         assert not layout.is_size_of(sealed.stat().st_size, wrong)
     assert not layout.is_size_of(0, size)
     shutil.rmtree(folder)
+
+
+# -- which files are under a key that is gone -------------------------------------------------
+
+
+def only_key(vault: Path) -> Path:
+    (key,) = (vault / ".encvault" / "keys").iterdir()
+    return key
+
+
+@LAYOUTS
+def test_a_key_is_watched_until_nothing_is_under_it_any_more(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    """Files that are left out, or have no original any more, are as lost as the others."""
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state}
+    first = seal(docs, hide_names=hidden, **options)
+    (docs / "src" / "run.sh").unlink()
+    keys_removed(vault)
+    report = seal(docs, exclude=("main.py",), **options)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+    assert report.files == first.files - 2
+    again = seal(docs, **options)
+    assert [type(one) for one in again.problems] == [KeysMissing]
+    assert again.files == 1
+    last = seal(docs, **options)
+    assert [type(one) for one in last.problems] == [KeysMissing]
+    assert last.files == 0
+    gone = seal(docs, delete=True, **options)
+    assert [type(one) for one in gone.problems] == [KeysMissing]
+    assert seal(docs, **options).problems == []
+    unseal(vault, to=str(tmp_path / "out"))
+    assert snapshot(tmp_path / "out", times=False) == snapshot(docs, times=False)
+
+
+@LAYOUTS
+def test_a_standing_problem_does_not_have_all_sealed_anew_each_night(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state}
+    os.mkfifo(docs / "fifo")
+    first = seal(docs, hide_names=hidden, **options)
+    keys_removed(vault)
+    assert seal(docs, **options).files == first.files
+    last = seal(docs, **options)
+    assert (last.files, [type(one) for one in last.problems]) == (0, [SpecialFile])
+
+
+@LAYOUTS
+def test_a_key_of_a_reseal_is_watched_too(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state}
+    first = seal(docs, hide_names=hidden, **options)
+    before = only_key(vault)
+    operations.rekey(str(vault), keys())
+    operations.reseal_exposed(str(vault), keys())
+    assert seal(docs, **options).unchanged == first.files  # by it the key is known here
+    for key in (vault / ".encvault" / "keys").iterdir():
+        if key.name != before.name:
+            key.unlink()
+    report = seal(docs, **options)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+    assert report.files == first.files
+
+
+@LAYOUTS
+def test_an_older_copy_of_a_mirror_lacks_nothing(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    """Two disks that are exchanged each night."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    seal(docs, to=str(one), hide_names=hidden, state_dir=state)
+    shutil.copytree(one, other, symlinks=True)
+    for night, mirror in enumerate((one, other, one, other)):
+        (docs / f"new {night}").write_text(f"night {night}")
+        report = seal(docs, to=str(mirror), state_dir=state)
+        assert report.problems == []
+    for mirror in (one, other):
+        seal(docs, to=str(mirror), state_dir=state)
+        unseal(mirror, to=str(tmp_path / f"out of {mirror.name}"))
+        assert snapshot(tmp_path / f"out of {mirror.name}") == snapshot(docs)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("data", [b"", b"{}\n", None], ids=["empty", "other", "cut"])
+def test_a_file_that_is_no_key_any_more_counts_as_gone(
+    docs: Path, tmp_path: Path, state: str, data: bytes | None, *, hidden: bool
+) -> None:
+    vault = tmp_path / "mirror"
+    options = {"to": str(vault), "state_dir": state}
+    first = seal(docs, hide_names=hidden, **options)
+    key = only_key(vault)
+    key.write_bytes(key.read_bytes()[:-1] if data is None else data)
+    assert len(operations.status(str(vault)).keyless) >= first.files
+    report = seal(docs, **options)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+    assert report.files == first.files
+    assert len(operations.status(str(vault)).keyless) == 0
+
+
+def emptied(vault: Path) -> None:
+    for path in (vault / ".encvault").rglob("*.json"):
+        os.truncate(path, 0)
+
+
+def keys_emptied(vault: Path) -> None:
+    for path in (vault / ".encvault" / "keys").iterdir():
+        os.truncate(path, 0)
+
+
+def keys_are_folders(vault: Path) -> None:
+    for path in (vault / ".encvault" / "keys").iterdir():
+        path.unlink()
+        path.mkdir()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("does", [emptied, keys_emptied, keys_are_folders])
+def test_no_original_goes_for_a_key_that_is_none(
+    docs: Path, does: Callable[[Path], None], *, hidden: bool
+) -> None:
+    before = snapshot(docs, times=False)
+    with pytest.raises(KeysMissing):
+        seal(docs, Tidier(docs, does), hide_names=hidden)
+    after = snapshot(docs, times=False)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_hidden_vault_in_place_tells_that_nothing_opens_any_more(docs: Path, state: str) -> None:
+    seal(docs, hide_names=True, state_dir=state)
+    keys_removed(docs)
+    assert len(operations.status(str(docs)).keyless) > 0
+    (docs / "new").write_text("new")
+    report = seal(docs, state_dir=state)
+    assert [type(one) for one in report.problems] == [KeysMissing]
+    assert report.files == 1
+
+
+@LAYOUTS
+def test_what_was_kept_is_sealed_anew_and_only_then_is_all_well(
+    docs: Path, tmp_path: Path, state: str, *, hidden: bool
+) -> None:
+    first = seal(docs, keep=True, hide_names=hidden, state_dir=state)
+    keys_removed(docs)
+    report = seal(docs, keep=True, state_dir=state)
+    assert report.files == first.files
+    assert {type(one) for one in report.problems} <= {KeysMissing}
+    assert seal(docs, keep=True, state_dir=state).problems == []
+    unseal(docs, to=str(tmp_path / "out"))
+    assert snapshot(tmp_path / "out", times=False) == {
+        path: node
+        for path, node in snapshot(docs, times=False).items()
+        if not path.endswith(".sealed") and not path.startswith(".encvault")
+    }
+
+
+def test_no_new_folder_takes_the_place_of_one_that_went(docs: Path) -> None:
+    seal(docs)
+    with Vault.load(str(docs)) as vault:
+        vault.hold()
+        vault.unlock(keys().identities(""))
+        moved_away(docs)
+        with pytest.raises(KeysMissing):
+            vault.new_data_key()
+    assert not (docs / ".encvault").exists()

@@ -603,7 +603,7 @@ def test_a_mirror_stays_as_it_is_if_the_drive_of_its_source_went(
 
     def on_a_drive(self: Tree, *arguments: object, **options: object) -> None:
         real(self, *arguments, **options)  # type: ignore[arg-type]
-        self._drive = "/sys/dev/block/pulled-out"
+        self._drives = ["/sys/dev/block/pulled-out"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tree, "__init__", on_a_drive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 ID = "a" * 26
 STRANGER = KeyIdentity(Secret(bytes(32)))
 OWNER = KeyIdentity(Secret(SEED))
+
+GROUP = 4242  # of nobody
 
 
 @pytest.fixture
@@ -198,8 +201,11 @@ def test_a_moved_vault_is_the_same_vault(tmp_path: Path) -> None:
         assert vault.is_unlocked
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o700, 0o2775])
-def test_a_vaults_own_files_are_as_open_as_its_folder(public_path: Path, mode: int) -> None:
+@pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o2775, 0o1777])
+def test_a_vaults_own_files_are_as_open_as_its_folder(
+    public_path: Path, mode: int, *, hidden: bool
+) -> None:
     folder = public_path / "docs"
     folder.mkdir()
     (folder / "one").write_text("one")
@@ -208,7 +214,7 @@ def test_a_vaults_own_files_are_as_open_as_its_folder(public_path: Path, mode: i
 
     def as_root_and_for_nobody_else() -> None:
         os.umask(0o077)
-        seal(folder)
+        seal(folder, hide_names=hidden)
         (folder / "two").write_text("two")
         (folder / "two").chmod(0o644)  # a sealed file has the mode of its original
         seal(folder)
@@ -216,11 +222,49 @@ def test_a_vaults_own_files_are_as_open_as_its_folder(public_path: Path, mode: i
 
     in_child(as_root_and_for_nobody_else)
     for path in (folder / ".encvault").rglob("*"):
-        if path.name == "lock" or "index" in path.parts:
-            continue
+        if path.parent.parent.name == "objects":
+            continue  # an object has the mode of its original
         status = path.stat()
-        wanted = mode if path.is_dir() else mode & 0o666
+        # who may write to the folder takes the lock, and replaces the others
+        wanted = mode if path.is_dir() else mode & (0o666 if path.name == "lock" else 0o644)
         assert (path.name, stat.S_IMODE(status.st_mode)) == (path.name, wanted)
         assert (path.name, status.st_uid) == (path.name, NOBODY)
     listed = in_child(lambda: operations.list_files(str(folder), keys()), uid=NOBODY)
     assert (len(listed[0]), listed[1]) == (2, [])
+
+
+def test_who_may_by_an_access_list_may_with_the_vaults_own_files(public_path: Path) -> None:
+    """The bits of the group are the list's mask then, and the group itself may nothing."""
+    folder = public_path / "docs"
+    folder.mkdir()
+    (folder / "one").write_text("one")
+    entries = [(1, 7, -1), (2, 7, NOBODY), (4, 0, -1), (16, 7, -1), (32, 0, -1)]
+    access = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, bits, who & 0xFFFFFFFF) for tag, bits, who in entries
+    )
+    os.setxattr(folder, "system.posix_acl_access", access)
+    os.chown(folder, 0, GROUP)
+    seal(folder)
+    (folder / "one.sealed").chmod(0o644)
+    own = [folder / ".encvault", *(folder / ".encvault").rglob("*")]
+    for path in own:
+        if path.is_dir():
+            assert os.getxattr(path, "system.posix_acl_access") == access
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o007
+
+    def look() -> tuple[int, list[object]]:
+        found, problems = operations.list_files(str(folder), keys())
+        return len(found), list(map(str, problems))
+
+    assert in_child(look, uid=NOBODY) == (1, [])
+
+    def stranger() -> str:
+        os.setgroups([])
+        os.setresgid(GROUP, GROUP, GROUP)
+        os.setresuid(GROUP, GROUP, GROUP)
+        try:
+            return str(os.listdir(folder / ".encvault"))
+        except PermissionError:
+            return "refused"
+
+    assert in_child(stranger) == "refused"
