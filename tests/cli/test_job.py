@@ -457,6 +457,24 @@ def test_what_stands_in_the_place_of_a_copy_is_no_copy(night: Night, *, hide_nam
     assert (night.source / "src" / "run.sh").exists() or found.code == 0
 
 
+@pytest.mark.parametrize("hide_names", [False, True])
+def test_sources_that_were_removed_are_missed_when_nothing_opens_their_copies(
+    night: Night, *, hide_names: bool
+) -> None:
+    night.write(hide_names=hide_names, verify="full", remove_sources=True)
+    night.outcome()
+    assert not [path for path in night.source.rglob("*") if path.is_file()]
+    assert night.outcome()["errors"] == []
+    for key in (night.destination / ".encvault" / "keys").iterdir():
+        key.unlink()
+    for _night in range(2):
+        assert night.outcome(code=65)["errors"][0]["error"] == "KeysMissing"
+    (night.source / "new").write_text("new")
+    outcome = night.outcome(code=65)
+    assert (outcome["files"], outcome["removed"]) == (1, 0)
+    assert (night.source / "new").exists()
+
+
 @pytest.mark.parametrize("mode", ["mirror", "archive"])
 def test_a_source_without_files_costs_no_copy(night: Night, mode: str) -> None:
     night.destination.mkdir()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,6 +195,20 @@ def test_a_mark_that_editors_put_in_front_is_no_part_of_a_password(
     (tmp_path / "pw").write_text("密码 2026")
     assert run("seal", note, "--password-file", tmp_path / "bom").code == 0
     assert run("cat", f"{note}.sealed", "--password-file", tmp_path / "pw").out == "content"
+
+
+def test_a_password_command_that_hangs_is_ended_with_what_asked_it(note: Path) -> None:
+    """As by a job's time limit, or when a terminal closes."""
+    command = [sys.executable, "-m", "encvault", "seal", str(note), "--password-command"]
+    asking = subprocess.Popen([*command, "sleep 60"], stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{asking.pid}/task/{asking.pid}/children")
+    deadline = time.monotonic() + 60
+    while not (asked := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    asking.send_signal(signal.SIGTERM)
+    assert asking.wait(timeout=30) == 143
+    assert not Path(f"/proc/{asked[0]}").exists()
+    assert note.read_text() == "content"
 
 
 def test_nobody_waits_for_what_a_password_command_leaves_running(

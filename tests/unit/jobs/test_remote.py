@@ -25,6 +25,7 @@ from encvault.errors import (
     ForeignCopy,
     HostChanged,
     HostUnknown,
+    KeysMissing,
     OtherVaultThere,
     RemoteFailed,
     RemoteUnavailable,
@@ -375,6 +376,20 @@ def test_a_copy_that_somebody_changed_is_not_replaced(remote: RemoteServer, spoo
     report = spool.carry(remote.url)
     assert [type(problem) for problem in report.problems] == [CopyChanged]
     assert remote.files()["empty.sealed"] == b"somebody else's work"
+
+
+def test_no_key_goes_from_the_server(remote: RemoteServer, spool: Spool, tmp_path: Path) -> None:
+    """What tidied the spool would make of the copy on the server what it made of the spool."""
+    spool.carry(remote.url)
+    (key,) = (spool.sealed / ".encvault" / "keys").iterdir()
+    key.unlink()
+    (spool.sealed / ".encvault" / "vault.b.json").unlink()
+    report = spool.carry(remote.url)
+    told = [problem.missing for problem in report.problems if isinstance(problem, KeysMissing)]
+    assert sorted(told) == [f".encvault/keys/{key.name}", ".encvault/vault.b.json"]
+    assert len(told) == len(report.problems)
+    found = without_folder_times(opened(remote, tmp_path))
+    assert found == without_folder_times(spool.source)
 
 
 def test_files_of_others_are_left_alone(remote: RemoteServer, spool: Spool) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +46,6 @@ from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -747,6 +747,26 @@ def test_a_chain_of_headers_is_refused(arena: Path) -> None:
     with pytest.raises(MalformedRecord, match="too many headers"):
         extract(arena / "out", one * 3000 + tar(member("a", content=b"x")))
     assert_untouched(arena)
+
+
+def test_a_file_called_as_a_vaults_folder_is_told_and_makes_no_vault(tmp_path: Path) -> None:
+    folder = tmp_path / "docs" / "inner"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent):
+        (place / ".EncVault").write_text("a file")
+        (place / "other").write_text("another")
+    report = pack(tmp_path / "a.sealed", tmp_path / "docs")
+    assert [type(problem) for problem in report.problems] == [SpecialFile] * 2
+    names = gnu_tar("-t", "-f", "-", data=tar_of(tmp_path / "a.sealed")).decode().split()
+    assert sorted(names) == ["inner/", "inner/other", "other"]
+    report = seal(tmp_path / "docs", to=str(tmp_path / "mirror"))
+    assert [type(problem) for problem in report.problems] == [SpecialFile] * 2
+    assert report.files == 2
+
+
+def test_a_dry_run_refuses_what_the_run_would(tree: Path) -> None:
+    with pytest.raises(CannotCreate):
+        pack(Path("/dev/null"), tree, dry_run=True)
 
 
 @pytest.mark.parametrize(

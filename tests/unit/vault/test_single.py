@@ -207,6 +207,17 @@ def test_an_output_that_is_no_file_is_kept(quote: Path, taken: str) -> None:
     assert names(quote.parent) == ["output", "quote.xlsx"]
 
 
+def test_the_kernels_links_are_no_place_for_a_file(quote: Path) -> None:
+    """/dev/stdout is a regular file now and then, and by force the link would give way to one."""
+    with (quote.parent / "out").open("wb") as out:
+        link = f"/proc/self/fd/{out.fileno()}"
+        for force in (False, True):
+            with pytest.raises(CannotCreate):
+                seal(quote, output=link, force=force)
+    assert quote.exists()
+    assert (quote.parent / "out").read_bytes() == b""
+
+
 def test_an_output_of_another_name_and_folder(quote: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     content = quote.read_bytes()
