@@ -13,6 +13,7 @@ from encvault.crypto import selftest
 from encvault.errors import (
     EncvaultError,
     FileNotSaved,
+    InputOutputError,
     InvalidRequest,
     MountBusy,
     MountFailed,
@@ -411,7 +412,7 @@ def _inner_first(mounts: Iterable[Mounted]) -> list[Mounted]:
 
 def _unmount(registry: Registry, one: Mounted) -> None:
     if one.is_alive:
-        _sync(one.mountpoint)
+        _save(registry, one)
         if registry.is_served(one.id):
             try:
                 table.unmount(one.mountpoint)
@@ -429,6 +430,16 @@ def _unmount(registry: Registry, one: Mounted) -> None:
     _clear(registry, one)
     if one.unsaved:
         raise NotSaved(path=one.mountpoint, count=one.unsaved)
+
+
+def _save(registry: Registry, one: Mounted) -> None:
+    try:
+        _sync(one.mountpoint)
+    except InputOutputError:
+        # the kernel has one word for all that a file system may say
+        if (now := registry.get(one.id)) is not None and now.failure:
+            raise InputOutputError(path=one.mountpoint, reason=now.failure) from None
+        raise
 
 
 def _wait_for_end(registry: Registry, one: Mounted) -> None:

@@ -249,6 +249,31 @@ def test_what_cannot_be_saved_keeps_it_mounted(scene: Scene, prepare: Viewing) -
     until(lambda: not is_mounted(scene.place), "the end")
 
 
+@pytest.mark.parametrize("why", ["", "its own file is gone"])
+def test_why_nothing_can_be_saved_is_told(
+    scene: Scene, prepare: Viewing, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    def broken(view: MemoryView) -> None:
+        view.errors["sync"] = OSError(errno.EIO, "no")
+
+    prepare.append(broken)
+    scene.mount()
+    real = Registry.get
+
+    def noted(registry: Registry, mount_id: str) -> Any:
+        found = real(registry, mount_id)
+        return found and found._replace(failure=why)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "get", noted)
+        with pytest.raises(errors.InputOutputError) as caught:
+            scene.unmount()
+    assert caught.value.path == str(scene.place)
+    assert caught.value.reason == (why or os.strerror(errno.EIO))
+    os.kill(scene.server(), signal.SIGTERM)  # whoever insists
+    until(lambda: not is_mounted(scene.place), "the end")
+
+
 def test_what_is_not_saved_at_the_end_is_told(scene: Scene, prepare: Viewing) -> None:
     def lossy(view: MemoryView) -> None:
         def fail() -> None:
