@@ -195,6 +195,19 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
+def _open(folder: int, name: str, *, reading: bool) -> int:
+    """Descriptor of a lock file; who wants to write makes it, as open as the folder it is in."""
+    # whoever planted a FIFO there must not make us wait for its other end
+    flags = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    if reading:
+        return os.open(name, flags | os.O_RDONLY, dir_fd=folder)
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(name, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+        share_as(fd, folder, is_written=True)  # one that is there may be a hard link of anything
+        return fd
+    return os.open(name, flags | os.O_RDWR, dir_fd=folder)
+
+
 class Lock:
     """An advisory lock on a vault; it ends with the process, however that ends.
 
@@ -222,19 +235,15 @@ class Lock:
         self._reading = reading
         self._keeps_news = keeps_news
         self.was_interrupted = False
-        access = os.O_RDONLY if reading else os.O_RDWR | os.O_CREAT
-        # whoever planted a FIFO there must not make us wait for its other end
-        flags = access | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        self._is_written = False
         try:
-            self._fd = os.open(name, flags, 0o666, dir_fd=tree.folder(folder))
+            self._fd = _open(tree.folder(folder), name, reading=reading)
         except OSError:
             if not reading:
                 raise
             self._fd = -1
             return
         try:
-            if not reading:
-                share_as(self._fd, tree.folder(folder), is_written=True)
             lock(self._fd, shared=reading)
         except BlockingIOError:
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "?"
@@ -244,7 +253,10 @@ class Lock:
             os.close(self._fd)
             raise
         if not reading:
-            self.was_interrupted = os.fstat(self._fd).st_size > 0
+            status = os.fstat(self._fd)
+            self.was_interrupted = status.st_size > 0
+            self._is_written = status.st_nlink == 1  # whoever planted a hard link gains nothing
+        if self._is_written:
             # no room for these words is no reason not to work
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
@@ -265,7 +277,7 @@ class Lock:
         if self._fd < 0:
             return
         try:
-            if not (self._reading or (self._keeps_news and self.was_interrupted)):
+            if self._is_written and not (self._keeps_news and self.was_interrupted):
                 os.ftruncate(self._fd, 0)
         except OSError:
             pass  # the drive is gone; the next run cleans up for nothing

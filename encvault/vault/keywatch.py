@@ -40,10 +40,14 @@ def missing_key(vault: Vault, key_ids: Iterable[str]) -> KeysMissing | None:
     if not any(_is_record(vault, path) for path in RECORD_FILES):
         return KeysMissing(path=vault.path, missing=RECORD_FILES[0])
     for key_id in key_ids:
-        data = _content(vault.tree, key_path(key_id), MAX_KEY_SIZE)
-        if data is None or not is_data_key(data, vault.record, key_id):
+        if not _has_key(vault, key_id):
             return KeysMissing(path=vault.path, missing=key_path(key_id))
     return None
+
+
+def _has_key(vault: Vault, key_id: str) -> bool:
+    data = _content(vault.tree, key_path(key_id), MAX_KEY_SIZE)
+    return data is not None and is_data_key(data, vault.record, key_id)
 
 
 def _is_record(vault: Vault, path: str) -> bool:
@@ -95,7 +99,7 @@ class KeyWatch:
         """Whether a data key is gone; looked at once."""
         if key_id not in self._are_lost:
             try:
-                self._are_lost[key_id] = missing_key(self._vault, [key_id]) is not None
+                self._are_lost[key_id] = not _has_key(self._vault, key_id)
             except PermissionError:  # who may not look at it is told when he opens
                 self._are_lost[key_id] = False
         return self._are_lost[key_id]

@@ -246,7 +246,7 @@ def make_own_folders(tree: Tree, path: str) -> int:
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 calls.mkdir(tree.folder(above), name)
-            share_as(tree.folder(at), tree.folder(above))
+                share_as(tree.folder(at), tree.folder(above))
     return tree.folder(at)
 
 

@@ -133,6 +133,23 @@ def test_a_lock_file_that_is_a_link_is_refused(tree: Tree, tmp_path: Path) -> No
     assert (tmp_path / "victim").read_text() == "precious"
 
 
+def test_a_lock_file_that_is_another_name_of_a_file_changes_nothing_of_it(
+    tree: Tree, tmp_path: Path
+) -> None:
+    """Who may write to a vault's folder could have root change a file that way."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    os.link(victim, tmp_path / "lock")
+    tmp_path.chmod(0o777)
+    for _run in range(2):
+        found = locks.Lock(tree, "lock", reading=False)
+        found.cleaned_up()
+        found.release()
+    assert victim.read_text() == "precious"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_still_usable(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
