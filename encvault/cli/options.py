@@ -331,7 +331,7 @@ def _base(variable: str, in_home: str) -> str:
         return base
     # of a user whom this machine does not know, "~" stays as it is: a folder of that name
     home = os.path.expanduser("~")
-    if not os.path.isabs(home):
+    if not os.path.isabs(home) or os.environ.get("HOME") == "":  # which it takes for "/"
         raise HomeUnknown(variable=variable)
     return os.path.join(home, in_home)
 

@@ -15,7 +15,9 @@ from encvault.cli.sources import Source
 from encvault.crypto import kdf
 from encvault.errors import (
     ConfirmationNeeded,
+    NewPasswordUnavailable,
     PasswordUnavailable,
+    RecoveryCodeUnavailable,
     WeakPassword,
     WrongIdentityPassword,
 )
@@ -222,6 +224,8 @@ class CommandLinePrompter:
             password = encode_password(self._options.new_password.read())
             self.defaults.check_password(password)
             return password
+        if not self.may_ask():
+            raise NewPasswordUnavailable(what=what)
         return self._ask_new_password(what)
 
     def _password_recipient(self, password: Secret, label: str | None = None) -> Recipient:
@@ -273,7 +277,7 @@ class CommandLinePrompter:
             # shown as it is typed: nobody copies 65 symbols from paper blindly
             text = _ask(_("recovery code for {what}: ").format(what=what))
         else:
-            raise PasswordUnavailable(what=what)
+            raise RecoveryCodeUnavailable(what=what)
         with decode_code(text) as code:
             return RecoveryIdentity(code)
 
@@ -292,11 +296,11 @@ class CommandLinePrompter:
         if self._options.password:
             self.defaults.check_password(self._given_password())
             return self._given_password()
+        if not self.may_ask():
+            raise PasswordUnavailable(what=what)
         return self._ask_new_password(what)
 
     def _ask_new_password(self, what: str) -> Secret:
-        if not self.may_ask():
-            raise PasswordUnavailable(what=what)
         while True:
             password = encode_password(_ask_secret(_("new password for {what}: "), what))
             try:

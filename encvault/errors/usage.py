@@ -21,6 +21,20 @@ class PasswordUnavailable(ConfigError):
     what: str
 
 
+class NewPasswordUnavailable(PasswordUnavailable):
+    """A password is to be set, and there is nobody to ask."""
+
+    message = N_("a new password is needed for {what}, and there is no terminal to ask on")
+    advice = N_("give --new-password-file, --new-password-fd or --new-password-command")
+
+
+class RecoveryCodeUnavailable(PasswordUnavailable):
+    """A recovery code is needed, and there is nobody to ask."""
+
+    message = N_("a recovery code is needed for {what}, and there is no terminal to ask on")
+    advice = N_("give --recovery-file or --recovery-fd")
+
+
 class PasswordSourceFailed(ConfigError):
     """The file, descriptor or command that should give the password did not."""
 

@@ -14,7 +14,7 @@ from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.jobs.destinations import base_of, mirror_of, shelf_of
+from encvault.jobs.destinations import base_of, check_in_place, mirror_of, shelf_of
 from encvault.jobs.records import Records
 from encvault.jobs.schedule import next_run
 from encvault.jobs.sending import probe, spool_of
@@ -120,6 +120,7 @@ def _destination(
     try:
         if job.mode == "in-place":
             for source in job.sources:
+                check_in_place(job, source, prompter)
                 yield _writable("destination", source)
                 yield _vault(job, source, prompter)
             return

@@ -335,6 +335,8 @@ class Growing:
         total += stream.body_size(self.metadata_size + self.size)
         written = os.fstat(self.fd).st_size
         with contextlib.suppress(AttributeError):  # not on every system
+            # the first chunk is written last, and has been a hole until now
+            os.posix_fallocate(self.fd, 0, self._offset + stream.SEALED_CHUNK_SIZE)
             if total > written:
                 os.posix_fallocate(self.fd, written, total - written)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SOON = 0.1  # seconds in which files that are closed one after the other become one batch
 LARGE = 0.3  # seconds in which a large new file may get its last name
+_LONGEST = 2.0  # seconds; a file that is written to again and again is saved all the same
 LATER = 1.0  # seconds, for what only costs time if it comes too early
 _RETRY = 5.0  # seconds after which something that failed is tried again
 BATCH_NODES = 512  # each may have a file open
@@ -33,6 +34,7 @@ class Due:
         self._save = save
         self._wake = threading.Condition()
         self._times: dict[Node, float] = {}  # by the monotonic clock
+        self._latest: dict[Node, float] = {}  # likewise: until when it may be put off
         self._rest_at = 0.0  # when to save what else waits; 0 is never
         self._thread: threading.Thread | None = None
         self._sleeps_until = 0.0  # 0 while the thread is awake
@@ -47,10 +49,11 @@ class Due:
             return list(self._times)
 
     def put(self, node: Node, seconds: float = SOON) -> None:
-        """Save a node in so many seconds, whatever was said before."""
+        """Save a node in so many seconds, whatever was said before, but not for ever later."""
         with self._wake:
-            at = time.monotonic() + seconds
-            self._times[node] = at
+            now = time.monotonic()
+            latest = self._latest.setdefault(node, now + max(seconds, _LONGEST))
+            self._times[node] = at = min(now + seconds, latest)
             self._begin(at)
 
     def put_later(self, node: Node) -> None:
@@ -60,12 +63,15 @@ class Due:
 
     def put_off(self, node: Node) -> None:
         """Try again with a node that could not be saved."""
-        self.put(node, _RETRY)
+        with self._wake:
+            self._latest.pop(node, None)
+            self.put(node, _RETRY)
 
     def drop(self, node: Node) -> None:
         """A node is saved, or gone."""
         with self._wake:
             self._times.pop(node, None)
+            self._latest.pop(node, None)
 
     def put_rest(self) -> None:
         """Something else waits to be saved."""
@@ -125,3 +131,5 @@ class Due:
                 for node, at in taken.items():
                     if self._times.get(node) == at:
                         del self._times[node]
+                    if node not in self._times or self._latest.get(node, math.inf) <= now:
+                        self._latest.pop(node, None)

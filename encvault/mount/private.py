@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000  # unshare(2)
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # mount(2)
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MNT_DETACH = 2  # umount2(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
@@ -143,6 +144,7 @@ def _serve(
         child = _Command(command, folder, kept)
         try:
             _enter_namespace()
+            _cover(folder)
             child.fork()
             channel.send((child.pid,))
 
@@ -276,6 +278,21 @@ def _enter_namespace() -> None:
     except OSError as error:
         raise NamespacesUnavailable(reason=system_reason(error)) from None
     if libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
+        raise NamespacesUnavailable(reason=system_reason(OSError(ctypes.get_errno(), "")))
+
+
+def _cover(folder: str) -> None:
+    """Have nothing beneath the mount to write to.
+
+    What the command leaves running may write by the same path when the mount is gone: in plain text
+    into the vault, if that were there.
+
+    Raises:
+        NamespacesUnavailable: the system does not allow it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if libc.mount(b"encvault", os.fsencode(folder), b"tmpfs", flags, b"size=4k,mode=0555") != 0:
         raise NamespacesUnavailable(reason=system_reason(OSError(ctypes.get_errno(), "")))
 
 

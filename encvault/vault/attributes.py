@@ -6,15 +6,11 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
-from encvault.envelope import MAX_XATTRS_SIZE
+from encvault.envelope import MAX_XATTRS_SIZE, Record
 from encvault.errors import Unreadable
 from encvault.fs import calls
 from encvault.i18n import N_, _, system_reason
-
-if TYPE_CHECKING:
-    from encvault.envelope import Record
 
 _NONE = {errno.ENOTSUP, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP}
 _CONTENT_NAMESPACES = ("user.",)
@@ -50,6 +46,56 @@ def read_xattrs(fd: int, path: str) -> tuple[tuple[str, bytes], ...]:
     if sum(len(value) for _name, value in found) > MAX_XATTRS_SIZE:
         raise Unreadable(path=path, reason=_("more than 64 KiB of extended attributes"))
     return tuple(found)
+
+
+def make_like(copy: int, fd: int, path: str, status: os.stat_result) -> bool:
+    """Give a folder of a mirror what its source has, as far as may be; its owner may write to it.
+
+    Args:
+        copy: the mirror's folder.
+        fd: the source.
+        path: of the source, for an error.
+        status: of the source, when it was met.
+
+    Returns:
+        Whether it was otherwise.
+
+    Raises:
+        Unreadable: see `read_xattrs`.
+        OSError: the time could not be set.
+    """
+    there = os.fstat(copy)
+    is_same = (status.st_mode | 0o700, status.st_mtime_ns) == (there.st_mode, there.st_mtime_ns)
+    if is_same and not (IS_PRIVILEGED and status.st_uid != there.st_uid):
+        return False
+    record = record_of_folder(fd, path, status)
+    # what cannot be kept here, and is not told each night, the source still has
+    restore(copy, record._replace(mode=stat.S_IMODE(status.st_mode) | 0o700, mtime_ns=None))
+    with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
+        os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    return True
+
+
+def record_of_folder(fd: int, path: str, status: os.stat_result) -> Record:
+    """What a folder of the visible layout is, which has no object that says it.
+
+    Args:
+        fd: the folder.
+        path: for an error.
+        status: its own, when it was met.
+
+    Raises:
+        Unreadable: see `read_xattrs`.
+    """
+    return Record(
+        type="dir",
+        path=path,
+        sealed_at_ns=0,
+        mode=stat.S_IMODE(status.st_mode),
+        mtime_ns=status.st_mtime_ns,
+        owner=(status.st_uid, status.st_gid),
+        xattrs=read_xattrs(fd, path),
+    )
 
 
 def _value(fd: int, name: str) -> bytes | None:

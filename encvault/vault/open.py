@@ -23,6 +23,7 @@ from encvault.errors import (
     NameEscaped,
     OtherVersions,
     SourceChanged,
+    Unreadable,
 )
 from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
@@ -55,6 +56,8 @@ from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.opentasks import OpenOptions
@@ -106,6 +109,7 @@ class _OpenRun:
         self._moved = 0
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
+        self._private: set[str] = set()  # folders in the target that nobody else may look into yet
         self._alone = not self.in_place and locks.claim(target)
         self._lost: Counter[str] = Counter()
         self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
@@ -136,7 +140,7 @@ class _OpenRun:
             return open_batch(context, batch)
 
         done = in_batches(
-            plan.tasks(quiet=False),
+            self._with_folders(plan.tasks(quiet=False)),
             work,
             lambda task: discard_task(self.target, task),
             jobs=self.options.jobs or default_jobs(),
@@ -148,6 +152,34 @@ class _OpenRun:
                 self._commit(batch, outcomes)
         self._finish()
         return self.report
+
+    def _with_folders(self, tasks: Iterable[OpenTask]) -> Iterator[OpenTask]:
+        """Make each task's folder, which nobody else may look into until it is as it was."""
+        known: set[str] = set()
+        for task in tasks:
+            path = task.target_dir
+            while path not in known:
+                known.add(path)
+                path = split(path)[0]
+            if path != task.target_dir:
+                with contextlib.suppress(OSError):  # who puts the file there will be told
+                    self._private.update(self._make_private(task.target_dir))
+            yield task
+
+    def _make_private(self, path: str) -> Iterator[str]:
+        above = itertools.accumulate(path.split("/"), join)
+        for at in above:
+            if not self.target.exists(at):
+                self.target.make_folders(at, 0o700)
+                yield at
+
+    def _open_up(self) -> None:
+        """Folders that this run has made, and of which nothing is known but their names."""
+        mask = os.umask(0o077)
+        os.umask(mask)
+        for path in self._private:
+            with contextlib.suppress(OSError):
+                os.fchmod(self.target.folder(path), 0o777 & ~mask)
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -326,6 +358,7 @@ class _OpenRun:
             self._restore_hidden_folders(self.catalog)
         else:
             self._restore_visible_folders()
+        self._open_up()
         if self._moved:
             self._note(
                 ngettext(
@@ -367,20 +400,20 @@ class _OpenRun:
                 continue
             try:
                 fd = self.target.make_folders(place := self._plan.place(folder.path))
-                if not self.in_place:
-                    self._set_mode(fd, folder.status.st_mode & 0o7777)
                 times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
-                if os.fstat(fd).st_mtime_ns != times[0]:
+                if not self.in_place:
+                    record = attributes.record_of_folder(
+                        self.tree.folder(folder.path), self.tree.show(folder.path), folder.status
+                    )
+                    self._lost.update(attributes.restore(fd, record))
+                    self._private.discard(place)
+                elif os.fstat(fd).st_mtime_ns != times[0]:
                     os.utime(fd, ns=times)
-                    self._touched.add(place)
+                self._touched.add(place)
+            except Unreadable as error:
+                self._problem(error)
             except OSError as error:
                 self._problem(storage_error(error, self.target.show(folder.path)))
-
-    def _set_mode(self, fd: int, mode: int) -> None:
-        try:
-            os.fchmod(fd, mode)
-        except OSError:  # as of files, where there are no modes
-            self._lost["mode"] += 1
 
     def _restore_hidden_folders(self, catalog: Catalog) -> None:
         chosen = sorted(
@@ -397,6 +430,7 @@ class _OpenRun:
             with contextlib.suppress(OSError):
                 fd = self.target.folder(place := self._plan.place(path))
                 self._lost.update(attributes.restore(fd, catalog.folders[path].record))
+                self._private.discard(place)
                 self._touched.add(place)
                 self.report.folders += 1
         if self.drops_sealed and not self.options.only and self._is_complete():

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from encvault.envelope import Header, VaultKeyInfo
-from encvault.errors import EncvaultError, SourceChanged, Unreadable, VerificationFailed
+from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Stamp, join, split
-from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.index import discard_index
 from encvault.vault.keywatch import missing_key
@@ -269,7 +268,7 @@ def _files(vault: Vault, problem: Callable[[EncvaultError], None]) -> Iterator[t
         return
     for folder in vault.tree.walk(top, enter=lambda path: path != FOLDER):
         if folder.error is not None:
-            problem(Unreadable(path=vault.tree.show(folder.path), reason=_("folder")))
+            problem(storage_error(folder.error, vault.tree.show(folder.path), reading=True))
         for entry in folder.entries:
             if entry.kind == "file":
                 yield folder.path, entry

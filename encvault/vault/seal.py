@@ -18,15 +18,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 import time
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, SourceChanged
+from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
+from encvault.vault import attributes
 from encvault.vault.burial import clean_objects
 from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
@@ -178,15 +178,12 @@ class _SealRun:
             work,
             lambda task: discard_task(self.target, task),
             jobs=jobs,
-            tick=self._tick,
+            tick=lambda size: self.observer.progress(0, size),
             trees=(self.source, self.target),
         )
         with contextlib.closing(done):
             for batch, answers in done:
                 self._commit(batch, answers)
-
-    def _tick(self, size: int) -> None:
-        self.observer.progress(0, size)
 
     # -- one batch --------------------------------------------------------------------------
 
@@ -437,12 +434,16 @@ class _SealRun:
                 fd = self.target.make_folders(folder.path)
                 if not folder.path and not self.planner.in_place:
                     continue
-                with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
-                    if not self.planner.in_place:
-                        os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o700)
-                    if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
-                        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                if not self.planner.in_place:
+                    plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
+                    if attributes.make_like(fd, plain, shown, status):
                         self._touched.add(folder.path)
+                elif os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
+                    with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
+                        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                    self._touched.add(folder.path)
+            except Unreadable as error:
+                self.planner.problem(error)
             except OSError as error:
                 self.planner.problem(storage_error(error, self.target.show(folder.path)))
 

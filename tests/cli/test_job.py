@@ -492,9 +492,11 @@ def test_a_source_without_files_costs_no_copy(night: Night, mode: str) -> None:
 def test_in_place_an_empty_folder_in_the_place_of_a_vault_stays_empty(night: Night) -> None:
     night.write(mode="in-place", destination=None)
     night.outcome()
+    assert findings(night)["vault"] == ["warning"]
     night.source.rename(night.top / "away")
     night.source.mkdir()
     assert night.outcome(code=75)["errors"][0]["error"] == "DestinationAway"
+    assert findings(night, 75)["destination"] == ["failed"]
     assert list(night.source.iterdir()) == []
     night.source.rmdir()
     (night.top / "away").rename(night.source)

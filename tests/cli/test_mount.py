@@ -616,6 +616,19 @@ def test_a_command_that_leaves_others_behind_ends_nevertheless(
     os.kill(left, signal.SIGKILL)
 
 
+def test_what_is_left_behind_writes_no_plain_text_into_the_vault(
+    scene: Scene, tmp_path: Path
+) -> None:
+    go, done = tmp_path / "go", tmp_path / "done"
+    os.mkfifo(go)
+    late = f"read word < {go}; echo SECRET > {scene.vault}/late; ls -A {scene.vault} > {done}"
+    assert run_in(scene, "sh", "-c", f"({late}; echo end >> {done}) 2>/dev/null &") == 0
+    go.write_text("now\n")
+    until(lambda: done.exists() and done.read_text().endswith("end\n"), "the late one")
+    assert done.read_text() == "end\n"  # and nothing to be seen of the vault
+    assert os.listdir(scene.vault) == [".encvault"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_passed_on(number: signal.Signals, scene: Scene, tmp_path: Path) -> None:
     seen = tmp_path / "seen"

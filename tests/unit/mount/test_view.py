@@ -784,6 +784,17 @@ def test_a_large_file_takes_its_room_when_it_is_closed(
     assert mounted.read("/f") == data
 
 
+def test_a_large_file_needs_no_more_room_than_it_took(mounted: Mounted) -> None:
+    """Its first chunk is written last: the room for that is taken with the rest."""
+    handle = mounted.view.create("/f", 0o644, os.O_RDWR | os.O_CREAT, CALLER)
+    mounted.view.write(handle, os.urandom(content.GROWING_SIZE + 1000), 0)
+    mounted.view.flush(handle)
+    growing = max((mounted.path / ".encvault").glob("*.tmp"), key=lambda path: path.stat().st_size)
+    status = growing.stat()
+    assert status.st_blocks * 512 >= status.st_size > content.GROWING_SIZE
+    mounted.view.release(handle)
+
+
 def test_a_large_file_that_could_not_be_finished_is_sealed_anew(
     mounted: Mounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import keys, seal, snapshot, unseal, write_tree
+from helpers import NOBODY, keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto.suite import Suite
@@ -726,3 +727,63 @@ def test_a_time_that_no_record_can_have_costs_no_file(
     assert not unseal(top).problems
     assert (top / "f").read_bytes() == b"of the far future"
     assert (top / "f").stat().st_mtime_ns == (1 << 63) - 1
+
+
+# -- folders --------------------------------------------------------------------------------
+
+
+class Peeping(Observer):
+    """Looks at what others may look into when the first files have their names."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self.modes: dict[str, set[int]] = {}
+
+    def progress(self, files: int, size: int) -> None:
+        del files, size
+        for path in self._top.rglob("*"):
+            if path.is_dir() and ".encvault" not in path.parts:
+                mode = stat.S_IMODE(path.stat().st_mode)
+                self.modes.setdefault(str(path.relative_to(self._top)), set()).add(mode)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("where", ["to", "in place"])
+def test_nobody_else_looks_into_a_folder_before_it_is_as_it_was(
+    tree: Path, tmp_path: Path, where: str, *, hidden: bool
+) -> None:
+    (tree / "src").chmod(0o700)
+    seal(tree, hide_names=hidden)
+    out = tmp_path / "out" if where == "to" else tree
+    watcher = Peeping(out)
+    unseal(tree, watcher, to=None if where == "in place" else str(out), jobs=1)
+    if where == "to" or hidden:
+        assert watcher.modes["src"] <= {0o700}
+        assert watcher.modes["src/deep"] <= {0o700, 0o755}
+    assert stat.S_IMODE((out / "src").stat().st_mode) == 0o700
+    assert stat.S_IMODE((out / "src" / "deep").stat().st_mode) == 0o755
+
+
+def test_folders_above_what_was_chosen_are_as_any_new_folder(tree: Path, tmp_path: Path) -> None:
+    (tree / "src").chmod(0o700)
+    seal(tree)
+    assert unseal(tree / "src" / "deep" / "er", to=str(tmp_path / "out")).problems == []
+    made = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} <= {0o755}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
+def test_folders_keep_their_owner_and_their_attributes(tree: Path, tmp_path: Path) -> None:
+    os.chown(tree / "src", NOBODY, NOBODY)
+    (tree / "src").chmod(0o2750)
+    os.setxattr(tree / "src", "user.note", b"x")
+    mirror, out = tmp_path / "mirror", tmp_path / "out"
+    seal(tree, to=str(mirror))
+    seal(tree)
+    unseal(tree, to=str(out))
+    for copy, mode in ((mirror, 0o2750), (out, 0o2750)):
+        status = (copy / "src").stat()
+        assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+        assert stat.S_IMODE(status.st_mode) == mode
+        assert os.getxattr(copy / "src", "user.note") == b"x"
+        assert status.st_mtime_ns == (tree / "src").stat().st_mtime_ns

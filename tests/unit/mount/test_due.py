@@ -1,0 +1,63 @@
+"""When what was changed is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from encvault.mount import due
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pytest
+
+    from encvault.mount.nodes import Node
+
+NODE = cast("Node", "a node")
+
+
+@contextlib.contextmanager
+def dues(save: Callable[[list[Any]], None]) -> Iterator[due.Due]:
+    found = due.Due(save)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_what_is_put_off_again_and_again_is_saved_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a log that a program appends to every few milliseconds."""
+    monkeypatch.setattr(due, "_LONGEST", 0.3)
+    saved: list[float] = []
+    begun = time.monotonic()
+    with dues(lambda nodes: saved.append(time.monotonic()) if nodes else None) as found:
+        while len(saved) < 3 and time.monotonic() - begun < 20:
+            found.put(NODE)
+            time.sleep(due.SOON / 5)
+    assert len(saved) >= 3
+    assert saved[0] - begun >= due.SOON
+
+
+def test_what_failed_is_tried_again_later_and_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due, "_RETRY", 0.5)
+    monkeypatch.setattr(due, "_LONGEST", 0.0)
+    tried: list[float] = []
+    twice = threading.Event()
+
+    def fail(nodes: list[Any]) -> None:
+        tried.append(time.monotonic())
+        if len(tried) == 2:
+            twice.set()
+        else:
+            for node in nodes:
+                found.put_off(node)
+
+    with dues(fail) as found:
+        found.put(NODE, 0.0)
+        assert twice.wait(20)
+    assert tried[1] - tried[0] >= 0.45
