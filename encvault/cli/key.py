@@ -13,6 +13,7 @@ from encvault.cli.options import config_dir, default_identity, json_option, secr
 from encvault.crypto import kdf
 from encvault.errors import Incomplete, InvalidRequest, PasswordUnavailable
 from encvault.errors.base import quoted
+from encvault.fs.tree import Tree
 from encvault.i18n import N_, _
 from encvault.keychain import Keychain
 from encvault.keyslots import fingerprint
@@ -54,7 +55,7 @@ def new_command(
     if no_password:
         prompter.defaults.check_no_password()
     if output is None:
-        os.makedirs(config_dir(), mode=0o700, exist_ok=True)
+        Tree.made(config_dir(), 0o700).close()  # with ~/.config, as the XDG specification has it
         output = default_identity()
     operations.check_identity_is_new(output)
     try:

@@ -210,11 +210,15 @@ class Tree:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     @classmethod
-    def made(cls, path: str) -> Tree:
+    def made(cls, path: str, mode: int = 0o777) -> Tree:
         """The folder at `path`, made with those above it where they are missing, and durable.
 
         What is made is entered at once by its descriptor, so that nobody can put a link in its
         place.
+
+        Args:
+            path: of the folder.
+            mode: the most permission bits that what is made may have.
 
         Raises:
             OSError: what was made until then stays.
@@ -228,7 +232,7 @@ class Tree:
         for name in reversed(missing):
             with tree:
                 try:
-                    calls.mkdir(tree.fd, name)
+                    calls.mkdir(tree.fd, name, mode)
                 except FileExistsError:
                     if not stat.S_ISDIR(tree.status(name).st_mode):
                         raise

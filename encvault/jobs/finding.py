@@ -100,7 +100,7 @@ def write_job(text: str, folder: str, name: str, *, force: bool = False) -> str:
         FileExistsError: there is one, and not `force`.
         OSError: it cannot be written.
     """
-    with Tree.made(folder) as tree:
+    with Tree.made(folder, 0o755) as tree:  # one that others may write to is refused
         file = name + SUFFIX
         mode = 0o644 if folder == SYSTEM_FOLDER else 0o600
         durable.write_file(

@@ -96,6 +96,14 @@ def night(run: Command, tmp_path: Path) -> Night:
 # -- from nothing to a run ------------------------------------------------------------------
 
 
+@pytest.fixture(params=[0o022, 0o002], ids=["022", "002"])
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")  # which could make folders that are not believed
 def test_from_nothing_to_a_run(run: Command, night: Night) -> None:
     made = run(
         *("job", "new", "finance", "--source", night.source, "--destination", night.destination),

@@ -87,7 +87,7 @@ def test_a_script_that_gives_nobody_to_share_with_gets_no_copy(
 ) -> None:
     done = run("share", vault / "prices.csv", *own)
     assert done.code == 78
-    assert "a password is needed for prices.csv" in done.err
+    assert "a new password is needed for prices.csv" in done.err
     assert os.listdir() == []
 
 
