@@ -143,7 +143,8 @@ class Bench:
     def __init__(self, work: Path, runs: int) -> None:
         self.work = work
         self.runs = runs
-        self.file_system = _output("findmnt", "-n", "-o", "FSTYPE", "-T", work)
+        # one may be mounted over another
+        self.file_system = _output("findmnt", "-n", "-o", "FSTYPE", "-T", work).split("\n")[-1]
         self.can_be_cold = os.access(_DROP_CACHES, os.W_OK) and self.file_system != "tmpfs"
         self._environment = os.environ | {
             "RCLONE_CONFIG": str(work / "rclone.conf"),

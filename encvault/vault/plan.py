@@ -292,6 +292,9 @@ class Planner:
     def _objects_there(self, row: Known) -> bool:
         """Whether a file's objects are there, whole, and nothing of what they replaced."""
         tree, ids = self._vault.tree, row.ids
+        if len(ids) == 1 and not row.older_text:  # as nearly all
+            is_whole = is_size_of(object_size(tree, ids[0]), row.size)
+            return is_whole and not self.keys.is_keyless(object_folder(ids[0]), ids[0])
         sizes = [PART_SIZE] * (len(ids) - 1)
         sizes.append(row.size - sum(sizes))
         return not existing_objects(tree, row.older) and all(
