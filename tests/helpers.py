@@ -83,6 +83,19 @@ class Node:
     mtime_ns: int
 
 
+def make_deep(folder: Path, levels: int) -> None:
+    """Folders inside each other, and in the last one a file and a link."""
+    at = os.open(folder, os.O_RDONLY)
+    for _level in range(levels):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    os.symlink("nowhere", "link", dir_fd=at)
+    os.close(at)
+
+
 def snapshot(root: Path, *, times: bool = True) -> dict[str, Node]:
     """Everything below `root`, the vault's own folder and sealed files left out."""
     found = {}

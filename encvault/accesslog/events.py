@@ -78,10 +78,8 @@ _NUMBER = rb"(?:0|-?[1-9]\d{0,18}+)"
 _TEXT = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\bfnrt]|u00(?:0[0-7bef]|1[0-9a-f])))*+"'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _READ = ("op", "ts", "wall", "epoch")  # what a check needs of every line
-
-
 _FEW = 100  # lines; compiling their form takes longer than reading so many without
-_read = itertools.count()
+_lines = itertools.count()
 
 
 @functools.cache
@@ -251,7 +249,7 @@ def facts_of(line: bytes) -> Facts:
     Raises:
         ValueError: it is none; the reason is a message.
     """
-    if next(_read) < _FEW:  # most commands read what they have just written, and that is all
+    if next(_lines) < _FEW:  # most commands read what they have just written, and that is all
         return _facts_of_any(line)
     found = _line().fullmatch(line)
     if found is None or len(line) > MAX_SIZE:
@@ -280,7 +278,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 
 
 def _facts_of_any(line: bytes) -> Facts:
-    """The same, also of an entry with members that this version does not know: ten times slower."""
+    """The same, also of an entry with members that this version does not know; slower."""
     if len(line) > MAX_SIZE:
         raise ValueError(N_("an entry is too long"))
     try:

@@ -339,9 +339,8 @@ class Saver:
                     one.node.failure = error
                 self._due.put_off(one.node)
             raise
-        older = [source for one in taken for source in one.older]
         with self._view_lock:
-            self._layout.retire(older)
+            self._layout.retire([source for one in taken for source in one.older])
         for one in taken:
             if not one.node.is_dirty:
                 self._dirty.pop(one.node, None)

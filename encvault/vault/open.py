@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -179,7 +180,8 @@ class _OpenRun:
         os.umask(mask)
         for path in self._private:
             with contextlib.suppress(OSError):
-                os.fchmod(self.target.folder(path), 0o777 & ~mask)
+                fd = self.target.folder(path)
+                os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | (0o777 & ~mask))
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""

@@ -229,11 +229,11 @@ def _write_task(context: SealContext, task: SealTask) -> list[_Written]:
             os.close(fd)
     content = b""
     xattrs: tuple[tuple[str, bytes], ...] = ()
-    above = context.source.folder(task.dir)
+    folder = context.source.folder(task.dir)
     if task.type == "symlink":
-        content = os.readlink(os.fsencode(task.name), dir_fd=above)
+        content = os.readlink(os.fsencode(task.name), dir_fd=folder)
     else:
-        xattrs = attributes.read_xattrs(above, context.source.show(task.dir))
+        xattrs = attributes.read_xattrs(folder, context.source.show(task.dir))
     record = _record(task, len(content), xattrs=xattrs).encode()
     try:
         return [_write_small(context, task, record, content)]

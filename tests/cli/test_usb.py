@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from drivefs import KINDS, DriveImage
-from helpers import Ran
+from helpers import Ran, make_deep
 from serving import is_mounted
 
 from encvault.fs import calls
@@ -577,16 +577,9 @@ def test_trash_that_leads_elsewhere_or_is_deep(run: Command, password: str, tmp_
     where = ("--path", folder, "--yes", "--password-file", password)
     assert run("usb", "lock", *where).code == 0  # a link is the user's, and sealed
     (folder / ".Trash-0").mkdir()
-    fd = os.open(folder / ".Trash-0", os.O_RDONLY)
-    for _level in range(1200):
-        os.mkdir("deep", dir_fd=fd)
-        below = os.open("deep", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
+    make_deep(folder / ".Trash-0", 1200)
     done = run("usb", "lock", *where)
-    assert (done.code, "1 files in the clear in its trash folders" in done.err) == (3, True)
+    assert (done.code, "2 files in the clear in its trash folders" in done.err) == (3, True)
     done = run("usb", "lock", *where, "--purge-trash")
     assert (done.code, "in its trash folders" in done.err) == (0, False)
     assert list((folder / ".Trash-0").iterdir()) == []

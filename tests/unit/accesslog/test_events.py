@@ -31,7 +31,7 @@ def _read_before(request: pytest.FixtureRequest) -> Iterator[None]:
     """All of it holds for the first lines that a process reads, and for those after many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "_FEW", 1 << 29)
-        patch.setattr(events, "_read", itertools.count(request.param))
+        patch.setattr(events, "_lines", itertools.count(request.param))
         yield
 
 

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import NOBODY, in_child
+from helpers import NOBODY, in_child, make_deep
 
 from encvault.errors import (
     CannotCreate,
@@ -177,15 +177,7 @@ def test_discarding_is_silent_about_what_is_not_there(tree: Tree, tmp_path: Path
 
 def test_a_folder_is_removed_however_deep_it_is(tree: Tree, tmp_path: Path) -> None:
     """A recursion would end at a thousand, and leave what was unpacked in plain text."""
-    at = calls.open_folder(".", tree.fd)
-    for _level in range(1_200):
-        os.mkdir("d", dir_fd=at)
-        below = calls.open_folder("d", at)
-        os.close(at)
-        at = below
-    os.close(calls.create(at, "f"))
-    os.symlink("nowhere", "link", dir_fd=at)
-    os.close(at)
+    make_deep(tmp_path, 1_200)
     assert durable.discard_tree(tree, "d") is None
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NOBODY, SEED, in_child, keys, seal, snapshot, unseal, write_tree
+from helpers import NOBODY, SEED, in_child, keys, make_deep, seal, snapshot, unseal, write_tree
 from hypothesis import given, strategies as st
 
 from encvault import operations
@@ -785,13 +785,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(arena: Path, kind: bytes
 def test_a_tree_that_is_deeper_than_python_calls_comes_back(tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
-    at = os.open(folder, os.O_RDONLY)
-    for _level in range(400):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
+    make_deep(folder, 400)
     pack(tmp_path / "a.sealed", folder)
     (tmp_path / "out").mkdir()
     with Tree(str(tmp_path / "out")) as other:

@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NOBODY, in_child, keys, seal, snapshot, unseal, write_tree
+from helpers import NOBODY, in_child, keys, make_deep, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto.suite import Suite
@@ -663,17 +663,10 @@ def test_a_name_in_the_way_of_a_mirrored_folder_stops_nothing_else(
 def test_a_tree_deeper_than_python_recurses_is_sealed(tmp_path: Path) -> None:
     root = tmp_path / "docs"
     root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
-    for _depth in range(1200):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
+    make_deep(root, 1200)
     try:
         report = seal(root, jobs=1)
-        assert (report.files, report.problems) == (1, [])
+        assert (report.files, report.problems) == (2, [])
     finally:
         subprocess.run(["rm", "-rf", str(root)], check=True)
 

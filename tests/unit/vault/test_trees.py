@@ -36,6 +36,7 @@ from encvault.errors import (
 )
 from encvault.fs.tree import Tree
 from encvault.vault import plan, sealing
+from encvault.vault.catalog import read_catalog
 from encvault.vault.report import Observer
 from encvault.vault.vault import Vault
 
@@ -764,12 +765,19 @@ def test_nobody_else_looks_into_a_folder_before_it_is_as_it_was(
     assert stat.S_IMODE((out / "src" / "deep").stat().st_mode) == 0o755
 
 
-def test_folders_above_what_was_chosen_are_as_any_new_folder(tree: Path, tmp_path: Path) -> None:
-    (tree / "src").chmod(0o700)
-    seal(tree)
-    assert unseal(tree / "src" / "deep" / "er", to=str(tmp_path / "out")).problems == []
-    made = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made} <= {0o755}
+def test_folders_of_which_nothing_is_known_are_as_any_new_folder(
+    tree: Path, tmp_path: Path
+) -> None:
+    seal(tree, hide_names=True)
+    with Vault.load(str(tree)) as vault:
+        vault.unlock(keys().identities(""))
+        lost = read_catalog(vault, 1).folders["src"].file
+    (tree / ".encvault" / "objects" / lost[:2] / lost).unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o2755)  # which new folders inherit
+    unseal(tree, to=str(out))
+    assert stat.S_IMODE((out / "lost+found").stat().st_mode) == 0o2755
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
