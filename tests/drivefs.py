@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -67,6 +68,12 @@ class DriveImage:
 
     def __enter__(self) -> Self:
         self.top.mkdir(exist_ok=True)
+        self.path.mkdir()
+        self.format()
+        return self
+
+    def format(self) -> None:
+        """Make it anew, with nothing on it, and mount it."""
         with self.image.open("wb") as file:
             file.truncate(self.size << 20)
         make = {
@@ -77,9 +84,7 @@ class DriveImage:
             "ext4": ["mkfs.ext4", "-q"],
         }
         run(*make[self.kind], self.image)
-        self.path.mkdir()
         self.mount()
-        return self
 
     def mount(self, *options: str) -> None:
         """Mount it.
@@ -111,6 +116,23 @@ class DriveImage:
         """Let the driver die, as if the drive were pulled out."""
         for pid in self._drivers():
             os.kill(pid, signal.SIGKILL)
+
+    def damage(self) -> set[str]:
+        """Paths of the files that cannot be read.
+
+        A driver that is killed while it makes a file may leave a name with nothing behind it.
+        """
+        found = set()
+        for folder, _folders, names in os.walk(self.path):
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    with open(path, "rb") as file:
+                        file.read()
+                except OSError as error:
+                    assert error.errno == errno.EIO  # noqa: PT017 - any other is no damage
+                    found.add(path)
+        return found
 
     def clear(self) -> None:
         """Take away what a dead driver left."""

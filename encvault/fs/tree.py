@@ -21,51 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
-_SECOND_NS = 1_000_000_000
-RACY_NS = 20_000_000  # twice the tick of a slow kernel
-COARSE_RACY_NS = 2_000_000_000  # FAT keeps two seconds
 _MAX_OPEN_FOLDERS = 64
 _FEW = 8
 
 _HAS_NUMBERS = hasattr(os, "major")
-
-
-class Stamp(NamedTuple):
-    """What tells an unchanged file: if any of these differ, it is read again.
-
-    Attributes:
-        device, inode: the file itself.
-        size: bytes.
-        mtime_ns, ctime_ns: times of the last change of content and of anything.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """The stamp of a stat result."""
-        return cls(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        )
-
-    def settles_in_ns(self, now_ns: int) -> int:
-        """How long until a change would show in a new stamp; 0 if it would by now.
-
-        A change within the clock's granularity after this stamp was taken leaves no trace, as with
-        git's "racy" entries. Waiting does not help with a file of the future.
-        """
-        coarse = self.mtime_ns % _SECOND_NS == 0 and self.ctime_ns % _SECOND_NS == 0
-        settled = self.changed_at_ns + (COARSE_RACY_NS if coarse else RACY_NS)
-        return settled - now_ns if self.changed_at_ns <= now_ns < settled else 0
-
-    @property
-    def changed_at_ns(self) -> int:
-        """When anything of the file changed last, as far as its times tell."""
-        return max(self.mtime_ns, self.ctime_ns)
 
 
 class Entry(NamedTuple):
@@ -74,12 +33,18 @@ class Entry(NamedTuple):
     Attributes:
         name: as Python spells file names.
         status: its own status; links are not followed.
-        kind: ``file``, ``dir``, ``symlink``, or the word for a special file.
+        kind: ``file``, ``dir``, ``symlink``, or the word for a special file. What cannot be looked
+            at is met as a ``dir`` that cannot be listed.
     """
 
     name: str
     status: os.stat_result
     kind: str
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it could not be looked at, so that it may be anything."""
+        return self.status.st_mode == 0
 
 
 class Folder(NamedTuple):
@@ -124,6 +89,7 @@ _KINDS = {
 }
 
 _KIND_BITS = stat.S_IFMT(0o177777)
+_UNKNOWN = os.stat_result((0,) * 10)
 
 
 def file_kind(mode: int) -> str:
@@ -467,9 +433,9 @@ class Tree:
         except FileNotFoundError:
             return None  # removed since its parent was listed
         except OSError as error:
-            return Folder(path, os.stat_result((0,) * 10), [], error)
+            return Folder(path, _UNKNOWN, [], error)
         status = os.fstat(fd)
-        entries, kinds = [], _KINDS
+        entries, kinds, denied = [], _KINDS, None
         try:
             with os.scandir(fd) as names:
                 for found in names:
@@ -479,8 +445,13 @@ class Tree:
                         entries.append(Entry(found.name, own, kind))
                     except FileNotFoundError:
                         continue
+                    except OSError as error:  # damage, or a mount point of somebody else's
+                        entries.append(Entry(found.name, _UNKNOWN, "dir"))
+                        denied = error if isinstance(error, PermissionError) else denied
         except OSError as error:
             return Folder(path, status, [], error)
+        if denied and all(entry.is_unknown for entry in entries):  # it is told once
+            return Folder(path, status, [], denied)
         entries.sort(key=_by_name)
         return Folder(path, status, entries)
 

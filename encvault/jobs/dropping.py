@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError, SourceMissing
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, Tree, join, pinned, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree, join, pinned, split
 from encvault.jobs.changes import Changes
 from encvault.jobs.unfinished import is_being_written, is_name_of_temporary, is_remote
 from encvault.vault.layout import SUFFIX, peek

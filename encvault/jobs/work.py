@@ -14,7 +14,8 @@ from encvault.envelope import VAULT_FOLDER, is_vault_folder
 from encvault.errors import EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, Tree, join
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree, join
 from encvault.jobs.archives import Shelf
 from encvault.jobs.destinations import (
     base_of,

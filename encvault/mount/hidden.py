@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, split
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.sealing import Home
 from encvault.vault.burial import bury, finish_burials

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from encvault.envelope import Record
-    from encvault.fs.tree import Stamp
+    from encvault.fs.stamp import Stamp
     from encvault.mount.content import Content
     from encvault.mount.sealing import Prepared
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from encvault.envelope import is_vault_folder
 from encvault.errors import EncvaultError
 from encvault.fs import durable
-from encvault.fs.tree import Stamp, join
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join
 from encvault.mount.layouts import is_unsaved
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.times import FolderTimes

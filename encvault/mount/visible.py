@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError
 from encvault.fs import calls
-from encvault.fs.tree import Stamp, join, moved, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, moved, split
 from encvault.mount.layouts import Displaced, is_unsaved
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source
 from encvault.mount.ondisk import OnDisk

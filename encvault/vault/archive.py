@@ -25,7 +25,8 @@ from encvault.errors import (
 )
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, Tree, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault import attributes, pax
 from encvault.vault.layout import archive_name, is_vault_entry, plain_name, vault_name_taken

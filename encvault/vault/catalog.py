@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError, OrphanPart, SwappedFile, Unreadable
 from encvault.fs.durable import storage_error, tombstone_name
-from encvault.fs.tree import Stamp, join
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join
 from encvault.i18n import system_reason
 from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER

@@ -23,7 +23,7 @@ from encvault.fs.database import Database
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from encvault.fs.tree import Stamp
+    from encvault.fs.stamp import Stamp
     from encvault.vault.vault import Vault
 
 _SCHEMA = """

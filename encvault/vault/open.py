@@ -28,7 +28,8 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, split
 from encvault.i18n import ngettext
 from encvault.vault import attributes
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders

@@ -21,7 +21,8 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join
 from encvault.i18n import _
 from encvault.vault import attributes
 from encvault.vault.layout import object_path, opened_place, plain_name

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import DamagedFiles, NameEscaped, NestedVault, Unreadable
 from encvault.fs import durable
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, split
 from encvault.i18n import system_reason
 from encvault.vault.catalog import LOST_AND_FOUND
 from encvault.vault.layout import SUFFIX, object_folder, plain_name, sealed_path

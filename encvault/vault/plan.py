@@ -23,7 +23,8 @@ from encvault.errors import (
 )
 from encvault.fs.durable import is_temporary, storage_error
 from encvault.fs.rules import keeps_modes
-from encvault.fs.tree import Folder, Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Folder, join, split
 from encvault.i18n import _, system_reason
 from encvault.vault.gone import Gone
 from encvault.vault.keywatch import KeyWatch
@@ -324,8 +325,8 @@ class Planner:
                     if entry.is_file(follow_symlinks=False):
                         try:
                             files[entry.name] = entry.stat(follow_symlinks=False).st_size
-                        except FileNotFoundError:
-                            continue  # somebody removes it just now
+                        except OSError:
+                            continue  # removed just now, or damaged: then told by who replaces it
         except FileNotFoundError:
             return set(), {}
         return names, files
@@ -476,6 +477,11 @@ class Planner:
 
 def _expected(folder: Folder) -> set[str]:
     """The names that the visible layout has for what is in a folder."""
-    return {
+    names = {
         entry.name if entry.kind == "dir" else sealed_name(entry.name) for entry in folder.entries
+    }
+    return names | {
+        sealed_name(entry.name)
+        for entry in folder.entries
+        if entry.kind == "dir" and entry.is_unknown
     }

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from multiprocessing.connection import Connection
 
-    from encvault.fs.tree import Stamp, Tree
+    from encvault.fs.stamp import Stamp
+    from encvault.fs.tree import Tree
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

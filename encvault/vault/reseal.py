@@ -17,7 +17,8 @@ from encvault.envelope import Header, VaultKeyInfo
 from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, split
 from encvault.vault import attributes
 from encvault.vault.index import discard_index
 from encvault.vault.keywatch import missing_key

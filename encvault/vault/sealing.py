@@ -27,7 +27,8 @@ from encvault.envelope import (
 from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Stamp, join
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join
 from encvault.vault import attributes
 from encvault.vault.layout import vault_name_taken
 from encvault.vault.manifest import make_own_folders

@@ -27,7 +27,8 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.rules import TargetNames
-from encvault.fs.tree import Stamp, Tree, file_kind
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree, file_kind
 from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
 from encvault.secret import Secret

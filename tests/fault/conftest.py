@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from fault.scenes import BATCH_FILES, PART_SIZE, World
 
-from encvault.fs import tree
+from encvault.fs import stamp as stamps
 from encvault.vault import ledger, plan, pool, sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.fs.tree import Stamp
+    from encvault.fs.stamp import Stamp
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (plan, sealing):
         monkeypatch.setattr(module, "PART_SIZE", PART_SIZE)
     monkeypatch.setattr(pool, "BATCH_FILES", BATCH_FILES)
-    monkeypatch.setattr(tree, "RACY_NS", 0)
+    monkeypatch.setattr(stamps, "RACY_NS", 0)
     monkeypatch.setattr(ledger.Known, "matches", _matches_a_copy)
 
 

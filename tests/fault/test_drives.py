@@ -15,7 +15,7 @@ from drivefs import DriveImage
 from helpers import RECIPIENT, keys
 
 from encvault import operations
-from encvault.errors import DriveNeverLocked, EncvaultError
+from encvault.errors import DriveNeverLocked, EncvaultError, InputOutputError
 from encvault.operations import drives
 from encvault.operations.drives import Which
 
@@ -50,12 +50,18 @@ def unlock(path: Path, state: Path) -> None:
     report.raise_for_problems()
 
 
-def repair(path: Path, state: Path) -> None:
-    """What a user does then; a drive that was pulled out before it had a vault has nothing."""
+def repair(path: Path, state: Path, damage: set[str]) -> None:
+    """What a user does then; a drive that was pulled out before it had a vault has nothing.
+
+    What its file system has lost is told, and keeps nothing else from being sealed.
+    """
     before = status(path, state).state
     request = drives.LockRequest(Which(str(path), is_folder=True), str(state))
     with contextlib.suppress(DriveNeverLocked):
         report = drives.repair(request, ANSWERS)
+        if damage:
+            assert {one.exit_code for one in report.problems} <= {InputOutputError.exit_code}
+            return
         report.raise_for_problems()
         after = status(path, state).state
         assert after == "locked" or after == before != "interrupted"
@@ -89,7 +95,13 @@ def pulled_out_during(work: Callable[[], None], drive: DriveImage, seconds: floa
     drive.mount()
 
 
-def found_on(drive: DriveImage, state: Path, copy: Path) -> dict[str, set[bytes]]:
+def fill(path: Path) -> None:
+    for name, data in FILES.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(data)
+
+
+def found_on(drive: DriveImage, state: Path, copy: Path, damage: set[str]) -> dict[str, set[bytes]]:
     """What each file has, in the clear or sealed."""
     found: dict[str, set[bytes]] = {}
     if status(drive.path, state).state != "plain":
@@ -98,7 +110,7 @@ def found_on(drive: DriveImage, state: Path, copy: Path) -> dict[str, set[bytes]
         assert not [one for one in report.problems if one.exit_code == 65]
     for top in (drive.path, copy):
         for path in top.rglob("f*"):
-            if path.is_file() and ".encvault" not in path.parts:
+            if str(path) not in damage and path.is_file() and ".encvault" not in path.parts:
                 name = str(path.relative_to(top))
                 found.setdefault(name, set()).add(path.read_bytes())
     return found
@@ -110,9 +122,7 @@ def test_a_drive_that_is_pulled_out_loses_nothing(kind: str, tmp_path: Path) -> 
     chance = random.Random(f"{kind} {time.time_ns()}")
     state = tmp_path / "state"
     with DriveImage(kind, tmp_path) as drive:
-        for name, data in FILES.items():
-            (drive.path / name).parent.mkdir(exist_ok=True)
-            (drive.path / name).write_bytes(data)
+        fill(drive.path)
         for turn in range(TURNS):
             work = chance.choice((lock, lock, unlock))
             if status(drive.path, state).state == "plain":
@@ -121,10 +131,16 @@ def test_a_drive_that_is_pulled_out_loses_nothing(kind: str, tmp_path: Path) -> 
                 unlock(drive.path, state)
             seconds = chance.uniform(0, 0.8)
             pulled_out_during(lambda: work(drive.path, state), drive, seconds)  # noqa: B023 - called at once
-            repair(drive.path, state)
-            found = found_on(drive, state, tmp_path / f"copy{turn}")
+            damage = drive.damage()
+            repair(drive.path, state, damage)
+            found = found_on(drive, state, tmp_path / f"copy{turn}", damage)
             lost = [name for name, data in FILES.items() if found.get(name) != {data}]
-            assert not lost, (turn, work.__name__, seconds, lost)
+            assert not lost, (turn, work.__name__, seconds, lost, damage)
+            if damage:  # nothing here mends this file system
+                drive.unmount()
+                drive.format()
+                fill(drive.path)
+                state = tmp_path / f"state{turn}"
         lock(drive.path, state)
         at_last = status(drive.path, state)
         assert (at_last.state, at_last.plain, at_last.leftovers) == ("locked", [], [])

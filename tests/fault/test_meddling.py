@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fault.scenes import World
     from helpers import Command
 
-    from encvault.fs.tree import Stamp
+    from encvault.fs.stamp import Stamp
     from encvault.vault.report import Event
 
 LAYOUTS = pytest.mark.parametrize("layout", ["visible", "hidden"])

@@ -22,7 +22,8 @@ from encvault.errors import (
     SourceMissing,
 )
 from encvault.fs import calls, durable
-from encvault.fs.tree import Stamp, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.jobs.remote.carried import Carried
 from encvault.jobs.remote.server import Cargo

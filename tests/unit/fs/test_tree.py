@@ -11,7 +11,8 @@ import pytest
 from helpers import NOBODY, in_child
 
 from encvault.fs import calls
-from encvault.fs.tree import Stamp, Tree, file_kind, join, split
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree, file_kind, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

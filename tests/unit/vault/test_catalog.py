@@ -11,7 +11,7 @@ from helpers import keys, seal, unseal
 from encvault import operations
 from encvault.envelope import Header, Record, VaultKeyInfo
 from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable, UnsafePath
-from encvault.fs.tree import Stamp
+from encvault.fs.stamp import Stamp
 from encvault.operations.places import refuse
 from encvault.vault import catalog as module
 from encvault.vault.catalog import Catalog, Found, read_catalog

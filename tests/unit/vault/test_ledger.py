@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from encvault.errors import StateUnavailable
-from encvault.fs.tree import Stamp
+from encvault.fs.stamp import Stamp
 from encvault.vault.ledger import FileRow, FolderRow, Ledger
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from encvault.errors import (
     Unreadable,
 )
 from encvault.fs import calls, locks
-from encvault.fs.tree import Stamp, Tree
+from encvault.fs.stamp import Stamp
+from encvault.fs.tree import Tree
 from encvault.vault import plan, seal as sealing_run, sealing
 from encvault.vault.catalog import read_catalog
 from encvault.vault.opening import OpenContext, OpenTask, open_batch
