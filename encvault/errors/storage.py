@@ -204,6 +204,15 @@ class OrphanPart(SkippedError):
     first: str
 
 
+class FolderMissing(SkippedError):
+    """Hidden layout: the object of a folder is not there, and what was in it has lost its place."""
+
+    message = N_("{path}: the folder that was here is not there; files from it: {count}")
+    advice = N_("open and move them, or restore the vault from a backup")
+    path: str
+    count: int
+
+
 class SealedAlone(SkippedError):
     """A file in a vault's folder that has keyslots of its own."""
 

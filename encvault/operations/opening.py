@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import selftest
-from encvault.errors import InvalidRequest, OrphanPart
+from encvault.errors import InvalidRequest
 from encvault.fs import calls
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import _
@@ -353,8 +353,7 @@ def _sealed_path(
         if inside in catalog.folders:
             raise refusal(path)
         # an object whose record cannot be read may be this file: it is not known to be missing
-        unread = (one for one in catalog.problems if not isinstance(one, OrphanPart))
-        raise next(unread, not_in_vault(path))
+        raise next(iter(catalog.unread), not_in_vault(path))
     if inside.endswith(SUFFIX) and vault.tree.exists(inside):
         return inside
     sealed = sealed_path(inside)

@@ -8,10 +8,11 @@ get lost but an object itself.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import EncvaultError, OrphanPart, SwappedFile, Unreadable
+from encvault.errors import EncvaultError, FolderMissing, OrphanPart, SwappedFile, Unreadable
 from encvault.fs.durable import storage_error, tombstone_name
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join
@@ -57,7 +58,7 @@ class Catalog:
         folders: folder objects by path.
         parts: further parts of large files, by file id.
         superseded: objects that a newer one of the same path replaces.
-        problems: objects whose record does not open.
+        problems: objects whose record does not open, and what others miss.
     """
 
     files: dict[str, Found] = field(default_factory=dict)
@@ -65,6 +66,11 @@ class Catalog:
     parts: dict[str, Found] = field(default_factory=dict)
     superseded: list[Found] = field(default_factory=list)
     problems: list[EncvaultError] = field(default_factory=list)
+
+    @property
+    def unread(self) -> list[EncvaultError]:
+        """Those of the problems behind which a file or a folder may be that is not known."""
+        return [one for one in self.problems if not isinstance(one, (FolderMissing, OrphanPart))]
 
 
 def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None = None) -> Catalog:
@@ -100,6 +106,8 @@ def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None
                 catalog.problems.append(answer)
     catalog.problems += unlisted
     _place(catalog, found)
+    if not catalog.problems:
+        _tell_missing_folders(vault, catalog)
     _tell_orphans(vault, catalog)
     return catalog
 
@@ -109,6 +117,21 @@ def _stamp_of(vault: Vault, name: str) -> Stamp:
         return Stamp.of(vault.tree.status(object_path(name)))
     except OSError:  # it is not where it belongs; who reads it tells what is wrong
         return _NO_STAMP
+
+
+def _tell_missing_folders(vault: Vault, catalog: Catalog) -> None:
+    """A user may have a folder called lost+found as well: there a folder has the name it says."""
+    counts: Counter[str] = Counter()
+    for path in catalog.files:
+        top, _slash, rest = path.partition("/")
+        name, _slash, below = rest.partition("/")
+        if top == LOST_AND_FOUND and below:
+            folder = catalog.folders.get(join(top, name))
+            if folder is None or folder.record.path != name:
+                counts[name] += 1
+    for name, count in sorted(counts.items()):
+        path = vault.tree.show(join(LOST_AND_FOUND, name))
+        catalog.problems.append(FolderMissing(path=path, count=count))
 
 
 def _tell_orphans(vault: Vault, catalog: Catalog) -> None:

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from encvault.envelope import VaultKeyInfo
-from encvault.errors import Unreadable
 from encvault.fs import durable
 from encvault.fs.tree import join, split
-from encvault.i18n import system_reason
 from encvault.vault.datakeys import sound_key_ids
 from encvault.vault.layout import (
     SUFFIX,
@@ -64,11 +62,15 @@ def inspect_status(vault: Vault) -> VaultStatus:
     keys: frozenset[str] | None = None
     with contextlib.suppress(OSError):  # who may not look at them is told when he opens
         keys = frozenset(sound_key_ids(vault.tree, vault.record))
-    for folder in plain_folders(vault, status):
+
+    def left_out(folder: Folder) -> None:
+        (status.nested if folder.error is None else status.unreadable).append(folder.path)
+
+    for folder in plain_folders(vault, left_out):
         for entry in folder.entries:
             _count_entry(vault, folder.path, entry, status, keys)
     if vault.hidden:
-        for entry in objects(vault, lambda error: status.unreadable.append(error.path)):
+        for entry in objects(vault, left_out):
             status.sealed += 1
             status.sealed_size += entry.status.st_size
         if keys is not None:
@@ -87,10 +89,10 @@ def inspect_status(vault: Vault) -> VaultStatus:
 def holds_sealed_files(vault: Vault) -> bool:
     """Whether anything in a vault looks sealed; stops at the first."""
     if vault.hidden:
-        return next(objects(vault, lambda _error: None), None) is not None
+        return next(objects(vault, _unheard), None) is not None
     return any(
         entry.kind == "file" and entry.name.endswith(SUFFIX)
-        for folder in plain_folders(vault, VaultStatus())
+        for folder in plain_folders(vault, _unheard)
         for entry in folder.entries
     )
 
@@ -98,10 +100,10 @@ def holds_sealed_files(vault: Vault) -> bool:
 def sealed_places(vault: Vault) -> Iterator[str]:
     """Paths within the vault of everything that looks sealed; what cannot be listed is left out."""
     if vault.hidden:
-        for entry in objects(vault, lambda _error: None):
+        for entry in objects(vault, _unheard):
             yield object_path(entry.name)
         return
-    for folder in plain_folders(vault, VaultStatus()):
+    for folder in plain_folders(vault, _unheard):
         for entry in folder.entries:
             if entry.kind == "file" and entry.name.endswith(SUFFIX):
                 yield join(folder.path, entry.name)
@@ -117,16 +119,26 @@ def keys_in_use(vault: Vault) -> Iterator[tuple[str, str]]:
             yield path, cast("VaultKeyInfo", header.key_info).key
 
 
-def plain_folders(vault: Vault, status: VaultStatus) -> Iterator[Folder]:
-    """The folders of a vault, without its own; what is not entered is counted in the status."""
+def plain_folders(vault: Vault, left_out: Callable[[Folder], None]) -> Iterator[Folder]:
+    """The folders of a vault, without its own.
+
+    Args:
+        vault: either layout.
+        left_out: is told each that is not entered: one that cannot be listed has an error, another
+            one is a vault of its own.
+    """
     for folder in vault.tree.walk(enter=_is_looked_into):
         if folder.error is not None:
-            status.unreadable.append(folder.path)
+            left_out(folder)
         elif folder.path and any(entry.name == FOLDER for entry in folder.entries):
-            status.nested.append(folder.path)
+            left_out(folder)
             folder.entries.clear()
         else:
             yield folder
+
+
+def _unheard(_folder: Folder) -> None:
+    """For who asks for nothing but what is found."""
 
 
 def _is_looked_into(path: str) -> bool:
@@ -182,19 +194,18 @@ def find_orphan(tree: Tree) -> str | None:
     return None
 
 
-def objects(vault: Vault, problem: Callable[[Unreadable], None]) -> Iterator[Entry]:
+def objects(vault: Vault, left_out: Callable[[Folder], None]) -> Iterator[Entry]:
     """Every object's directory entry.
 
     Args:
         vault: with hidden names.
-        problem: is told each folder of objects that cannot be listed: what is in it is not gone.
+        left_out: is told each folder of objects that cannot be listed: what is in it is not gone.
     """
     if not vault.tree.exists(OBJECTS_FOLDER):
         return
     for folder in vault.tree.walk(OBJECTS_FOLDER):
         if folder.error is not None:
-            reason = system_reason(folder.error)
-            problem(Unreadable(path=vault.tree.show(folder.path), reason=reason))
+            left_out(folder)
         for entry in folder.entries:
             if entry.kind == "file" and is_object(entry.name):
                 yield entry

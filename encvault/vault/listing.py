@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from encvault.crypto import stream
 from encvault.envelope import FIXED_SIZE
-from encvault.errors import (
-    EncvaultError,
-    NestedVault,
-    Unreadable,
-)
+from encvault.errors import EncvaultError, NestedVault
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
-from encvault.i18n import _, ngettext
+from encvault.i18n import ngettext
 from encvault.vault.catalog import read_catalog
-from encvault.vault.inspect import VaultStatus, plain_folders
+from encvault.vault.inspect import plain_folders
 from encvault.vault.layout import (
     SUFFIX,
     object_path,
@@ -31,6 +27,7 @@ from encvault.vault.sealed import open_sealed, read_header, read_record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from encvault.fs.tree import Folder
     from encvault.vault.report import Report
     from encvault.vault.vault import Vault
 
@@ -147,17 +144,20 @@ def _implied_size(fd: int, sealed_size: int) -> int | None:
 
 def visible_targets(vault: Vault, problem: Problem) -> Iterator[Target]:
     """The sealed files of a visible vault; vaults within it and closed folders are problems."""
-    status = VaultStatus()
-    for folder in plain_folders(vault, status):
+
+    def left_out(folder: Folder) -> None:
+        shown = vault.tree.show(folder.path)
+        if folder.error is None:
+            problem(NestedVault(path=shown))
+        else:
+            problem(storage_error(folder.error, shown, reading=True))
+
+    for folder in plain_folders(vault, left_out):
         for entry in folder.entries:
             if entry.kind == "file" and entry.name.endswith(SUFFIX):
                 path = join(folder.path, entry.name)
                 plain = join(folder.path, plain_name(entry.name))
                 yield Target(path, plain, None, entry.status.st_size)
-    for path in status.nested:
-        problem(NestedVault(path=vault.tree.show(path)))
-    for path in status.unreadable:
-        problem(Unreadable(path=vault.tree.show(path), reason=_("folder")))
 
 
 def hidden_targets(vault: Vault, jobs: int, problem: Problem, report: Report) -> list[Target]:

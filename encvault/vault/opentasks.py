@@ -148,7 +148,7 @@ class OpenPlan:
         """
         if self._catalog is None or not path.startswith(LOST_AND_FOUND + "/"):
             return False
-        codes = {problem.exit_code for problem in self._catalog.problems}
+        codes = {problem.exit_code for problem in self._catalog.unread}
         return bool(codes) if self._drops_sealed else bool(codes - {DamagedFiles.exit_code})
 
     def _visible_tasks(self, *, quiet: bool) -> Iterator[OpenTask]:

@@ -25,7 +25,7 @@ from helpers import SEED, keys, seal, unseal
 
 from encvault import operations
 from encvault.crypto import hpke
-from encvault.errors import Conflict, EncvaultError, OrphanPart
+from encvault.errors import Conflict, EncvaultError
 from encvault.fs import durable
 from encvault.keyslots import IdentityFile, encode_recipient, now_text
 from encvault.secret import Secret
@@ -562,11 +562,8 @@ def _members(content: bytes) -> Iterator[tuple[str, Item]]:
 
 def _survey_objects(root: Path, vault: Vault, found: Survey) -> None:
     catalog = read_catalog(vault, jobs=1)
-    found.damaged += [
-        f"{root.name}: {error}"
-        for error in catalog.problems
-        if not isinstance(error, OrphanPart)  # counted below as a stray object
-    ]
+    # what others miss is counted below: a stray object, and a file in another place
+    found.damaged += [f"{root.name}: {error}" for error in catalog.unread]
     needed = set()
     superseded = {item.file for item in catalog.superseded}
     for item in (*catalog.files.values(), *catalog.superseded):

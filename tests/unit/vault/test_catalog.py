@@ -10,7 +10,7 @@ from helpers import keys, seal, unseal
 
 from encvault import operations
 from encvault.envelope import Header, Record, VaultKeyInfo
-from encvault.errors import ChunkCorrupt, SwappedFile, Unreadable, UnsafePath
+from encvault.errors import ChunkCorrupt, FolderMissing, SwappedFile, Unreadable, UnsafePath
 from encvault.fs.stamp import Stamp
 from encvault.operations.places import refuse
 from encvault.vault import catalog as module
@@ -144,8 +144,13 @@ def test_files_of_a_lost_folder_are_found_again(vault: Vault, root: Path) -> Non
         "top",
     ]
     assert sorted(made.folders) == ["c", f"lost+found/{lost}/b"]
+    (problem,) = made.problems
+    assert isinstance(problem, FolderMissing)
+    assert problem.fields() == {"path": str(root / "lost+found" / lost), "count": 3}
+    assert made.unread == []
     vault.close()
-    unseal(root)
+    report = unseal(root)
+    assert [type(one) for one in report.problems] == [FolderMissing]
     assert (root / f"lost+found/{lost}/b/two").read_text() == "content of a/b/two"
 
 
@@ -213,6 +218,17 @@ def test_folders_of_one_path_are_one_folder_whatever_their_ids() -> None:
     assert ids(made.folders) == {"d": "b"}
     assert ids(made.files) == {"d/x": "c", "d/y": "e"}
     assert [item.file[0] for item in made.superseded] == ["a"]
+
+
+def test_a_folder_of_that_name_that_is_sealed_is_no_loss(tmp_path: Path) -> None:
+    inner = tmp_path / "drive" / "lost+found" / "kept"
+    inner.mkdir(parents=True)
+    for path in (inner / "one", inner.parent / "two"):
+        path.write_text("content")
+    seal(tmp_path / "drive", hide_names=True)
+    with Vault.load(str(tmp_path / "drive")) as vault:
+        vault.unlock(keys().identities(""))
+        assert read_catalog(vault).problems == []
 
 
 def test_folders_in_a_circle_end_in_lost_and_found() -> None:
