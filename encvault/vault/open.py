@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from encvault.errors import (
     Conflict,
     EncvaultError,
+    FolderMissing,
     NameEscaped,
     OtherVersions,
+    OutOfSpace,
     SourceChanged,
     Unreadable,
 )
@@ -113,6 +115,8 @@ class _OpenRun:
         self._target_dirs: set[str] = set()
         self._private: set[str] = set()  # folders in the target that nobody else may look into yet
         self._alone = not self.in_place and locks.claim(target)
+        # in place: those for which there was no room yet, and what was said
+        self._crowded: list[tuple[OpenTask, EncvaultError]] = []
         self._lost: Counter[str] = Counter()
         self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
 
@@ -137,23 +141,43 @@ class _OpenRun:
             check=self.drops_sealed,
         )
 
+        tasks = self._with_folders(plan.tasks(quiet=False))
+        self._open(context, tasks, self.options.jobs or default_jobs())
+        self._open_crowded(context)
+        self._finish()
+        return self.report
+
+    def _open(self, context: OpenContext, tasks: Iterable[OpenTask], jobs: int) -> None:
         def work(batch: list[OpenTask], tick: Tick, jobs: int) -> list[OpenOutcome]:
             context.tick, context.jobs = tick, jobs
             return open_batch(context, batch)
 
         done = in_batches(
-            self._with_folders(plan.tasks(quiet=False)),
+            tasks,
             work,
             lambda task: discard_task(self.target, task),
-            jobs=self.options.jobs or default_jobs(),
+            jobs=jobs,
             tick=self._tick,
             trees=(self.tree, self.target),
         )
         with contextlib.closing(done):
             for batch, outcomes in done:
                 self._commit(batch, outcomes)
-        self._finish()
-        return self.report
+
+    def _open_crowded(self, context: OpenContext) -> None:
+        """Open those for which there was no room, now that other sealed files have made some.
+
+        One worker is enough: two would take each other's room. It ends when nothing more fits.
+        """
+        while self._crowded:
+            self.tree.sync_names(self._touched)  # which frees what was removed
+            tasks, self._crowded = [task for task, _error in self._crowded], []
+            before = self.report.files
+            self._open(context, tasks, jobs=1)
+            if self.report.files == before:
+                for task, error in self._crowded:
+                    self._fail(task, error)
+                self._crowded = []
 
     def _with_folders(self, tasks: Iterable[OpenTask]) -> Iterator[OpenTask]:
         """Make each task's folder, which nobody else may look into until it is as it was."""
@@ -218,7 +242,10 @@ class _OpenRun:
     def _commit(self, tasks: list[OpenTask], outcomes: list[OpenOutcome]) -> None:
         good: list[tuple[OpenTask, OpenOutcome]] = []
         for task, outcome in zip(tasks, outcomes, strict=True):
-            if outcome.error is not None:
+            if isinstance(outcome.error, OutOfSpace) and self.drops_sealed:
+                discard_task(self.target, task)
+                self._crowded.append((task, outcome.error))
+            elif outcome.error is not None:
                 self._fail(task, outcome.error)
             else:
                 good.append((task, outcome))
@@ -441,7 +468,7 @@ class _OpenRun:
             self._remove_objects(catalog)
 
     def _is_complete(self) -> bool:
-        opened = (OtherVersions, NameEscaped)
+        opened = (FolderMissing, NameEscaped, OtherVersions)
         return all(isinstance(problem, opened) for problem in self.report.problems)
 
     def _remove_objects(self, catalog: Catalog) -> None:

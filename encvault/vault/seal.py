@@ -21,7 +21,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, SourceChanged, Unreadable
+from encvault.errors import Conflict, EncvaultError, OutOfSpace, SourceChanged, Unreadable
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
@@ -32,6 +32,7 @@ from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner
 from encvault.vault.pool import Tick, default_jobs, in_batches
+from encvault.vault.removal import Removal
 from encvault.vault.report import Event, Observer, Report
 from encvault.vault.sealing import (
     Records,
@@ -123,7 +124,9 @@ class _SealRun:
         self._context: SealContext | None = None  # from the first batch on
         self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
         self._unfinished: set[str] = set()  # folders of which an older object could not be removed
-        self._touched: set[str] = set()  # folders in the target with names to be made durable
+        self._removal = Removal(self.target, self.planner.problem)
+        # in place: those for which there was no room yet, and what was said
+        self._crowded: list[tuple[SealTask, EncvaultError]] = []
         self._indexer = IndexWriter(vault, self._data_key)
 
     def _data_key(self) -> tuple[str, Secret]:
@@ -143,6 +146,7 @@ class _SealRun:
                 self._seal(self.planner.folder_tasks(), keys, jobs=1)
             jobs = self.options.jobs or default_jobs()
             self._seal(self.planner.tasks(), keys, jobs=jobs)
+            self._seal_crowded(keys)
             self._indexer.flush()
         self._finish()
         return self.report
@@ -184,6 +188,21 @@ class _SealRun:
         with contextlib.closing(done):
             for batch, answers in done:
                 self._commit(batch, answers)
+
+    def _seal_crowded(self, keys: contextlib.ExitStack) -> None:
+        """Seal those for which there was no room, now that other originals have made some.
+
+        One worker is enough: two would take each other's room. It ends when nothing more fits.
+        """
+        while self._crowded:
+            self.target.sync_names(self._removal.touched)  # which frees what was removed
+            tasks, self._crowded = [task for task, _error in self._crowded], []
+            before = self.report.files
+            self._seal(tasks, keys, jobs=1)
+            if self.report.files == before:
+                for task, error in self._crowded:
+                    self._fail(task, error)
+                self._crowded = []
 
     # -- one batch --------------------------------------------------------------------------
 
@@ -238,7 +257,10 @@ class _SealRun:
         """The tasks whose sealed copies may get their names."""
         good = []
         for task, answer in zip(tasks, answers, strict=True):
-            if isinstance(answer, EncvaultError):
+            if isinstance(answer, OutOfSpace) and self.drops_source and task.type != "dir":
+                discard_task(self.target, task)
+                self._crowded.append((task, answer))
+            elif isinstance(answer, EncvaultError):
                 self._fail(task, answer)
             elif task.type == "dir" and self._has_lost_its_parent(task):
                 discard_task(self.target, task)
@@ -250,7 +272,7 @@ class _SealRun:
     def _forget_released(self) -> None:
         """Not before the originals are gone for good: what a crash brings back must be known."""
         if self.ledger is not None and self._released:
-            self.target.sync_names(self._touched)
+            self.target.sync_names(self._removal.touched)
             self.ledger.forget(self._released)
         self._released = []
 
@@ -308,7 +330,7 @@ class _SealRun:
             return True
         for folder, name in named:  # parts without their first object
             with contextlib.suppress(OSError):
-                self._unlink(folder, name)
+                self._removal.unlink(folder, name)
         return False
 
     def _event(self, task: SealTask) -> Event:
@@ -323,34 +345,13 @@ class _SealRun:
         replaced = [
             [place for place in task.replaces if place not in task.places] for task in tasks
         ]
-        failed = self._remove(replaced)
+        failed = self._removal.sealed_files(replaced)
         if any(replaced):
             self.target.sync_names({folder for places in replaced for folder, _name in places})
         self._unfinished |= {tasks[index].dir for index in failed if tasks[index].type == "dir"}
         return [
             task for index, task in enumerate(tasks) if index not in failed and self._release(task)
         ]
-
-    def _remove(self, objects: list[list[tuple[str, str]]]) -> set[int]:
-        """Remove sealed files, each given with its further parts; the indexes of those that stay.
-
-        The first object goes before the parts, for good: without them it would count as damaged.
-        """
-        failed: set[int] = set()
-        for which in (slice(1), slice(1, None)):
-            if which.start and any(len(places) > 1 for places in objects):
-                self.target.sync_names({places[0][0] for places in objects if places})
-            for index, places in enumerate(objects):
-                for folder, name in places[which] if index not in failed else ():
-                    try:
-                        self._unlink(folder, name)
-                    except FileNotFoundError:
-                        continue
-                    except OSError as error:
-                        shown = self.target.show(join(folder, name))
-                        self.planner.problem(storage_error(error, shown))
-                        failed.add(index)
-        return failed
 
     def _release(self, task: SealTask) -> bool:
         if task.type == "dir":
@@ -371,15 +372,11 @@ class _SealRun:
                 self._fail(task, SourceChanged(path=self.source.show(task.source_path)))
                 return False
             calls.unlink(folder, task.name)
-            self._touched.add(task.dir)
+            self._removal.touched.add(task.dir)
         except OSError as error:
             self._fail(task, storage_error(error, self.source.show(task.source_path)))
             return False
         return True
-
-    def _unlink(self, folder: str, name: str) -> None:
-        calls.unlink(self.target.folder(folder), name)
-        self._touched.add(folder)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -392,14 +389,14 @@ class _SealRun:
         self._forget_lost()
         for error in durable.discard_leftovers(self.target, self.planner.leftovers):
             self.planner.problem(error)
-        self._touched |= {folder for folder, _name in self.planner.leftovers}
+        self._removal.touched |= {folder for folder, _name in self.planner.leftovers}
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:
             self._settle_folders()  # last: every removal above touched a folder's time
         elif self.drops_source:
             self._remove_emptied_folders()
-        self.target.sync_names(self._touched)
+        self.target.sync_names(self._removal.touched)
 
     def _forget_lost(self) -> None:
         """In place: what was sealed and is gone now has no successor, whatever gets its name."""
@@ -420,10 +417,10 @@ class _SealRun:
                 continue
             if folder.path in self._unfinished:
                 continue  # the next run finds it here
-            if self._remove_folder(self.source, folder.path):
+            if self._removal.empty_folder(folder.path):
                 removed.append(folder.path)
         if self.ledger is not None and removed:
-            self.source.sync_names(self._touched)
+            self.source.sync_names(self._removal.touched)
             self.ledger.forget_folders(removed)  # their names are hidden now, here as well
 
     def _settle_folders(self) -> None:
@@ -437,11 +434,11 @@ class _SealRun:
                 if not self.planner.in_place:
                     plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
                     if attributes.make_like(fd, plain, shown, status):
-                        self._touched.add(folder.path)
+                        self._removal.touched.add(folder.path)
                 elif os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
                     with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
                         os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
-                    self._touched.add(folder.path)
+                    self._removal.touched.add(folder.path)
             except Unreadable as error:
                 self.planner.problem(error)
             except OSError as error:
@@ -459,9 +456,9 @@ class _SealRun:
             for folder in gone.folders
             if not self._remove_counted(folder.objects)
             and not folder.stays
-            and (self.vault.hidden or self._remove_folder(self.target, folder.path))
+            and (self.vault.hidden or self._removal.empty_folder(folder.path))
         ]
-        self.target.sync_names(self._touched)
+        self.target.sync_names(self._removal.touched)
         if self.ledger is not None:
             if not failed:  # else the next run finds them by these rows
                 self.ledger.forget(gone.rows)
@@ -481,19 +478,8 @@ class _SealRun:
 
     def _remove_counted(self, objects: list[list[tuple[str, str]]]) -> bool:
         """Remove sealed files whose source is gone; whether any of them stays."""
-        failed = self._remove(objects)
+        failed = self._removal.sealed_files(objects)
         self.report.removed += sum(
             len(places) for index, places in enumerate(objects) if index not in failed
         )
         return bool(failed)
-
-    def _remove_folder(self, tree: Tree, path: str) -> bool:
-        """Remove a folder if it is empty."""
-        above, name = split(path)
-        tree.forget(path)
-        try:
-            calls.rmdir(tree.folder(above), name)
-        except OSError:  # something in it was left
-            return False
-        self._touched.add(above)
-        return True

@@ -119,6 +119,33 @@ def test_not_one_byte_left(
 @needs_root
 @KINDS
 @pytest.mark.parametrize("layout", ["visible", "hidden"])
+def test_in_place_each_file_needs_room_for_itself_only(
+    tmp_path: Path, kind: str, layout: str, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / STATE))
+    contents = {f"{number % 3}/f{number}": os.urandom(400_000) for number in range(16)}
+    with mounted(tmp_path / "disk", kind, SIZE) as disk:
+        docs, key = disk / "docs", tmp_path / "identity"
+        for name, content in contents.items():
+            (docs / name).parent.mkdir(parents=True, exist_ok=True)
+            (docs / name).write_bytes(content)
+        assert run("key", "new", "--no-password", "-o", key).code == 0
+        (tmp_path / "me.pub").write_text(run("key", "export", "-i", key).out)
+        ballast = fill(disk, 1_000_000)
+        hidden = ["--hide-names"] if layout == "hidden" else []
+        ran = run("seal", docs, "--yes", "-r", tmp_path / "me.pub", *hidden)
+        assert ran.code == 0, ran.err
+        assert "no space left" not in ran.err
+        assert [path for path in docs.rglob("f*") if path.suffix != ".sealed"] == []
+        ran = run("open", docs, "-i", key)
+        assert ran.code == 0, ran.err
+        assert {name: (docs / name).read_bytes() for name in contents} == contents
+        ballast.unlink()
+
+
+@needs_root
+@KINDS
+@pytest.mark.parametrize("layout", ["visible", "hidden"])
 def test_a_full_vault_opens_to_another_disk(
     tmp_path: Path, kind: str, layout: str, run: Command
 ) -> None:
