@@ -53,6 +53,7 @@ from encvault.errors.data import (
 from encvault.errors.jobs import (
     AddressUnusable,
     CopyChanged,
+    CopyLost,
     DestinationAbsent,
     DestinationAway,
     ForeignCopy,
@@ -259,6 +260,7 @@ __all__ = [
     "ContradictedPin",
     "CopyChanged",
     "CopyInVault",
+    "CopyLost",
     "CronMissing",
     "CrontabFailed",
     "DamagedFiles",

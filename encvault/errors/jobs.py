@@ -133,6 +133,15 @@ class CopyChanged(EncvaultError):
     path: str
 
 
+class CopyLost(EncvaultError):
+    """A sealed file of a mirror that is carried to a server is damaged or gone on this machine."""
+
+    exit_code = 65
+    message = N_("{path}: damaged or gone here; what the server has of it stays")
+    advice = N_("copy it back from the server to this place")
+    path: str
+
+
 class RemoteUnavailable(JobError):
     """What is needed to reach a server is not installed."""
 

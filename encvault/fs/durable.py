@@ -186,14 +186,10 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes:
 
 def clean(tree: Tree, folder: str) -> None:
     """Remove temporary files and folders in one folder. Only for who holds a lock on it."""
-    try:
-        fd = tree.folder(folder)
-        names = os.listdir(fd)
-    except OSError:
-        return
-    for name in filter(is_temporary, names):
-        discard(fd, name)
-        discard_tree(tree, f"{folder}/{name}" if folder else name)
+    with contextlib.suppress(OSError):
+        for name in filter(is_temporary, os.listdir(tree.folder(folder))):
+            discard(tree.folder(folder), name)
+            discard_tree(tree, f"{folder}/{name}" if folder else name)
 
 
 def discard_leftovers(tree: Tree, places: Iterable[tuple[str, str]]) -> Iterator[EncvaultError]:

@@ -403,6 +403,11 @@ class Tree:
             folder = self._list(path)
             if folder is None:
                 continue
+            if folder.error is not None and folder.entries:
+                names = [join(path, entry.name) for entry in folder.entries]
+                wanted = sum(enter is None or enter(name) for name in names)
+                # a few are told one by one, and nobody hears of what is excluded
+                folder = folder._replace(error=None) if wanted <= 1 else _closed(folder)
             yield folder
             below = [join(path, entry.name) for entry in folder.entries if entry.kind == "dir"]
             waiting += reversed([name for name in below if enter is None or enter(name)])
@@ -450,10 +455,14 @@ class Tree:
                         denied = error if isinstance(error, PermissionError) else denied
         except OSError as error:
             return Folder(path, status, [], error)
-        if denied and all(entry.is_unknown for entry in entries):  # it is told once
-            return Folder(path, status, [], denied)
         entries.sort(key=_by_name)
-        return Folder(path, status, entries)
+        is_closed = denied is not None and all(entry.is_unknown for entry in entries)
+        return Folder(path, status, entries, denied if is_closed else None)
+
+
+def _closed(folder: Folder) -> Folder:
+    """A folder whose names may be read, and nothing of what is in it: that is told once."""
+    return folder._replace(entries=[])
 
 
 def _drives(number: int) -> list[str]:

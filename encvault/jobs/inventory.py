@@ -15,6 +15,7 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+from encvault.envelope import PART_SIZE
 from encvault.errors import (
     CopyChanged,
     EncvaultError,
@@ -27,7 +28,7 @@ from encvault.fs.database import Database
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree, join, split
 from encvault.vault.inspect import sealed_places
-from encvault.vault.layout import header_at, object_path, sealed_path
+from encvault.vault.layout import header_at, is_size_of, object_path, sealed_path
 from encvault.vault.sealed import read_header
 
 if TYPE_CHECKING:
@@ -184,6 +185,29 @@ def check_presence(vault: Vault, ledger: Ledger) -> Iterator[EncvaultError]:
             yield storage_error(error, shown, reading=True)
         except EncvaultError as error:
             yield error
+
+
+def lost_copies(vault: Vault, ledger: Ledger) -> Iterator[str]:
+    """Paths within a vault of the copies that are gone, or have not the size that they must have.
+
+    One look at each, and none of them is opened.
+    """
+    for folder, name, known in ledger.rows():
+        if not known.is_proven:
+            continue  # perhaps a run was killed before it had its name
+        places = [sealed_path(join(folder, name))]
+        sizes = [known.size]
+        if vault.hidden:
+            places = [object_path(file_id) for file_id in known.ids]
+            sizes = [PART_SIZE] * (len(places) - 1)
+            sizes.append(known.size - sum(sizes))
+        for place, size in zip(places, sizes, strict=True):
+            try:
+                found = vault.tree.status(place).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                found = 0
+            if not is_size_of(found, size):
+                yield place
 
 
 def _copies(vault: Vault, ledger: Ledger, most: int = -1) -> Iterator[tuple[str, Collection[str]]]:

@@ -52,7 +52,9 @@ def spool_of(folder: str, source: str) -> str:
     return os.path.join(folder, _MIRRORS, os.path.basename(source) or "root")
 
 
-def send_mirror(job: Job, source: str, folder: str, observer: Observer) -> CarryReport:
+def send_mirror(
+    job: Job, source: str, folder: str, observer: Observer, *, spared: Collection[str] = ()
+) -> CarryReport:
     """Make what is on the server equal to the spool of a source.
 
     What the spool does not have any more goes from the server as well: the spool itself keeps what
@@ -63,6 +65,7 @@ def send_mirror(job: Job, source: str, folder: str, observer: Observer) -> Carry
         source: one of its sources; of several, each has a folder of its own there.
         folder: of the job's records.
         observer: is told what happens.
+        spared: see `carry_tree`.
 
     Raises:
         EncvaultError: see `carry_tree`.
@@ -80,6 +83,7 @@ def send_mirror(job: Job, source: str, folder: str, observer: Observer) -> Carry
             verify=cast("Verify", job.verify),
             known=known,
             observer=observer,
+            spared=spared,
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from encvault import operations
 from encvault.crypto.suite import Suite
 from encvault.envelope import VAULT_FOLDER, is_vault_folder
-from encvault.errors import EncvaultError, SourceEmpty, SourceMissing
+from encvault.errors import CopyLost, EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
@@ -24,12 +24,12 @@ from encvault.jobs.destinations import (
     mirror_of,
     shelf_of,
 )
-from encvault.jobs.inventory import Inventory, check_presence, copies_of
+from encvault.jobs.inventory import Inventory, check_presence, copies_of, lost_copies
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
 from encvault.vault.keywatch import KeyWatch
 from encvault.vault.ledger import ledger_of
-from encvault.vault.report import Report
+from encvault.vault.report import Relay, Report
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -59,6 +59,19 @@ class Means:
     prompter: Prompter
     register_path: str
     suite: Suite
+
+
+class _Members(Relay):
+    """Notes what went into an archive: a folder that is moved meanwhile changes no file in it."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(observer)
+        self.names: set[str] = set()
+
+    def member(self, action: str, path: str) -> None:
+        """See `Observer`."""
+        self.names.add(path)
+        super().member(action, path)
 
 
 class Work:
@@ -100,6 +113,7 @@ class Work:
         self.report = Report()
         self.verified = 0
         self.archive = ""
+        self._archived: set[str] = set()  # names of the members
 
     def do(self) -> Report:
         """Do it; failures of single files and sources are in the report.
@@ -203,6 +217,7 @@ class Work:
             to=place,
             hide_names=self.job.hide_names,
             delete=self.job.delete,
+            reads_back=self.job.remove_sources,
         )
         report = operations.seal(request, self.prompter, self.observer)
         self.report.add(report)
@@ -306,12 +321,17 @@ class Work:
 
     def _carry(self, source: str, sealed: Report) -> None:
         self.limits.boundary()
-        carried = send_mirror(self.job, source, self.folder, self.observer)
+        place, root = spool_of(self.folder, source), os.path.realpath(source)
+        with Vault.load(place) as vault, self._ledger(vault, root) as ledger:
+            lost = list(lost_copies(vault, ledger)) if ledger is not None else []
+        for path in lost:
+            self._problem(CopyLost(path=os.path.join(place, path)))
+        carried = send_mirror(self.job, source, self.folder, self.observer, spared=frozenset(lost))
         self.verified += carried.verified
         self.report.problems += carried.problems
         self.report.notes += carried.notes
-        if self.job.remove_sources and not (sealed.problems or carried.problems):
-            self._remove_mirrored(os.path.realpath(source), spool_of(self.folder, source))
+        if self.job.remove_sources and not (sealed.problems or carried.problems or lost):
+            self._remove_mirrored(root, place)
 
     def _archive_there(self) -> None:
         with Outbox(self.job, self.folder, self.earlier, self.observer) as outbox:
@@ -377,7 +397,9 @@ class Work:
         path = shelf.new_path(elsewhere)
         inventory.note_made(os.path.basename(path))
         request = self._request(*sources)._replace(archive=path, reads_back=True)
-        self.report.add(operations.seal(request, self.prompter, self.observer))
+        members = _Members(self.observer)
+        self.report.add(operations.seal(request, self.prompter, members))
+        self._archived = members.names
         self.archive = path
         if self.report.problems:
             return False  # it stays where it is, and nothing is dropped for it
@@ -387,7 +409,9 @@ class Work:
     def _remove_archived(self, stamps: dict[str, dict[str, Stamp]]) -> None:
         for source, found in stamps.items():
             with Tree(source) as tree:
-                self._remove(tree, functools.partial(_is_same, found), [*found])
+                prefix = os.path.basename(tree.path) if len(stamps) > 1 else ""
+                paths = [path for path in found if join(prefix, path) in self._archived]
+                self._remove(tree, functools.partial(_is_same, found), paths)
 
     def _verify_archives(self, shelf: Shelf, inventory: Inventory) -> None:
         """Look at the archives that there are; this run's is the last."""

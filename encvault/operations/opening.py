@@ -165,12 +165,18 @@ def _open_in_vault(
             base = _folder_of(vault, inside, request.jobs)
             _check_target(vault, request.to)
         options = OpenOptions(
-            keep=request.keep, force=request.force, only=only, base=base, jobs=request.jobs
+            keep=request.keep,
+            force=request.force,
+            only=only,
+            base=base,
+            is_new=request.to is not None and not os.path.lexists(request.to),
+            jobs=request.jobs,
         )
         with contextlib.ExitStack() as stack:
             target = vault.tree
             if request.to is not None:
-                target = stack.enter_context(Tree.made(request.to))
+                Tree.made(os.path.dirname(os.path.abspath(request.to))).close()
+                target = stack.enter_context(Tree.made(request.to, 0o700))
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             stack.enter_context(watcher.inside(vault, to=request.to))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)

@@ -34,7 +34,7 @@ class SealRequest(NamedTuple):
         leave: paths within the one folder that is sealed, which are left out.
         only: paths within the one folder that is sealed, which alone are; empty for all of it.
             One that is not there is no error.
-        reads_back: see `seal_archive`; everything else is always read back.
+        reads_back: see `seal_archive`, and of a mirror `SealOptions`.
         dry_run: tell the plan and do nothing.
         state_dir: local state folder, or None to remember nothing.
     """
@@ -76,6 +76,7 @@ class SealRequest(NamedTuple):
             exclude=self.exclude,
             own=self.leave,
             only=only,
+            reads_back=self.reads_back,
             jobs=self.jobs,
         )
 

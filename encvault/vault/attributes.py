@@ -15,6 +15,7 @@ from encvault.i18n import N_, _, system_reason
 _NONE = {errno.ENOTSUP, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP}
 _CONTENT_NAMESPACES = ("user.",)
 _KEPT_NAMESPACES = (*_CONTENT_NAMESPACES, "system.posix_acl_")
+_ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 IS_PRIVILEGED = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -134,6 +135,43 @@ def copy_xattrs(source: int, target: int) -> None:
         for name in os.listxattr(source):
             with contextlib.suppress(OSError):
                 os.setxattr(target, name, os.getxattr(source, name))
+
+
+def shed_inherited(fd: int, record: Record) -> None:
+    """Take the access lists from a new file or folder that its folder has given it, and it had not.
+
+    They would let others look into what only its owner could read.
+
+    Args:
+        fd: the file or folder, which this run has made.
+        record: what it had.
+    """
+    if not hasattr(os, "removexattr"):
+        return
+    had = {name for name, _value in record.xattrs}
+    for name in _ACCESS_LISTS:
+        if name not in had:
+            with contextlib.suppress(OSError):
+                os.removexattr(fd, name)
+
+
+def make_new(fd: int, above: int) -> None:
+    """Give a folder that was made for nobody to look into what any new one has.
+
+    Args:
+        fd: the folder.
+        above: that it is in.
+
+    Raises:
+        OSError: it stays as it is.
+    """
+    default = _value(above, _ACCESS_LISTS[1]) if hasattr(os, "getxattr") else None
+    if default is not None:
+        os.setxattr(fd, _ACCESS_LISTS[0], default)  # the mode's bits are in it
+        return
+    mask = os.umask(0o077)
+    os.umask(mask)
+    os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | (0o777 & ~mask))
 
 
 def restore(fd: int, record: Record, *, own: bool = True) -> list[str]:

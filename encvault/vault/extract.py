@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import stat
 import tarfile
@@ -169,6 +170,7 @@ class _Unpacker:
         self._observer = observer
         self._naming = Naming(inside, "")
         self.folders: dict[str, Record] = {}
+        self._above: set[str] = set()  # those of files
         self.lost: list[str] = []
 
     def unpack(self, pieces: Iterator[memoryview]) -> None:
@@ -209,10 +211,19 @@ class _Unpacker:
     def restore_folders(self, tree: Tree) -> None:
         """Give folders their attributes once they are in their place, the deepest first.
 
-        Not before: a folder that may not be written to cannot be moved or removed either.
+        Not before: a folder that may not be written to cannot be moved or removed either. Until
+        then nobody else may look into it.
         """
-        for path, record in sorted(self.folders.items(), reverse=True):
-            self.lost += attributes.restore(tree.folder(path), record, own=False)
+        above = {
+            folder
+            for path in (*self.folders, *self._above)
+            for folder in itertools.accumulate(filter(None, path.split("/")), join)
+        }
+        for path in sorted(above, reverse=True):
+            if (record := self.folders.get(path)) is not None:
+                self.lost += attributes.restore(tree.folder(path), record, own=False)
+            else:  # an archive need not have it
+                attributes.make_new(tree.folder(path), tree.folder(split(path)[0]))
 
     def renamed(self, tree: Tree) -> Iterator[NameEscaped]:
         """What could not keep its name, as it is in its place."""
@@ -270,7 +281,8 @@ class _Unpacker:
 
     def _folder(self, folder: str, path: str) -> int:
         try:
-            return self._inside.make_folders(folder)
+            self._above.add(folder)
+            return self._inside.make_folders(folder, 0o700)
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:  # a link or a file stands in its way
                 raise UnsafePath(path=self._shown, name=path) from None

@@ -91,16 +91,16 @@ class KeyWatch:
         self._own: list[str] = []
         self._are_lost: dict[str, bool] = {}
         self._known = frozenset(() if ledger is None else ledger.key_ids())
-        gone = {key_id for key_id in self._known if self.is_lost(key_id)}
+        self._gone = frozenset(key_id for key_id in self._known if self.is_lost(key_id))
         # a copy of the vault that is older has not had them all, and needs no more than it has
-        self.lost = frozenset(gone & self._in_use()) if gone else frozenset()
+        self.lost = self._gone & self._in_use() if self._gone else frozenset()
 
     def is_lost(self, key_id: str) -> bool:
         """Whether a data key is gone; looked at once."""
         if key_id not in self._are_lost:
             try:
                 self._are_lost[key_id] = not _has_key(self._vault, key_id)
-            except PermissionError:  # who may not look at it is told when he opens
+            except OSError:  # who cannot look at it is told when he opens
                 self._are_lost[key_id] = False
         return self._are_lost[key_id]
 
@@ -137,8 +137,8 @@ class KeyWatch:
         """Remember what the vault has now, and forget what was lost and is needed no more."""
         if self._ledger is None:
             return
-        mended = self.lost - self._in_use() if self.lost else frozenset()
-        known = (self._known - mended).union(self._own, data_key_ids(self._vault.tree))
+        needless = self._gone - self._in_use() if self._gone else frozenset()
+        known = (self._known - needless).union(self._own, data_key_ids(self._vault.tree))
         if known != self._known.union(self._own):
             self._ledger.keep_keys(known)
 

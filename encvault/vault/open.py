@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,12 @@ from encvault.errors import (
     OtherVersions,
     OutOfSpace,
     SourceChanged,
-    Unreadable,
 )
 from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join, split
 from encvault.i18n import ngettext
-from encvault.vault import attributes
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
 from encvault.vault.catalog import Catalog, Found, read_catalog
 from encvault.vault.index import discard_index
@@ -45,6 +42,7 @@ from encvault.vault.layout import (
     peek,
 )
 from encvault.vault.ledger import FileRow
+from encvault.vault.openfolders import OpenFolders
 from encvault.vault.opening import (
     OpenContext,
     OpenOutcome,
@@ -60,7 +58,7 @@ from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
@@ -113,7 +111,6 @@ class _OpenRun:
         self._moved = 0
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
-        self._private: set[str] = set()  # folders in the target that nobody else may look into yet
         self._alone = not self.in_place and locks.claim(target)
         # in place: those for which there was no room yet, and what was said
         self._crowded: list[tuple[OpenTask, EncvaultError]] = []
@@ -141,10 +138,15 @@ class _OpenRun:
             check=self.drops_sealed,
         )
 
-        tasks = self._with_folders(plan.tasks(quiet=False))
-        self._open(context, tasks, self.options.jobs or default_jobs())
-        self._open_crowded(context)
-        self._finish()
+        folders = OpenFolders(self.tree, self.target, self.options, plan, self._problem)
+        tasks = folders.made_for(plan.tasks(quiet=False))
+        try:
+            self._open(context, tasks, self.options.jobs or default_jobs())
+            self._open_crowded(context)
+        except BaseException:
+            folders.break_off(self.catalog)
+            raise
+        self._finish(folders)
         return self.report
 
     def _open(self, context: OpenContext, tasks: Iterable[OpenTask], jobs: int) -> None:
@@ -178,35 +180,6 @@ class _OpenRun:
                 for task, error in self._crowded:
                     self._fail(task, error)
                 self._crowded = []
-
-    def _with_folders(self, tasks: Iterable[OpenTask]) -> Iterator[OpenTask]:
-        """Make each task's folder, which nobody else may look into until it is as it was."""
-        known: set[str] = set()
-        for task in tasks:
-            path = task.target_dir
-            while path not in known:
-                known.add(path)
-                path = split(path)[0]
-            if path != task.target_dir:
-                with contextlib.suppress(OSError):  # who puts the file there will be told
-                    self._private.update(self._make_private(task.target_dir))
-            yield task
-
-    def _make_private(self, path: str) -> Iterator[str]:
-        above = itertools.accumulate(path.split("/"), join)
-        for at in above:
-            if not self.target.exists(at):
-                self.target.make_folders(at, 0o700)
-                yield at
-
-    def _open_up(self) -> None:
-        """Folders that this run has made, and of which nothing is known but their names."""
-        mask = os.umask(0o077)
-        os.umask(mask)
-        for path in self._private:
-            with contextlib.suppress(OSError):
-                fd = self.target.folder(path)
-                os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | (0o777 & ~mask))
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -376,19 +349,25 @@ class _OpenRun:
 
     # -- the end ----------------------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def _finish(self, folders: OpenFolders) -> None:
         for error in durable.discard_leftovers(self.tree, self._plan.leftovers):
             self._problem(error)
         self._touched |= {folder for folder, _name in self._plan.leftovers}
-        if not self.in_place and self._alone:
+        if self._alone and locks.claim(self.target):  # else another run has begun meanwhile
             self._clean({"", *self._target_dirs})
         elif self.drops_sealed and self.catalog is not None:
             self._clean({"", *map(self._plan.place, self.catalog.folders), *self._target_dirs})
-        if self.catalog is not None:
-            self._restore_hidden_folders(self.catalog)
-        else:
-            self._restore_visible_folders()
-        self._open_up()
+        self.report.folders += folders.restore(self.catalog)
+        self._touched |= folders.touched
+        self._lost.update(folders.lost)
+        if (
+            self.drops_sealed
+            and self.catalog is not None
+            and not self.options.only
+            and self._is_complete()
+        ):
+            self.target.sync_names(self._touched)
+            self._remove_objects(self.catalog)
         if self._moved:
             self._note(
                 ngettext(
@@ -423,49 +402,6 @@ class _OpenRun:
                     break
             else:
                 durable.clean(self.target, folder)
-
-    def _restore_visible_folders(self) -> None:
-        for folder in reversed(self._plan.folders):
-            if not self.in_place and (not folder.path or not self.options.covers(folder.path)):
-                continue
-            try:
-                fd = self.target.make_folders(place := self._plan.place(folder.path))
-                times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
-                if not self.in_place:
-                    record = attributes.record_of_folder(
-                        self.tree.folder(folder.path), self.tree.show(folder.path), folder.status
-                    )
-                    self._lost.update(attributes.restore(fd, record))
-                    self._private.discard(place)
-                elif os.fstat(fd).st_mtime_ns != times[0]:
-                    os.utime(fd, ns=times)
-                self._touched.add(place)
-            except Unreadable as error:
-                self._problem(error)
-            except OSError as error:
-                self._problem(storage_error(error, self.target.show(folder.path)))
-
-    def _restore_hidden_folders(self, catalog: Catalog) -> None:
-        chosen = sorted(
-            (path for path in catalog.folders if self.options.covers(path)), reverse=True
-        )
-        # every folder first, then the attributes from the deepest up: a read-only folder must
-        # not keep out what belongs in it
-        for path in reversed(chosen):
-            try:
-                self.target.make_folders(self._plan.place(path))
-            except OSError as error:
-                self._problem(storage_error(error, self.target.show(path)))
-        for path in chosen:
-            with contextlib.suppress(OSError):
-                fd = self.target.folder(place := self._plan.place(path))
-                self._lost.update(attributes.restore(fd, catalog.folders[path].record))
-                self._private.discard(place)
-                self._touched.add(place)
-                self.report.folders += 1
-        if self.drops_sealed and not self.options.only and self._is_complete():
-            self.target.sync_names(self._touched)
-            self._remove_objects(catalog)
 
     def _is_complete(self) -> bool:
         opened = (FolderMissing, NameEscaped, OtherVersions)

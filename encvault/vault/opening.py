@@ -344,6 +344,8 @@ def _restore(context: OpenContext, fd: int, record: Record, outcome: OpenOutcome
     if context.check and record.mode is not None and not record.mode & stat.S_IRUSR:
         outcome.late_mode = record.mode if context.own else record.mode & 0o777
         record = record._replace(mode=record.mode | stat.S_IRUSR)
+    if context.own:
+        attributes.shed_inherited(fd, record)
     outcome.lost += attributes.restore(fd, record, own=context.own)
 
 

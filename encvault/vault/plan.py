@@ -90,6 +90,7 @@ class Planner:
         self._keeps_modes: dict[int, bool] = {}
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
+        self._unlisted: dict[str, OSError] = {}  # folders, and why they have no object
         self._vault = vault
         self._source = source
         self._options = options
@@ -129,7 +130,9 @@ class Planner:
             above = split(folder.path)[0]
             if above and above not in self.folder_rows:
                 folder.entries.clear()  # its object failed: a folder below it would be lost
-            elif folder.path and folder.error is None and not self._is_nested(folder):
+            elif folder.path and folder.error is not None:
+                self._unlisted[folder.path] = folder.error
+            elif folder.path and not self._is_nested(folder):
                 task = self._plan_folder_object(folder)
                 if task is not None:
                     yield task
@@ -169,6 +172,9 @@ class Planner:
             if path:
                 row = self.folder_rows.get(path)
                 if row is None:  # its own object failed, or it is new since a moment ago
+                    if path in self._unlisted:
+                        error = self._unlisted[path]
+                        self.problem(storage_error(error, self._source.show(path), reading=True))
                     folder.entries.clear()
                     return
                 folder_id = row.folder

@@ -169,7 +169,7 @@ class _SealRun:
                 key=key,
                 vault=self.vault.record.id,
                 key_id=key_id,
-                check=self.drops_source,
+                check=self.drops_source or self.options.reads_back,
             )
         context = self._context
 
@@ -211,7 +211,7 @@ class _SealRun:
         if not good:
             return
         self._remember(good, named=False)
-        if not self.drops_source:
+        if self._context is not None and not self._context.check:
             # the workers did not sync: no name may become durable before its content
             self.target.sync_files(
                 [
@@ -428,11 +428,17 @@ class _SealRun:
         for folder in reversed(self.planner.folders):
             status = folder.status
             try:
+                plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
+            except FileNotFoundError:
+                continue  # removed since it was met
+            except OSError as error:
+                self.planner.problem(storage_error(error, self.source.show(folder.path)))
+                continue
+            try:
                 fd = self.target.make_folders(folder.path)
                 if not folder.path and not self.planner.in_place:
                     continue
                 if not self.planner.in_place:
-                    plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
                     if attributes.make_like(fd, plain, shown, status):
                         self._removal.touched.add(folder.path)
                 elif os.fstat(fd).st_mtime_ns != status.st_mtime_ns:

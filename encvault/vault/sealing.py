@@ -27,6 +27,7 @@ from encvault.envelope import (
 from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
+from encvault.fs.sharing import share_as
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join
 from encvault.vault import attributes
@@ -333,6 +334,8 @@ def _write_small(
         calls.write(fd, data)
         if status is not None:
             attributes.keep_access(fd, status)
+        else:  # of a folder or a link, which have no modes that would do
+            share_as(fd, context.target.folder(folder))
     finally:
         os.close(fd)
     return _Written(folder, temporary, header, record, len(content), content=content)

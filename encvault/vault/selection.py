@@ -55,6 +55,8 @@ class SealOptions(Selection):
         exclude: shell patterns; a name or path that matches is left out.
         own: paths of what encvault itself works with, left out as well.
         adopt: in a mirror, replace what is not known to have come from this source.
+        reads_back: in a mirror, read each sealed copy back and compare it, for who removes the
+            originals afterwards. In place that is always so.
         jobs: worker processes, 0 for one per processor.
     """
 
@@ -64,6 +66,7 @@ class SealOptions(Selection):
     exclude: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     adopt: bool = False
+    reads_back: bool = False
     jobs: int = 0
 
     def excludes(self, path: str) -> bool:

@@ -19,12 +19,18 @@ from fault.processes import fork, wait
 from helpers import NOBODY, in_child, snapshot, write_tree
 
 from encvault import cli
+from encvault.envelope import MAGIC
+from encvault.fs.tree import Tree
+from encvault.vault import sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from helpers import Command, Ran
+
+    from encvault.fs.tree import Folder
+    from encvault.secret import Buffer
 
 
 class Night:
@@ -374,6 +380,44 @@ def test_nothing_is_removed_where_anything_is_doubtful(night: Night, mode: str) 
     night.write(mode=mode, verify="full", remove_sources=True)
     night.outcome(code=3)
     assert sorted(night.source.rglob("*")) == before
+
+
+def test_what_was_away_while_an_archive_was_made_is_not_removed(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is moved away and back changes no file in it."""
+    real = Tree.walk
+
+    def without_src(self: Tree, *arguments: Any, **options: Any) -> Iterator[Folder]:
+        is_packing = sys._getframe(1).f_code.co_name == "_folders"
+        for folder in real(self, *arguments, **options):
+            if not (is_packing and folder.path == "src"):
+                yield folder
+
+    monkeypatch.setattr(Tree, "walk", without_src)
+    night.destination.mkdir()
+    night.write(mode="archive", verify="full", remove_sources=True)
+    outcome = night.outcome()
+    assert outcome["removed"] == outcome["files"] < 8
+    assert (night.source / "src" / "run.sh").exists()
+
+
+def test_what_is_written_wrong_keeps_the_original(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but this machine could tell: a job has no key, and notes what it finds."""
+    real = sealing.calls.write
+
+    def bad_disk(fd: int, data: Buffer) -> None:
+        flipped = bytearray(data)
+        if flipped.startswith(MAGIC):
+            flipped[-1] ^= 1
+        real(fd, flipped)
+
+    monkeypatch.setattr(sealing.calls, "write", bad_disk)
+    night.write(verify="full", remove_sources=True)
+    assert night.outcome(code=65)["errors"][0]["error"] == "VerificationFailed"
+    assert any(path.is_file() for path in night.source.rglob("*"))
 
 
 # -- what is not there ----------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,6 @@ from servers import Bucket, RemoteServer, Sshd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(params=["sftp", "s3"])
@@ -128,6 +129,31 @@ def test_originals_go_only_when_their_copies_are_there(remote: Remote) -> None:
     after = snapshot(remote.opened(), times=False)
     assert before.keys() <= after.keys()
     assert not [path for path in remote.source.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("server", ["sftp"], indirect=True)
+@pytest.mark.parametrize("hide_names", [False, True])
+@pytest.mark.parametrize("harm", ["gone", "cut"])
+def test_a_copy_that_the_spool_has_lost_stays_on_the_server(
+    remote: Remote, harm: str, *, hide_names: bool
+) -> None:
+    remote.write("mirror", remove_sources=True, hide_names=hide_names)
+    remote.outcome()
+    before = snapshot(remote.opened(), times=False)
+    copies = ".encvault/objects/*/*" if hide_names else "src/run.sh.sealed"
+    state = Path(os.environ["XDG_STATE_HOME"])
+    (spool,) = [path.parent for path in state.rglob(".encvault") if "mirrors" in path.parts]
+    sealed = max(spool.glob(copies), key=lambda path: path.stat().st_size)
+    if harm == "gone":
+        sealed.unlink()
+    else:
+        os.truncate(sealed, sealed.stat().st_size - 1)
+    (remote.source / "later").write_text("later")
+    outcome = remote.outcome(65)
+    assert [one["error"] for one in outcome["errors"]] == ["CopyLost"]
+    assert (remote.source / "later").exists()  # removed only when nothing is doubtful
+    after = snapshot(remote.opened(), times=False)
+    assert {name: one for name, one in after.items() if name != "later"} == before
 
 
 def test_several_sources_have_a_folder_each(remote: Remote) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from encvault.errors import (
     CopyChanged,
+    CopyLost,
     EncvaultError,
     ForeignCopy,
     KeysMissing,
@@ -27,11 +28,14 @@ from encvault.fs.tree import join, split
 from encvault.i18n import _
 from encvault.jobs.remote.carried import Carried
 from encvault.jobs.remote.server import Cargo
+from encvault.vault.datakeys import MAX_KEY_SIZE, is_data_key
+from encvault.vault.layout import SUFFIX, belongs_to, is_object, peek
 from encvault.vault.manifest import (
     FOLDER,
     KEYS_FOLDER,
     LOCK_FILE,
     MAX_RECORD_SIZE,
+    OBJECTS_FOLDER,
     RECORD_FILES,
     VaultRecord,
     load_record,
@@ -39,7 +43,7 @@ from encvault.vault.manifest import (
 from encvault.vault.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from encvault.fs.tree import Tree
     from encvault.jobs.remote.carried import CarriedLedger
@@ -71,12 +75,15 @@ class Carrier:
         known: CarriedLedger,
         observer: Observer,
         report: CarryReport,
+        spared: Collection[str] = (),
     ) -> None:
         self._server = server
         self._tree = tree
         self._known = known
         self._observer = observer
         self._report = report
+        self._spared = spared
+        self._own: VaultRecord | None = None
         self._is_adopting = False
 
     # -- what is in the spool -------------------------------------------------------------------
@@ -122,6 +129,7 @@ class Carrier:
             own = load_record(self._tree)
         except OSError:
             raise SourceMissing(path=self._tree.show(RECORD_FILES[0])) from None
+        self._own = own
         is_new = self._known.is_new()
         for path in RECORD_FILES:
             if (there := self._known.there(path)) is None:
@@ -177,6 +185,9 @@ class Carrier:
         if path.endswith("/"):
             self._have_folder(path)
             return None
+        if path in self._spared:
+            self._known.meet(path, is_old=False)
+            return None
         before, there = self._known.carried(path), self._known.there(path)
         local = "-".join(map(str, Stamp.of(status)[1:]))  # device numbers change at reboot
         arrived = before if before is not None and before.was_sent else None
@@ -184,6 +195,16 @@ class Carrier:
         if arrived and is_as_left and arrived.local == local:
             self._unchanged(path, is_old=True)
             return None
+        if (damage := self._damage(path)) is not None:
+            self._known.meet(path, is_old=False)
+            self._problem(damage)
+            return None
+        return self._compared(path, local, before)
+
+    def _compared(self, path: str, local: str, before: Carried | None) -> Carried | None:
+        """The same of a file that is new, or has another stamp here or there."""
+        there = self._known.there(path)
+        arrived = before if before is not None and before.was_sent else None
         with self._opened(path) as fd:
             cargo = Cargo.of(fd)
         row = Carried(path, cargo.size, local, cargo.digest)
@@ -191,13 +212,28 @@ class Carrier:
             if arrived:
                 self._note(_("{path}: was not there any more").format(path=self._server.show(path)))
             return row
-        if arrived and is_as_left:
+        if arrived and arrived.is_as_left(there):
             if arrived.digest != row.digest:
                 return row
             self._known.remember([replace(row, stamp=there.stamp, was_sent=True)])
             self._unchanged(path, is_old=True)
             return None
         return self._after_a_look(row, before)
+
+    def _damage(self, path: str) -> EncvaultError | None:
+        """Why something in the spool cannot be what was sealed: it may be whole on the server."""
+        if self._own is None:
+            return None  # no vault is carried
+        folder, name = split(path)
+        if folder == KEYS_FOLDER:
+            data = durable.read_file(self._tree, path, MAX_KEY_SIZE)
+            if not is_data_key(data, self._own, name.removesuffix(".json")):
+                return KeysMissing(path=self._tree.path, missing=path)
+        elif (is_object(name) and folder.startswith(OBJECTS_FOLDER)) or name.endswith(SUFFIX):
+            header = peek(self._tree, folder, name)
+            if header is None or not belongs_to(header, self._own.id):
+                return CopyLost(path=self._tree.show(path))
+        return None
 
     def _after_a_look(self, row: Carried, before: Carried | None) -> Carried | None:
         """The same, where only its content tells what lies there."""
@@ -303,6 +339,8 @@ class Carrier:
         """Remove what was carried and is no longer in the spool, and folders that it leaves."""
         folders: set[str] = set()
         for row in self._known.unmet():
+            if row.path in self._spared:
+                continue
             if _opens_files(row.path):  # perhaps the last copy of it
                 self._problem(KeysMissing(path=self._tree.path, missing=row.path))
                 continue

@@ -15,6 +15,8 @@ from encvault.fs import durable
 from encvault.jobs.remote.carrier import Carrier, CarryReport
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from encvault.fs.tree import Tree
     from encvault.jobs.remote.carried import CarriedLedger
     from encvault.jobs.remote.server import Server, There
@@ -33,6 +35,7 @@ def carry_tree(
     verify: Verify,
     known: CarriedLedger,
     observer: Observer,
+    spared: Collection[str] = (),
 ) -> CarryReport:
     """Make what is on the server equal to a sealed mirror.
 
@@ -46,6 +49,8 @@ def carry_tree(
         verify: how much of what lies there already to read back and compare.
         known: what was carried before; of this server's place.
         observer: is told of progress, steps and problems.
+        spared: paths in the spool of what is damaged or gone there, and not on purpose: what the
+            server has of it stays.
 
     Returns:
         Counts, and the problems of single files, for which nothing was removed.
@@ -56,7 +61,7 @@ def carry_tree(
         JobRecordsUnusable: what was carried cannot be remembered.
     """
     report = CarryReport()
-    carrier = Carrier(server, tree, known, observer, report)
+    carrier = Carrier(server, tree, known, observer, report, spared)
     known.look_at(server.files())
     carrier.find_vault()
     for stage in (carrier.records(), carrier.keys(), carrier.files()):

@@ -358,9 +358,8 @@ def _purge(tree: Tree) -> None:
         if any(place == name or place.startswith(f"{name}/") for place in mounted):
             continue
         with contextlib.suppress(OSError):  # what is not to be read is told as it stays
-            fd = tree.folder(name)
-            for inside in os.listdir(fd):
-                durable.discard(fd, inside)
+            for inside in os.listdir(tree.folder(name)):
+                durable.discard(tree.folder(name), inside)
                 durable.discard_tree(tree, os.path.join(name, inside))
 
 

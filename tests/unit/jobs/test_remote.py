@@ -21,6 +21,7 @@ from encvault.cli import Terminated
 from encvault.errors import (
     AddressUnusable,
     CopyChanged,
+    CopyLost,
     EncvaultError,
     ForeignCopy,
     HostChanged,
@@ -390,6 +391,21 @@ def test_no_key_goes_from_the_server(remote: RemoteServer, spool: Spool, tmp_pat
     assert len(told) == len(report.problems)
     found = without_folder_times(opened(remote, tmp_path))
     assert found == without_folder_times(spool.source)
+
+
+def test_what_is_damaged_in_the_spool_replaces_nothing_on_the_server(
+    remote: RemoteServer, spool: Spool, tmp_path: Path
+) -> None:
+    spool.carry(remote.url)
+    (key,) = (spool.sealed / ".encvault" / "keys").iterdir()
+    for path in (key, spool.sealed / "empty.sealed"):
+        path.write_bytes(b"")
+    spool.source.joinpath("later").write_text("later")
+    report = spool.carry(remote.url)
+    assert [type(one) for one in report.problems] == [KeysMissing, CopyLost]
+    assert [one.exit_code for one in report.problems] == [65, 65]
+    found = without_folder_times(opened(remote, tmp_path))
+    assert found.keys() == without_folder_times(spool.source).keys() - {"later"}
 
 
 def test_files_of_others_are_left_alone(remote: RemoteServer, spool: Spool) -> None:
