@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from serving import served
 
 from encvault.errors import Unreadable
 from encvault.fs.tree import Tree
+from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from encvault.fs.tree import Folder
     from encvault.mount.nodes import Attributes
 
 
@@ -135,3 +138,55 @@ def test_a_folder_that_lets_nobody_in_is_told_once(public_path: Path) -> None:
             ]
 
     assert in_child(work, uid=NOBODY) == [("", 1, 0), ("closed", 0, errno.EACCES)]
+
+
+def test_who_excludes_it_hears_nothing_of_it(public_path: Path) -> None:
+    """Another user's mount that is alone in its folder."""
+
+    def work() -> list[tuple[str, bool]]:
+        (public_path / "closed").mkdir()
+        (public_path / "closed" / "mount").touch()
+        (public_path / "closed").chmod(0o400)
+        with Tree(str(public_path)) as tree:
+            walk = tree.walk(enter=lambda path: not path.endswith("mount"))
+            return [(folder.path, folder.error is not None) for folder in walk]
+
+    assert in_child(work, uid=NOBODY) == [("", False), ("closed", False)]
+
+
+def test_a_folder_that_fails_once_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "docs"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "x").write_text("x")
+    (source / "y").write_text("y")
+    real, failures = Tree._list, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fails_once(self: Tree, path: str) -> Folder | None:
+        found = real(self, path)
+        if found is not None and path == "sub" and failures:
+            return found._replace(entries=[], error=failures.pop())
+        return found
+
+    monkeypatch.setattr(Tree, "_list", fails_once)
+    report = seal(source, to=str(tmp_path / "mirror"), hide_names=True)
+    assert [problem.exit_code for problem in report.problems] == [74]
+    assert seal(source, to=str(tmp_path / "mirror")).problems == []
+
+
+def test_a_folder_that_goes_while_its_mirror_is_made_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "docs"
+    for number in range(70):  # more than are kept open
+        (source / f"{number:02}").mkdir(parents=True)
+        (source / f"{number:02}" / "file").write_text("x")
+
+    class Removing(Observer):
+        def before_release(self, _events: object) -> None:
+            shutil.rmtree(source / "03", ignore_errors=True)
+
+    report = seal(source, Removing(), to=str(tmp_path / "mirror"))
+    assert report.problems == []
+    assert report.files == 70

@@ -1,0 +1,182 @@
+"""Folders that opening makes: nobody looks into them who could not before."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import NOBODY, in_child, keys, seal, unseal
+
+from encvault import operations
+from encvault.vault.report import Observer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYOUTS = pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
+OTHER = 4242
+
+# linux/posix_acl_xattr.h: version 2; then tag, permissions and id of each entry
+_USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER, _NO_ID = 1, 2, 4, 16, 32, 0xFFFFFFFF
+
+
+def access_list(user: int, permissions: int) -> bytes:
+    entries = [
+        (_USER_OBJ, 7, _NO_ID),
+        (_USER, permissions, user),
+        (_GROUP_OBJ, 5, _NO_ID),
+        (_MASK, 7, _NO_ID),
+        (_OTHER, 0, _NO_ID),
+    ]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A folder with a private one in it."""
+    docs = tmp_path / "docs"
+    (docs / "private" / "deep").mkdir(parents=True)
+    (docs / "private" / "deep" / "secret").write_text("secret")
+    (docs / "private" / "other").write_text("other")
+    (docs / "private").chmod(0o700)
+    (docs / "private" / "deep").chmod(0o750)
+    return docs
+
+
+def test_one_file_of_a_private_folder_opens_it_to_nobody(private: Path) -> None:
+    seal(private, hide_names=True)
+    operations.open_paths(
+        operations.OpenRequest((str(private / "private" / "deep" / "secret"),)), keys()
+    )
+    assert (private / "private" / "deep" / "secret").read_text() == "secret"
+    assert not (private / "private" / "other").exists()
+    assert mode(private / "private") == 0o700
+    assert mode(private / "private" / "deep") == 0o750
+
+
+class _Interrupted(Exception):
+    pass
+
+
+class _Breaking(Observer):
+    def before_release(self, _events: object) -> None:
+        raise _Interrupted
+
+
+def test_what_breaks_off_leaves_no_folder_closed(private: Path) -> None:
+    (private / "private").chmod(0o2775)
+    seal(private, hide_names=True)
+    with pytest.raises(_Interrupted):
+        unseal(private, _Breaking())
+    assert mode(private / "private") == 0o2775
+
+
+@LAYOUTS
+def test_the_target_is_closed_until_the_end(private: Path, tmp_path: Path, *, hidden: bool) -> None:
+    seal(private, hide_names=hidden)
+    seen: list[int] = []
+
+    class Looking(Observer):
+        def before_release(self, _events: object) -> None:
+            seen.extend(mode(path) for path in (tmp_path / "a" / "out", tmp_path / "whole"))
+
+    (tmp_path / "whole").mkdir(mode=0o755)
+    request = operations.OpenRequest((str(private / "private"),), to=str(tmp_path / "a" / "out"))
+    operations.open_paths(request, keys(), Looking())
+    assert set(seen) == {0o700, 0o755}  # one that was there is left as it is
+    assert mode(tmp_path / "a" / "out") == 0o700
+    assert mode(tmp_path / "a") == 0o777 & ~_umask()
+    unseal(private, to=str(tmp_path / "new"))
+    assert mode(tmp_path / "new") == 0o777 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def test_an_archive_is_unpacked_into_closed_folders(private: Path, tmp_path: Path) -> None:
+    archive, out = tmp_path / "a.sealed", tmp_path / "out"
+    seal(private, archive=str(archive))
+    seen: list[int] = []
+
+    class Looking(Observer):
+        def before_release(self, _events: object) -> None:
+            seen.extend(
+                mode(path) for path in out.rglob("*") if path.is_dir() and path.parent != out
+            )
+
+    operations.open_paths(operations.OpenRequest((str(archive),), to=str(out)), keys(), Looking())
+    assert set(seen) == {0o700}
+    assert mode(out / "private") == 0o700
+    assert mode(out / "private" / "deep") == 0o750
+
+
+@LAYOUTS
+@pytest.mark.parametrize("in_place", [True, False])
+def test_no_access_list_is_inherited(tmp_path: Path, *, hidden: bool, in_place: bool) -> None:
+    docs = tmp_path / "docs"
+    (docs / "hr").mkdir(parents=True)
+    (docs / "hr" / "salary").write_text("1")
+    (docs / "salary").write_text("1")
+    for path in (docs / "salary", docs / "hr" / "salary"):
+        path.chmod(0o640)
+    (docs / "hr").chmod(0o750)
+    os.setxattr(docs, "system.posix_acl_default", access_list(OTHER, 7))
+    seal(docs, hide_names=hidden)
+    out = docs
+    if not in_place:
+        out = tmp_path / "out"
+        out.mkdir()
+        os.setxattr(out, "system.posix_acl_default", access_list(OTHER, 7))
+    unseal(docs, to=None if in_place else str(out))
+    concerned = [out / "salary", out / "hr" / "salary"]
+    concerned += [out / "hr"] if hidden or not in_place else []
+    for path in concerned:
+        assert not [name for name in os.listxattr(path) if "posix_acl" in name], path
+    assert (mode(out / "salary"), mode(out / "hr")) == (0o640, 0o750)
+
+
+@NEEDS_ROOT
+@LAYOUTS
+def test_what_root_seals_its_owner_opens(public_path: Path, *, hidden: bool) -> None:
+    docs = public_path / "docs"
+    (docs / "sub").mkdir(parents=True)
+    (docs / "sub" / "file").write_text("content")
+    (docs / "link").symlink_to("sub/file")
+    for path in (docs, docs / "sub", docs / "sub" / "file"):
+        os.chown(path, NOBODY, NOBODY)
+    docs.chmod(0o700)
+    seal(docs, hide_names=hidden)
+
+    def work() -> tuple[list[object], str]:
+        report = unseal(docs)
+        return list(map(repr, report.problems)), (docs / "link").read_text()
+
+    assert in_child(work, uid=NOBODY) == ([], "content")
+
+
+@NEEDS_ROOT
+def test_a_folder_of_a_colleague_keeps_no_file_from_being_opened(public_path: Path) -> None:
+    docs = public_path / "docs"
+    (docs / "d").mkdir(parents=True)
+    (docs / "d" / "file").write_text("content")
+    for path in (docs, docs / "d"):
+        path.chmod(0o777)  # its times are still its owner's
+    seal(docs)
+
+    def work() -> list[object]:
+        return list(map(repr, unseal(docs).problems))
+
+    for path in docs.rglob("*"):
+        path.chmod(0o777)
+    assert in_child(work, uid=NOBODY) == []
