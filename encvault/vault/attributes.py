@@ -67,7 +67,8 @@ def make_like(copy: int, fd: int, path: str, status: os.stat_result) -> bool:
     """
     there = os.fstat(copy)
     is_same = (status.st_mode | 0o700, status.st_mtime_ns) == (there.st_mode, there.st_mtime_ns)
-    if is_same and not (IS_PRIVILEGED and status.st_uid != there.st_uid):
+    is_owned = (status.st_uid, status.st_gid) == (there.st_uid, there.st_gid)
+    if is_same and (is_owned or not IS_PRIVILEGED):
         return False
     record = record_of_folder(fd, path, status)
     # what cannot be kept here, and is not told each night, the source still has

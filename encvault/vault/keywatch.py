@@ -6,6 +6,7 @@ any time. What was sealed with them is lost then, so this is looked at before or
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,10 @@ def _content(tree: Tree, path: str, limit: int) -> bytes | None:
         fd = calls.open_read(tree.fd, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link is none of ours, wherever it leads
+            return None
+        raise
     try:
         return calls.read(fd, limit + 1)
     except IsADirectoryError:
@@ -91,9 +96,9 @@ class KeyWatch:
         self._own: list[str] = []
         self._are_lost: dict[str, bool] = {}
         self._known = frozenset(() if ledger is None else ledger.key_ids())
-        self._gone = frozenset(key_id for key_id in self._known if self.is_lost(key_id))
+        gone = {key_id for key_id in self._known if self.is_lost(key_id)}
         # a copy of the vault that is older has not had them all, and needs no more than it has
-        self.lost = self._gone & self._in_use() if self._gone else frozenset()
+        self.lost = frozenset(gone & self._in_use()) if gone else frozenset()
 
     def is_lost(self, key_id: str) -> bool:
         """Whether a data key is gone; looked at once."""
@@ -137,8 +142,8 @@ class KeyWatch:
         """Remember what the vault has now, and forget what was lost and is needed no more."""
         if self._ledger is None:
             return
-        needless = self._gone - self._in_use() if self._gone else frozenset()
-        known = (self._known - needless).union(self._own, data_key_ids(self._vault.tree))
+        mended = self.lost - self._in_use() if self.lost else frozenset()
+        known = (self._known - mended).union(self._own, data_key_ids(self._vault.tree))
         if known != self._known.union(self._own):
             self._ledger.keep_keys(known)
 

@@ -504,12 +504,16 @@ def test_trash_is_told_and_removed_when_asked(
     for name in (".Trash-1000/files", "$RECYCLE.BIN/S-1-5", ".Trashes"):
         (stick.path / name).mkdir(parents=True)
         (stick.path / name / "old.xlsx").write_bytes(b"deleted")
+    for number in range(70):  # more folders than are kept open
+        (stick.path / ".Trash-1000" / "files" / "a" / str(number)).mkdir(parents=True)
+    for number in range(5):
+        (stick.path / ".Trash-1000" / f"x{number}").write_bytes(b"deleted")
     (stick.path / "docs" / "RECYCLER").mkdir(parents=True)
     (stick.path / "docs" / "RECYCLER" / "f").write_bytes(b"the user's own")
     done = lock(run, stick, password)
     assert done.code == 3
-    assert "3 files in the clear in its trash folders" in done.err
-    assert (status(run, stick)["state"], status(run, stick)["trash"]) == ("locked", 3)
+    assert "8 files in the clear in its trash folders" in done.err
+    assert (status(run, stick)["state"], status(run, stick)["trash"]) == ("locked", 8)
     assert not (stick.path / "docs").exists()
     done = lock(run, stick, password, "--purge-trash")
     assert done.code == 0

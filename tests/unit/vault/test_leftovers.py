@@ -124,6 +124,27 @@ def test_a_target_is_cleaned_where_this_run_wrote_unless_another_is_at_work(
     assert (out / "elsewhere" / LEFT).exists()  # no business of this run
 
 
+@LAYOUTS
+def test_a_run_that_began_meanwhile_keeps_its_temporary_files(
+    tree: Path, tmp_path: Path, *, hidden: bool
+) -> None:
+    seal(tree, hide_names=hidden)
+    out = tmp_path / "out"
+    out.mkdir()
+    other = Tree(str(out))
+
+    class Second(Observer):
+        def before_release(self, _events: object) -> None:
+            locks.claim(other)
+            (out / LEFT).write_text("half")
+
+    with other:
+        unseal(tree, Second(), to=str(out))
+        assert (out / LEFT).exists()
+    unseal(tree, to=str(out))
+    assert not (out / LEFT).exists()
+
+
 # -- folders that cannot be read, vaults inside ---------------------------------------------
 
 

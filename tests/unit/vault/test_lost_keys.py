@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from helpers import keys, seal, snapshot, unseal, write_tree
 from encvault import operations
 from encvault.crypto import stream
 from encvault.errors import DamagedFiles, KeysMissing, NameTaken, SpecialFile, UnknownDataKey
+from encvault.fs import calls
 from encvault.vault import layout
 from encvault.vault.report import Event, Observer
 from encvault.vault.vault import Vault
@@ -374,3 +376,29 @@ def test_no_new_folder_takes_the_place_of_one_that_went(docs: Path) -> None:
         with pytest.raises(KeysMissing):
             vault.new_data_key()
     assert not (docs / ".encvault").exists()
+
+
+@pytest.mark.parametrize("harm", ["unreadable", "link"])
+def test_a_key_that_cannot_be_read_stops_no_mirror(
+    docs: Path, tmp_path: Path, state: str, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = tmp_path / "mirror"
+    seal(docs, to=str(vault), state_dir=state)
+    (docs / "new").write_text("new")
+    (key,) = (vault / ".encvault" / "keys").iterdir()
+    if harm == "link":
+        key.rename(tmp_path / "key")
+        key.symlink_to(tmp_path / "key")
+    else:
+        real = calls.open_read
+
+        def fails(folder: int, name: str) -> int:
+            if name.endswith(key.name):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(folder, name)
+
+        monkeypatch.setattr(calls, "open_read", fails)
+    report = seal(docs, to=str(vault), state_dir=state)
+    told = [KeysMissing] if harm == "link" else []
+    assert [type(one) for one in report.problems] == told
+    assert (vault / "new.sealed").exists()
