@@ -144,7 +144,8 @@ def _serve(
         child = _Command(command, folder, kept)
         try:
             _enter_namespace()
-            _cover(folder)
+            for _layer in range(2):  # libfuse unmounts once more, though the mount is gone already
+                _cover(folder)
             child.fork()
             channel.send((child.pid,))
 

@@ -616,13 +616,17 @@ def test_a_command_that_leaves_others_behind_ends_nevertheless(
     os.kill(left, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("holds", ["", "exec 3< {vault}/a.txt; ", "cd {vault}; "])
 def test_what_is_left_behind_writes_no_plain_text_into_the_vault(
-    scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path, holds: str
 ) -> None:
     go, done = tmp_path / "go", tmp_path / "done"
     os.mkfifo(go)
-    late = f"read word < {go}; echo SECRET > {scene.vault}/late; ls -A {scene.vault} > {done}"
-    assert run_in(scene, "sh", "-c", f"({late}; echo end >> {done}) 2>/dev/null &") == 0
+    late = holds.format(vault=scene.vault) + f"echo > {tmp_path}/held; read word < {go}; "
+    late += f"echo SECRET > {scene.vault}/late; ls -A {scene.vault} > {done}"
+    # the command ends when the other one has what it holds
+    wait = f"until [ -e {tmp_path}/held ]; do :; done"
+    assert run_in(scene, "sh", "-c", f"({late}; echo end >> {done}) 2>/dev/null & {wait}") == 0
     go.write_text("now\n")
     until(lambda: done.exists() and done.read_text().endswith("end\n"), "the late one")
     assert done.read_text() == "end\n"  # and nothing to be seen of the vault
