@@ -151,6 +151,7 @@ from encvault.errors.settings import (
 )
 from encvault.errors.storage import (
     CannotCreate,
+    CannotRemove,
     ChangedInArchive,
     Conflict,
     DestinationExists,
@@ -179,6 +180,7 @@ from encvault.errors.storage import (
     Unreadable,
     UnreadablePresent,
     VaultBusy,
+    VaultNotWritable,
 )
 from encvault.errors.tlog import (
     ForgedNote,
@@ -247,6 +249,7 @@ __all__ = [
     "AlreadyAVault",
     "AwayFromVault",
     "CannotCreate",
+    "CannotRemove",
     "ChangedInArchive",
     "ChunkCorrupt",
     "ClockWrong",
@@ -444,6 +447,7 @@ __all__ = [
     "VaultBusy",
     "VaultChanged",
     "VaultMissing",
+    "VaultNotWritable",
     "VerificationFailed",
     "WatcherUnavailable",
     "WeakPassword",

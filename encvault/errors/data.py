@@ -27,7 +27,7 @@ class NotAVault(FormatError):
 
     exit_code = 66
     message = N_("{path}: not a vault, and not inside one")
-    advice = N_("make one with: encvault seal {path}")
+    advice = N_("a vault is the folder with .encvault in it; make one with: encvault seal {path}")
     path: str
 
 

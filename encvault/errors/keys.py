@@ -81,7 +81,9 @@ class LostVault(KeyslotError):
 
     exit_code = 66
     message = N_("{path}: {file} was sealed in a vault whose folder .encvault is not here any more")
-    advice = N_("restore .encvault from a copy; or seal with --force to seal the file once more")
+    advice = N_(
+        "restore .encvault from a copy: nothing else opens it; seal --force seals it once more"
+    )
     path: str
     file: str
 

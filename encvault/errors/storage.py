@@ -67,6 +67,16 @@ class CannotCreate(StorageError):
     reason: str
 
 
+class VaultNotWritable(StorageError):
+    """A vault that is to be changed lies where this user may not write."""
+
+    exit_code = 73
+    message = N_("{path}: this vault cannot be changed: {reason}")
+    advice = N_("to read it: encvault open --to FOLDER {path}, or encvault mount --read-only")
+    path: str
+    reason: str
+
+
 class VaultBusy(StorageError):
     """Another run works on this vault."""
 
@@ -193,6 +203,15 @@ class OtherVersions(SkippedError):
     advice = N_("see the other one with: encvault cat {object}")
     path: str
     object: str
+
+
+class CannotRemove(SkippedError):
+    """What a file was made into is there and proved, and the file itself cannot be removed."""
+
+    message = N_("{path}: done, but this one cannot be removed: {reason}")
+    advice = N_("remove it yourself; or when that is allowed, run the same command again")
+    path: str
+    reason: str
 
 
 class OrphanPart(SkippedError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from encvault.encoding import encode_base32
 from encvault.errors import (
     CannotCreate,
+    CannotRemove,
     DestinationExists,
     EncvaultError,
     InputOutputError,
@@ -224,6 +225,13 @@ def _discard_leftover(tree: Tree, folder: str, name: str) -> None:
         pass  # someone is writing here, who may own it; or it is gone
     finally:
         os.close(own)
+
+
+def removal_error(error: OSError, path: str) -> EncvaultError:
+    """The named error where a file that something was made of cannot be removed."""
+    if isinstance(error, PermissionError):
+        return CannotRemove(path=path, reason=system_reason(error))
+    return storage_error(error, path)
 
 
 def storage_error(error: OSError, path: str, *, reading: bool = False) -> EncvaultError:

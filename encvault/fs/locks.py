@@ -14,9 +14,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from encvault.errors import VaultBusy
+from encvault.errors import VaultBusy, VaultNotWritable
 from encvault.fs import calls
 from encvault.fs.sharing import share_as
+from encvault.i18n import system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 if sys.platform != "win32":
     import fcntl
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def claim(tree: Tree) -> bool:
@@ -228,6 +231,7 @@ class Lock:
 
     Raises:
         VaultBusy: another process holds it.
+        VaultNotWritable: this user may not write to it.
     """
 
     def __init__(self, tree: Tree, path: str, *, reading: bool, keeps_news: bool = False) -> None:
@@ -238,7 +242,9 @@ class Lock:
         self._is_written = False
         try:
             self._fd = _open(tree.folder(folder), name, reading=reading)
-        except OSError:
+        except OSError as error:
+            if not reading and error.errno in _REFUSED:
+                raise VaultNotWritable(path=tree.path, reason=system_reason(error)) from None
             if not reading:
                 raise
             self._fd = -1

@@ -12,6 +12,7 @@ from encvault.errors import (
     AwayFromVault,
     EncvaultError,
     InvalidRequest,
+    LostVault,
     NotAVault,
     NotSealed,
     PlainSide,
@@ -19,7 +20,9 @@ from encvault.errors import (
     StateUnavailable,
 )
 from encvault.fs.durable import storage_error
+from encvault.fs.tree import Tree
 from encvault.i18n import _
+from encvault.vault.inspect import find_orphan
 from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
 from encvault.vault.vault import Vault, canonical, find_vault
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from encvault.envelope import Header
     from encvault.operations.prompter import Prompter
     from encvault.vault.report import Observer
+
+
+_FOLDERS_TO_LOOK_INTO = 1000  # somebody may ask about all of the disk
 
 
 def each(paths: Sequence[str], operate: Callable[[str], Report], observer: Observer) -> Report:
@@ -139,7 +145,7 @@ def no_vault(path: str) -> EncvaultError:
         from encvault.mount.table import vault_at  # noqa: PLC0415 - only on the way to an error
 
         vault = vault_at(canonical(path))
-        return NotAVault(path=path) if vault is None else PlainSide(path=path, vault=vault)
+        return _no_vault_of_files(path) if vault is None else PlainSide(path=path, vault=vault)
     try:
         header = header_of(path)
     except EncvaultError as error:
@@ -151,6 +157,14 @@ def no_vault(path: str) -> EncvaultError:
             path=path
         )
     )
+
+
+def _no_vault_of_files(path: str) -> EncvaultError:
+    """What is wrong with a folder: its own .encvault may be what is missing."""
+    with contextlib.suppress(OSError), Tree(path) as tree:
+        if (file := find_orphan(tree, most=_FOLDERS_TO_LOOK_INTO)) is not None:
+            return LostVault(path=path, file=file)
+    return NotAVault(path=path)
 
 
 def not_in_vault(path: str) -> EncvaultError:

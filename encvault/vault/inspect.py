@@ -174,13 +174,16 @@ def _count_entry(
         status.plain_size += entry.status.st_size
 
 
-def find_orphan(tree: Tree) -> str | None:
+def find_orphan(tree: Tree, most: int = -1) -> str | None:
     """A file in a folder that is no vault, sealed in one; None if there is none.
 
     Args:
         tree: the folder. What lies in vaults inside it is theirs.
+        most: of how many folders to look into, or -1 for all of them.
     """
-    for found in tree.names(enter=_is_looked_into):
+    for number, found in enumerate(tree.names(enter=_is_looked_into)):
+        if number == most:
+            break
         if found.path and FOLDER in (*found.folders, *found.files):
             found.folders.clear()
             continue

@@ -339,7 +339,7 @@ class _OpenRun:
             else:
                 self._unlink(task.dir, task.name)
         except OSError as error:
-            self._problem(storage_error(error, self.tree.show(task.path)))
+            self._problem(durable.removal_error(error, self.tree.show(task.path)))
             return False
         return True
 

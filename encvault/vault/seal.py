@@ -21,7 +21,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from encvault.errors import Conflict, EncvaultError, OutOfSpace, SourceChanged, Unreadable
+from encvault.errors import (
+    Conflict,
+    EncvaultError,
+    OutOfSpace,
+    SourceChanged,
+    Unreadable,
+)
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
@@ -374,7 +380,7 @@ class _SealRun:
             calls.unlink(folder, task.name)
             self._removal.touched.add(task.dir)
         except OSError as error:
-            self._fail(task, storage_error(error, self.source.show(task.source_path)))
+            self._fail(task, durable.removal_error(error, self.source.show(task.source_path)))
             return False
         return True
 

@@ -263,7 +263,7 @@ class Vault:
         """Keep other runs out until `close`; those that only read let each other in.
 
         Raises:
-            VaultBusy: another run holds it.
+            VaultBusy, VaultNotWritable: another run holds it; this user may not write to it.
         """
         if self._lock is None:
             self._lock = Lock(self.tree, LOCK_FILE, reading=reading, keeps_news=self.hidden)

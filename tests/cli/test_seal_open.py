@@ -223,7 +223,7 @@ def test_json_of_an_error(run: Command, tmp_path: Path) -> None:
     error = json.loads(done.out)
     assert done.code == 66
     assert error["error"] == "NotAVault"
-    assert error["hint"].startswith("make one with")
+    assert error["hint"].startswith("a vault is the folder with .encvault")
     assert "not a vault" in done.err
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers import NOBODY, in_child
 
-from encvault.errors import VaultBusy
+from encvault.errors import VaultBusy, VaultNotWritable
 from encvault.fs import locks
 from encvault.fs.tree import Tree
 
@@ -102,8 +102,9 @@ def test_a_reader_needs_no_lock_where_none_can_be_made(public_path: Path) -> Non
     def look() -> list[str]:
         with Tree(str(public_path)) as tree:
             locks.Lock(tree, "lock", reading=True).release()
-            with pytest.raises(PermissionError):
+            with pytest.raises(VaultNotWritable) as caught:
                 locks.Lock(tree, "lock", reading=False)
+            assert caught.value.fields()["path"] == str(public_path)
             return os.listdir(public_path)
 
     assert in_child(look, uid=NOBODY) == []

@@ -11,6 +11,7 @@ import pytest
 from helpers import NOBODY, in_child, keys, seal, unseal
 
 from encvault import operations
+from encvault.errors import CannotRemove, LostVault, NotAVault
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -180,3 +181,34 @@ def test_a_folder_of_a_colleague_keeps_no_file_from_being_opened(public_path: Pa
     for path in docs.rglob("*"):
         path.chmod(0o777)
     assert in_child(work, uid=NOBODY) == []
+
+
+@NEEDS_ROOT
+def test_what_cannot_be_removed_is_told_as_that(public_path: Path) -> None:
+    """In a sticky folder each may remove his own files only."""
+    docs = public_path / "docs"
+    docs.mkdir()
+    (docs / "file").write_text("content")
+    docs.chmod(0o1777)
+
+    def work() -> list[object]:
+        return [type(one) for one in seal(docs).problems]
+
+    assert in_child(work, uid=NOBODY) == [CannotRemove]
+    assert sorted(path.name for path in docs.glob("f*")) == ["file", "file.sealed"]
+
+
+def test_who_opens_what_has_lost_its_keys_is_told_so(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    (docs / "d").mkdir(parents=True)
+    (docs / "d" / "file").write_text("content")
+    seal(docs)
+    (docs / ".encvault").rename(tmp_path / "tidied")
+    with pytest.raises(LostVault) as caught:
+        unseal(docs)
+    assert caught.value.fields()["file"] == "d/file.sealed"
+    with pytest.raises(LostVault):
+        operations.status(str(docs))
+    (docs / "d" / "file.sealed").unlink()
+    with pytest.raises(NotAVault):
+        unseal(docs)
