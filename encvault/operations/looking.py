@@ -18,6 +18,7 @@ from encvault.operations.places import (
     top_of,
     within,
 )
+from encvault.usb import guide
 from encvault.vault.inspect import VaultStatus, inspect_status
 from encvault.vault.layout import sealed_path
 from encvault.vault.vault import Vault, canonical, find_vault
@@ -39,7 +40,12 @@ def status(path: str) -> VaultStatus:
         sealed = sealed_path(within(top, path))
         if not (vault.hidden or os.path.lexists(path) or vault.tree.exists(sealed)):
             raise SourceMissing(path=path)
-        return inspect_status(vault)
+        found = inspect_status(vault)
+        # `usb lock` leaves it in the clear on purpose
+        if guide.NAME in found.plain and guide.is_there(vault.tree):
+            found.plain.remove(guide.NAME)
+            found.plain_size -= vault.tree.status(guide.NAME).st_size
+        return found
 
 
 def list_mounts(state_dir: str, vault: str | None = None) -> list[Mounted]:

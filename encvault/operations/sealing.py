@@ -27,6 +27,7 @@ from encvault.operations.prompter import Prompter, confirm
 from encvault.operations.recording import Recorder, recording
 from encvault.operations.request import DEFAULT_SUITE, SealRequest, all_of, check_request
 from encvault.operations.target import made_vault, refuse_new, vault_for_sealing
+from encvault.usb import guide
 from encvault.vault.inspect import holds_sealed_files, inspect_status
 from encvault.vault.layout import STREAM_NAME, SUFFIX, sealed_name
 from encvault.vault.ledger import ledger_of
@@ -353,12 +354,18 @@ def _seal_in_place(
         ledger_of(request.state_dir, vault, "", create=not request.dry_run) as ledger,
     ):
         own = _own_places(request, vault.path, watcher, only)
-        options = replace(request.options(only), own=(*request.leave, *own))
+        options = replace(request.options(only), own=(*request.leave, *own, *_page_of(vault, only)))
         run = plan_seal if request.dry_run else seal_tree
         with watcher.inside(vault):
             report = run(vault, vault.tree, options, ledger=ledger, observer=watcher)
     report.doubt(doubts, watcher)
     return report
+
+
+def _page_of(vault: Vault, only: str) -> tuple[str, ...]:
+    """The page that `usb lock` leaves for who finds a drive: sealed, it tells nobody anything."""
+    is_meant = only == guide.NAME  # by who names it
+    return (guide.NAME,) if not is_meant and guide.is_there(vault.tree) else ()
 
 
 def _seal_mirror(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from encvault.fs.tree import Entry, Folder, Tree
+    from encvault.vault.manifest import VaultRecord
     from encvault.vault.vault import Vault
 
 
@@ -172,6 +173,23 @@ def _count_entry(
     else:
         status.plain.append(path)
         status.plain_size += entry.status.st_size
+
+
+def is_sealed_in(tree: Tree, folder: str, entry: Entry, record: VaultRecord) -> bool:
+    """Whether what lies beside the plain files of a vault is a sealed file of it.
+
+    Args:
+        tree: the vault's.
+        folder: in it.
+        entry: of that folder.
+        record: of the vault; one with hidden names has no such files.
+    """
+    if record.layout == "hidden" or entry.kind != "file" or not entry.name.endswith(SUFFIX):
+        return False
+    try:
+        return belongs_to(peek(tree, folder, entry.name), record.id)
+    except OSError:
+        return False
 
 
 def find_orphan(tree: Tree, most: int = -1) -> str | None:

@@ -238,6 +238,54 @@ def test_fat_that_was_pulled_out_is_written_only_when_it_was_checked(
     assert run("usb", "repair", *where, "--yes").code == 0
 
 
+# -- a vault that shows names -----------------------------------------------------------------
+
+
+def test_a_drive_sealed_with_names_is_locked(run: Command, password: str, tmp_path: Path) -> None:
+    folder = tmp_path / "vis"
+    (folder / "d").mkdir(parents=True)
+    (folder / "a").write_bytes(b"first")
+    (folder / "d" / "b").write_bytes(b"second")
+    where = ("--path", folder, "--yes", "--password-file", password)
+    assert run("seal", folder, "--password-file", password).code == 0
+    for _time in range(2):
+        done = run("usb", "lock", *where)
+        assert done.code == 0, done.err
+        assert "in the clear" not in done.err
+        assert "are to be sealed" not in done.err
+        assert done.err.count("can read the names") == 1
+    assert run("usb", "status", "--path", folder).code == 0
+    (folder / "d" / "new").write_bytes(b"third")
+    (folder / "own.sealed").write_bytes(b"not sealed, whatever it is called")
+    done = run("usb", "lock", *where)
+    assert (done.code, "2 files are to be sealed" in done.err) == (0, True)
+    sealed = sorted(str(one.relative_to(folder)) for one in folder.rglob("*.sealed"))
+    assert sealed == ["a.sealed", "d/b.sealed", "d/new.sealed", "own.sealed.sealed"]
+
+
+@pytest.mark.parametrize("names", [(), ("--hide-names",)])
+def test_the_page_is_no_file_to_seal(
+    run: Command, password: str, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    folder, page = tmp_path / "drive", tmp_path / "drive" / "HOW-TO-OPEN.txt"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"first")
+    assert run("seal", folder, "--password-file", password, *names).code == 0
+    assert run("usb", "lock", "--path", folder, "--yes", "--password-file", password).code == 0
+    text = page.read_bytes()
+    done = run("status", folder)
+    assert (done.code, "HOW-TO-OPEN" in done.out) == (0, False)
+    (folder / "b").write_bytes(b"second")
+    assert run("seal", folder).code == 0
+    assert page.read_bytes() == text
+    assert not (folder / "b").exists()
+    page.write_bytes(b"a file of the user's")
+    done = run("status", folder)
+    assert (done.code, "HOW-TO-OPEN.txt" in done.out) == (3, True)
+    assert run("seal", folder).code == 0
+    assert not page.exists()
+
+
 # -- before anything is begun ---------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from encvault.operations.request import DEFAULT_SUITE, SealRequest
 from encvault.operations.sealing import init_vault, seal
 from encvault.usb import guide
 from encvault.usb.litter import system_folders, trash, trash_folders
+from encvault.vault.inspect import is_sealed_in
 from encvault.vault.layout import is_object
 from encvault.vault.manifest import FOLDER, LOCK_FILE, OBJECTS_FOLDER, RECORD_FILES
 from encvault.vault.pool import BATCH_FILES, BATCH_SIZE, default_jobs
@@ -133,13 +134,19 @@ def lock_reached(request: LockRequest, tree: Tree, prompter: Prompter, watcher: 
         return recorder.reported(report)
 
 
-def _id_at(path: str) -> str:
-    """The id of the drive at a folder, or ""."""
+def _record_at(path: str) -> VaultRecord | None:
+    """The record of the vault on the drive at a folder, or None."""
     try:
         with Vault.load(path) as vault:
-            return vault.record.id
+            return vault.record
     except NotAVault:
-        return ""
+        return None
+
+
+def _id_at(path: str) -> str:
+    """The id of the drive at a folder, or ""."""
+    record = _record_at(path)
+    return "" if record is None else record.id
 
 
 def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Report:
@@ -151,10 +158,12 @@ def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observe
     if not request.dry_run:
         confirm_checked(tree, prompter)
         _confirm_stranger(path, prompter)
+    record = _record_at(path)
+    is_hidden = record is None or record.layout == "hidden"
     to_seal = SealRequest(
         paths=(path,),
         default_suite=request.default_suite,
-        hide_names=_is_hidden(path),
+        hide_names=is_hidden,
         exclude=request.exclude,
         leave=_left(tree),
         keep=request.keep,
@@ -167,6 +176,12 @@ def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observe
     if request.dry_run:
         return seal(to_seal, prompter, watcher)
     _check_unused(path)
+    if not is_hidden:
+        watcher.note(
+            _("{path} was sealed without --hide-names: whoever has it can read the names").format(
+                path=path
+            )
+        )
     for place in _mounted_inside(path):
         watcher.note(
             _("{path}: something else is mounted there; it is left").format(path=tree.show(place))
@@ -232,12 +247,8 @@ def _confirm_stranger(path: str, prompter: Prompter) -> None:
 
     Whoever had the drive could have made it a vault of his own.
     """
-    try:
-        with Vault.load(path) as vault:
-            record = vault.record
-    except NotAVault:
-        return
-    if not prompter.known_vaults().is_met(record):
+    record = _record_at(path)
+    if record is not None and not prompter.known_vaults().is_met(record):
         confirm(
             prompter,
             _(
@@ -245,15 +256,6 @@ def _confirm_stranger(path: str, prompter: Prompter) -> None:
                 "{found}: seal for these keys?"
             ).format(found=record.fingerprint),
         )
-
-
-def _is_hidden(path: str) -> bool:
-    """Whether the vault on a drive has hidden names, as one that is made has."""
-    try:
-        with Vault.load(path) as vault:
-            return vault.hidden
-    except NotAVault:
-        return True
 
 
 def unmount_at(mountpoint: str, state_dir: str) -> None:
@@ -341,10 +343,13 @@ class _Survey:
 def _survey(tree: Tree, request: SealRequest) -> _Survey:
     options = request.options()
     found = _Survey()
+    record = _record_at(tree.path)
     for folder in tree.walk(enter=lambda at: at != FOLDER and not options.excludes(at)):
         for entry in folder.entries:
             inside = os.path.join(folder.path, entry.name)
-            if entry.kind == "file" and not options.excludes(inside):
+            if entry.kind != "file" or options.excludes(inside):
+                continue
+            if record is None or not is_sealed_in(tree, folder.path, entry, record):
                 found.count += 1
                 found.size += entry.status.st_size
                 found.largest = max(found.largest, entry.status.st_size)

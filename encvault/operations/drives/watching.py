@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from encvault.errors import AccessLogError, DrivePulledUnlocked, DriveUnregistered
-from encvault.fs.tree import Tree
+from encvault.errors import (
+    AccessLogError,
+    DrivePulledUnlocked,
+    DriveUnregistered,
+    EncvaultError,
+)
 from encvault.i18n import _
 from encvault.operations.drives.found import ENCRYPTED, is_page, mounts_of, standing_of
 from encvault.operations.recording import recording
@@ -16,12 +19,13 @@ from encvault.usb.arrivals import Look, follow
 from encvault.usb.litter import is_litter, system_folders
 from encvault.usb.register import Standing
 from encvault.usb.udev import Monitor
+from encvault.vault.inspect import is_sealed_in
 from encvault.vault.manifest import FOLDER
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.errors import EncvaultError
     from encvault.operations.prompter import Prompter
     from encvault.usb.drives import Drive
     from encvault.vault.report import Observer
@@ -164,12 +168,27 @@ def state_at_a_glance(drive: Drive, state_dir: str) -> str:
         return "plain"
     path = drive.mount.path
     try:
-        with Tree(path) as tree:
-            own = {FOLDER, *system_folders(tree)}
-            is_clear = any(
-                not (name in own or is_litter(name) or is_page(tree, name))
-                for name in os.listdir(tree.fd)
-            )
-    except OSError:
+        with Vault.load(path) as vault:
+            is_clear = _is_clear_at_top(vault)
+    except (OSError, EncvaultError):
         return ""
     return "unlocked" if is_clear or mounts_of(path, state_dir) else "locked"
+
+
+def _is_clear_at_top(vault: Vault) -> bool:
+    """Whether the user's own lie at the top; the folders of a vault that shows names are its."""
+    tree = vault.tree
+    own = {FOLDER, *system_folders(tree)}
+    folder = next(tree.walk(enter=lambda _path: False))
+    if folder.error is not None:
+        raise folder.error
+    return any(
+        not (
+            entry.name in own
+            or is_litter(entry.name)
+            or is_page(tree, entry.name)
+            or (entry.kind == "dir" and not vault.hidden)
+            or is_sealed_in(tree, "", entry, vault.record)
+        )
+        for entry in folder.entries
+    )
