@@ -1,4 +1,8 @@
-"""Removable drives: which one is meant, and what keeps it from being locked or pulled out."""
+"""Removable drives: which one is meant, and what keeps it from being locked or pulled out.
+
+The field ``which`` has the words of a command line that name the drive, as
+`encvault.operations.drives.Which.words`: a folder that is none is named with ``--path``.
+"""
 
 from __future__ import annotations
 
@@ -105,8 +109,9 @@ class DriveNotEmpty(EncvaultError):
 
     exit_code = 73
     message = N_("{path}: has {count} files that are not sealed")
-    advice = N_("seal them as well with: encvault usb lock {path}; or say --keep-existing")
+    advice = N_("seal them as well with: encvault usb lock {which}; or say --keep-existing")
     path: str
+    which: str
     count: int
 
 
@@ -114,16 +119,18 @@ class DriveUnlocked(SkippedError):
     """A drive has files in the clear, or is being used unlocked; it stays where it is."""
 
     message = N_("{path}: not locked")
-    advice = N_("lock it with: encvault usb lock {path}")
+    advice = N_("lock it with: encvault usb lock {which}")
     path: str
+    which: str
 
 
 class LeftInTheClear(SkippedError):
     """Files on a drive stayed in the clear: kept, excluded, or not sealed for another reason."""
 
     message = N_("{path}: {count} files are still in the clear")
-    advice = N_("see which with: encvault usb status {path}")
+    advice = N_("see which with: encvault usb status {which}")
     path: str
+    which: str
     count: int
 
 
@@ -131,8 +138,9 @@ class PlainTrash(SkippedError):
     """The trash of other systems keeps files in the clear on a drive that was locked."""
 
     message = N_("{path}: {count} files in the clear in its trash folders")
-    advice = N_("remove them for good with: encvault usb lock {path} --purge-trash")
+    advice = N_("remove them for good with: encvault usb lock {which} --purge-trash")
     path: str
+    which: str
     count: int
 
 
@@ -142,9 +150,10 @@ class DriveNeverLocked(EncvaultError):
     exit_code = 2
     message = N_("{path}: was never locked, so it has no id")
     advice = N_(
-        "lock it with: encvault usb lock {path}; an empty one with: encvault usb init {path}"
+        "lock it with: encvault usb lock {which}; an empty one with: encvault usb init {which}"
     )
     path: str
+    which: str
 
 
 class NotRegistered(EncvaultError):

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -284,6 +286,56 @@ def test_the_page_is_no_file_to_seal(
     assert (done.code, "HOW-TO-OPEN.txt" in done.out) == (3, True)
     assert run("seal", folder).code == 0
     assert not page.exists()
+
+
+# -- hints as they are typed -----------------------------------------------------------------
+
+
+def typed(run: Command, done: Ran, begins: str, *options: str) -> Ran:
+    """Type the command of a hint as it was printed; what needs a terminal is told by options."""
+    [hint] = [line for line in done.err.splitlines() if line.startswith("hint: ")]
+    [command] = re.findall(rf"encvault ({begins}[^;]*)", hint)
+    return run(*shlex.split(command), *options)
+
+
+def test_hints_for_a_folder_name_it_as_a_folder(
+    run: Command, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my drive"
+    (folder / ".Trashes").mkdir(parents=True)
+    (folder / "a").write_bytes(b"secret")
+    keys = ("--yes", "--password-file", password)
+
+    done = run("usb", "init", "--path", "my drive", *keys)
+    assert done.code == 73
+    done = typed(run, done, "usb lock", *keys)
+    assert done.code == 0, done.err
+    (folder / "kept").write_bytes(b"in the clear")
+    done = run("usb", "lock", "--path", "my drive", "--exclude", "kept", *keys)
+    assert done.code == 3
+    seen = typed(run, done, "usb status")
+    assert (seen.code, "kept" in seen.out) == (3, True)
+    assert typed(run, seen, "usb lock", *keys).code == 0
+    (folder / ".Trashes" / "deleted").write_bytes(b"in the clear")
+    seen = run("usb", "status", "--path", "my drive")
+    assert seen.code == 3
+    assert typed(run, seen, "usb lock", *keys).code == 0
+    assert not (folder / ".Trashes" / "deleted").exists()
+    done = run("usb", "unlock", "--path", "my drive", *keys)
+    assert done.code == 0, done.err
+    assert typed(run, done, "usb lock", *keys).code == 0
+    assert run("usb", "status", "--path", "my drive", "-q").code == 0
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = run("usb", "verify", "--path", "empty", *keys)
+    assert (done.code, "was never locked" in done.err) == (2, True)
+    done = typed(run, done, "usb init", *keys)
+    assert done.code == 0, done.err
+    done = typed(run, done, "usb unlock", *keys)
+    assert done.code == 0, done.err
+    assert typed(run, done, "usb lock", *keys).code == 0
 
 
 # -- before anything is begun ---------------------------------------------------------------

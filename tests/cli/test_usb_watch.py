@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from drivefs import STICK, DriveImage
-from helpers import Ran
+from helpers import Ran, seal
 from serving import until
 from testbed import Testbed
 
 from encvault.cli import ui
 from encvault.cli.usb import watch
 from encvault.errors import HookFailed
+from encvault.fs.mounts import Mount
 from encvault.operations.drives import DriveEvent
+from encvault.operations.drives.watching import state_at_a_glance
 from encvault.usb.drives import Drive
 from encvault.usb.register import Standing
 
@@ -512,6 +514,18 @@ def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     [problem] = screen.problems
     assert isinstance(problem, HookFailed)
     assert "not done in 0 seconds" in str(problem)
+
+
+def test_a_glance_knows_a_vault_that_shows_names(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "drive"
+    (folder / "d").mkdir(parents=True)
+    (folder / "a").write_bytes(b"secret")
+    (folder / "d" / "b").write_bytes(b"secret")
+    seal(folder)
+    here = Drive(STICK, Mount(str(folder), "exfat", "/dev/sdz1", (8, 1), "/"), "a" * 26)
+    assert state_at_a_glance(here, str(tmp_path / "state")) == "locked"
+    (folder / "new.sealed").write_bytes(b"in the clear, whatever it is called")
+    assert state_at_a_glance(here, str(tmp_path / "state")) == "unlocked"
 
 
 # -- jobs -----------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from encvault.cli.options import (
 from encvault.cli.seal import show_plan
 from encvault.cli.usb.group import drive_options
 from encvault.errors import InvalidRequest
-from encvault.errors.base import quoted
 from encvault.i18n import _
 from encvault.operations import drives
 
@@ -70,7 +69,7 @@ def init_command(
         ui.show_json({"id": record.id, "fingerprint": record.fingerprint})
         return 0
     ui.message(_("the drive is ready; its id is {drive}").format(drive=record.id))
-    ui.hint(_("unlock it with: encvault usb unlock {drive}").format(drive=quoted(which.name)))
+    ui.hint(_("unlock it with: encvault usb unlock {drive}").format(drive=which.words))
     return 0
 
 
@@ -214,5 +213,5 @@ def unlock_command(
         ui.show_json({"path": unlocked.path})
     elif not quiet:
         ui.message(_("the drive is unlocked at {path}").format(path=unlocked.path))
-        ui.hint(_("lock it with: encvault usb lock {drive}").format(drive=quoted(which.name)))
+        ui.hint(_("lock it with: encvault usb lock {drive}").format(drive=which.words))
     return 0

@@ -118,9 +118,9 @@ def status_command(*, which: Which, quiet: bool, as_json: bool) -> int:
         _show(found)
     if found.state in ("locked", "luks", "bitlocker") and not found.trash:
         return 0
-    error: EncvaultError = DriveUnlocked(path=found.path)
+    error: EncvaultError = DriveUnlocked(path=found.path, which=which.words)
     if found.state == "locked":
-        error = PlainTrash(path=found.path, count=found.trash)
+        error = PlainTrash(path=found.path, which=which.words, count=found.trash)
     if found.state == "unmounted" and found.drive is not None:
         error = DriveNotMounted(drive=found.drive.name, node=found.drive.device.node)
     return error.exit_code if as_json or quiet else ui.fail(error)

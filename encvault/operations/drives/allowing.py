@@ -19,7 +19,7 @@ from encvault.errors import (
 )
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.operations.drives.found import reached
+from encvault.operations.drives.found import Which, reached
 from encvault.operations.drives.locking import check_writable
 from encvault.operations.places import storage
 from encvault.operations.recording import recording
@@ -79,7 +79,7 @@ def allow(request: AllowRequest, prompter: Prompter, observer: Observer) -> Regi
         with Vault.load(path) as vault:
             record = vault.record
     except NotAVault:
-        raise DriveNeverLocked(path=path) from None
+        raise DriveNeverLocked(path=path, which=Which(request.drive).words) from None
     registration = Registration(
         id=record.id,
         fingerprint=record.fingerprint,

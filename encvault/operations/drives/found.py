@@ -17,6 +17,7 @@ from encvault.errors import (
     SourceMissing,
     StorageError,
 )
+from encvault.errors.base import quoted
 from encvault.fs.tree import Tree, pinned
 from encvault.i18n import _, system_reason
 from encvault.operations.looking import list_mounts
@@ -49,6 +50,11 @@ class Which(NamedTuple):
 
     name: str
     is_folder: bool = False
+
+    @property
+    def words(self) -> str:
+        """What names it on a command line, quoted where a shell needs it."""
+        return f"--path {quoted(self.name)}" if self.is_folder else quoted(self.name)
 
 
 @dataclass(slots=True)

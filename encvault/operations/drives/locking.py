@@ -102,7 +102,7 @@ def init(
         _refuse_lost(tree)
         count = _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count
         if count and not keep_existing:
-            raise DriveNotEmpty(path=path, count=count)
+            raise DriveNotEmpty(path=path, which=which.words, count=count)
         record = init_vault(path, prompter, observer, suite=suite, hide_names=True)
         finish(tree, observer or Observer())
         return record
@@ -198,7 +198,7 @@ def _lock(request: LockRequest, tree: Tree, prompter: Prompter, watcher: Observe
     check_is_there(path, tree)
     if request.purge_trash:
         _purge(tree)
-    _tell_what_stays(tree, report, watcher)
+    _tell_what_stays(tree, request.which.words, report, watcher)
     finish(tree, watcher)
     if report.problems:
         check_writable(path)  # any more: what the kernel finds inconsistent, it protects
@@ -212,13 +212,13 @@ def _is_locked_by_unmounting(tree: Tree, state_dir: str) -> bool:
     return is_read_only(tree.path) and state_of(tree, state_dir) == "locked"
 
 
-def _tell_what_stays(tree: Tree, report: Report, watcher: Observer) -> None:
+def _tell_what_stays(tree: Tree, which: str, report: Report, watcher: Observer) -> None:
     """What is still in the clear, whyever it is, makes no locked drive."""
     path = tree.path
     if count := _survey(tree, SealRequest(paths=(path,), leave=_left(tree))).count:
-        report.doubt([LeftInTheClear(path=path, count=count)], watcher)
+        report.doubt([LeftInTheClear(path=path, which=which, count=count)], watcher)
     if count := sum(1 for _file in trash(tree)):
-        report.doubt([PlainTrash(path=path, count=count)], watcher)
+        report.doubt([PlainTrash(path=path, which=which, count=count)], watcher)
 
 
 def confirm_checked(tree: Tree, prompter: Prompter) -> None:

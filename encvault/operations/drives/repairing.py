@@ -56,7 +56,7 @@ def repair(request: LockRequest, prompter: Prompter, observer: Observer | None =
                 if vault.hidden and vault.tree.exists(OBJECTS_FOLDER):
                     clean_objects(vault.tree)
         except NotAVault:
-            raise DriveNeverLocked(path=path) from None
+            raise DriveNeverLocked(path=path, which=request.which.words) from None
         problems = []
         if state == "interrupted":
             problems = lock_reached(request, tree, prompter, watcher).problems

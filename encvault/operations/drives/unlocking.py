@@ -96,7 +96,7 @@ def unlock(
 
 def _unlock(request: UnlockRequest, tree: Tree, prompter: Prompter, watcher: Observer) -> Unlocked:
     path = tree.path
-    drive = locked_id(path)
+    drive = locked_id(path, request.which)
     if request.to is None and not (request.read_only or is_read_only(path)):
         confirm_checked(tree, prompter)
     with recording(prompter.access_log(), "usb.unlock", path, watcher) as recorder:
@@ -117,12 +117,16 @@ def locked_place_of(which: Which, prompter: Prompter) -> str:
         DriveNeverLocked: it was not.
     """
     path = place_of(which, prompter)
-    locked_id(path)
+    locked_id(path, which)
     return path
 
 
-def locked_id(path: str) -> str:
+def locked_id(path: str, which: Which) -> str:
     """The id of a drive that was locked.
+
+    Args:
+        path: where its files are.
+        which: what it was called.
 
     Raises:
         DriveNeverLocked: it was not.
@@ -131,7 +135,7 @@ def locked_id(path: str) -> str:
         with Vault.load(path) as vault:
             return vault.record.id
     except NotAVault:
-        raise DriveNeverLocked(path=path) from None
+        raise DriveNeverLocked(path=path, which=which.words) from None
 
 
 def _open(
@@ -227,9 +231,9 @@ def eject(
     path = drive.folder
     found = status_of(drive, state_dir)
     if not force and _is_in_the_clear(found):
-        raise DriveUnlocked(path=path)
+        raise DriveUnlocked(path=path, which=which.words)
     if not force and found.trash:
-        raise PlainTrash(path=path, count=found.trash)
+        raise PlainTrash(path=path, which=which.words, count=found.trash)
     for one in mounts_of(path, state_dir):
         unmount_at(one.mountpoint, state_dir)
     with reached(path) as tree:
