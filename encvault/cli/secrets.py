@@ -103,7 +103,7 @@ class CommandLinePrompter:
         self._recipients: list[Recipient] = []
         self._identities: list[Identity] = []
         self._default = _DefaultIdentity(self, options.default_identity)
-        self._typed: list[PasswordIdentity] = []  # passwords that opened something
+        self._typed = _Typed([], set())
         self._is_for_others = False
         self.keyring: Keyring | None = None
         if options.keyring:
@@ -258,7 +258,7 @@ class CommandLinePrompter:
         if self._identities or not self.may_ask():
             yield from self._identities
             return
-        yield from self._typed
+        yield from self._typed.passwords
         for attempt in range(_TRIES):
             if attempt:
                 ui.message(_("that password does not fit"))
@@ -368,6 +368,13 @@ class CommandLinePrompter:
         return self._password
 
 
+class _Typed(NamedTuple):
+    """Passwords that were typed and opened something, and the paths of what they opened."""
+
+    passwords: list[PasswordIdentity]
+    paths: set[str]
+
+
 class _DefaultIdentity:
     """The identity where ``key new`` puts it, used only for files that are sealed for it."""
 
@@ -390,12 +397,11 @@ class _DefaultIdentity:
 class _AskedPassword:
     """Asks for a password only when a file has a slot that needs one, and up to three times.
 
-    What opened an earlier file is tried first, so that files with one password ask for it once.
+    What opened an earlier file is tried first, so that files with one password ask for it once. Who
+    has opened a file by a password is not asked for another one.
     """
 
-    def __init__(
-        self, prompter: CommandLinePrompter, typed: list[PasswordIdentity], what: str
-    ) -> None:
+    def __init__(self, prompter: CommandLinePrompter, typed: _Typed, what: str) -> None:
         self._prompter = prompter
         self._typed = typed
         self._what = what
@@ -403,9 +409,11 @@ class _AskedPassword:
     def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:
         if not any(slot["kind"] == "password" for slot in slots):
             return None
-        for known in self._typed:
+        for known in self._typed.passwords:
             if (unwrapped := known.unwrap(slots, path)) is not None:
                 return unwrapped
+        if path in self._typed.paths:  # what was typed fits none of these keyslots of it
+            return None
         if self._prompter.keyring is not None and not self._prompter.may_ask():
             raise self._prompter.keyring.missing(self._what)
         for attempt in range(_TRIES):
@@ -414,7 +422,8 @@ class _AskedPassword:
             password = self._prompter.password(self._what)
             identity = PasswordIdentity(password)
             if (unwrapped := identity.unwrap(slots, path)) is not None:
-                self._typed.append(identity)
+                self._typed.passwords.append(identity)
+                self._typed.paths.add(path)
                 (slot,) = (slot for slot in slots if slot["id"] == unwrapped.slot_id)
                 self._prompter.opened(slot, password)
                 return unwrapped

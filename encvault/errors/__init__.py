@@ -123,9 +123,11 @@ from encvault.errors.mount import (
     NamespacesUnavailable,
     NotMounted,
     NotSaved,
+    OthersMount,
     PlainSide,
     SavedAside,
     UnmountedBadly,
+    UnmountFailed,
 )
 from encvault.errors.services import (
     CronMissing,
@@ -383,6 +385,7 @@ __all__ = [
     "OrphanPart",
     "OtherVaultThere",
     "OtherVersions",
+    "OthersMount",
     "OutOfSpace",
     "PartsMissing",
     "PasswordSourceFailed",
@@ -437,6 +440,7 @@ __all__ = [
     "UnknownSetting",
     "UnknownSigner",
     "UnknownSuite",
+    "UnmountFailed",
     "UnmountedBadly",
     "UnprovedKeyslot",
     "Unreadable",

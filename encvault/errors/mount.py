@@ -90,6 +90,22 @@ class NotSaved(SkippedError):
     count: int
 
 
+class OthersMount(MountError):
+    """A mount that this user may not take away."""
+
+    message = N_("{path}: mounted by {user}, and only they or root can unmount it")
+    path: str
+    user: str
+
+
+class UnmountFailed(MountError):
+    """The system does not take a mount away."""
+
+    message = N_("{path}: cannot be unmounted: {reason}")
+    path: str
+    reason: str
+
+
 class UnmountedBadly(MountError):
     """A mount is gone, and everything is saved, but something else went wrong at the end."""
 

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 _TABLE = "/proc/self/mountinfo"
+_USER = re.compile(rb"\buser_id=([0-9]+)")
 
 
 class Mount(NamedTuple):
@@ -19,6 +20,7 @@ class Mount(NamedTuple):
         source: what is mounted.
         number: major and minor of the device, which `os.stat` gives for what is on it.
         top: the folder of the file system that is shown; ``/`` unless it is a bind mount.
+        user: who mounted it, where the file system is one of a user's (FUSE); else None.
     """
 
     path: str
@@ -26,6 +28,7 @@ class Mount(NamedTuple):
     source: str
     number: tuple[int, int]
     top: str
+    user: int | None = None
 
 
 def mounts() -> list[Mount]:
@@ -35,7 +38,8 @@ def mounts() -> list[Mount]:
         for line in file:
             mine, _dash, rest = line.partition(b" - ")
             _id, _parent, number, top, path = mine.split()[:5]
-            kind, source = rest.split(b" ")[:2]
+            kind, source, options = rest.split(b" ", 2)
+            user = _USER.search(options)
             major, minor = number.split(b":")
             found.append(
                 Mount(
@@ -44,6 +48,7 @@ def mounts() -> list[Mount]:
                     _plain(source),
                     (int(major), int(minor)),
                     _plain(top),
+                    int(user[1]) if user is not None else None,
                 )
             )
     return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pwd
 import subprocess
 
-from encvault.errors import FuseUnavailable, MountBusy, MountFailed
-from encvault.fs.mounts import mounts
+from encvault.errors import FuseUnavailable, MountBusy, OthersMount, UnmountFailed
+from encvault.fs.mounts import mount_at, mounts
 from encvault.fs.users import users_text
 from encvault.i18n import _, system_reason
 
@@ -32,7 +33,8 @@ def unmount(path: str) -> None:
 
     Raises:
         MountBusy: programs use it.
-        MountFailed: it is not ours, or the system refuses for another reason.
+        OthersMount: another user mounted it.
+        UnmountFailed: it is not ours, or the system refuses for another reason.
         FuseUnavailable: the program that unmounts is missing.
     """
     _unmount(path, lazily=False)
@@ -42,7 +44,7 @@ def unmount_dead(path: str) -> None:
     """Take away a mount that nobody serves, whoever has files open there.
 
     Raises:
-        MountFailed, FuseUnavailable: as `unmount`.
+        OthersMount, UnmountFailed, FuseUnavailable: as `unmount`.
     """
     _unmount(path, lazily=True)
 
@@ -57,7 +59,7 @@ def _unmount(path: str, *, lazily: bool) -> None:
         error = OSError(ctypes.get_errno(), "")
         if error.errno == errno.EBUSY:
             raise MountBusy(path=path, programs=users_text(path))
-        raise MountFailed(path=path, reason=system_reason(error))
+        raise UnmountFailed(path=path, reason=system_reason(error))
     try:
         done = subprocess.run(  # noqa: S603 - no shell
             [_HELPER, "-u", *(["-z"] if lazily else []), "--", path],
@@ -73,4 +75,14 @@ def _unmount(path: str, *, lazily: bool) -> None:
     text = done.stderr.decode(errors="replace").strip()
     if os.strerror(errno.EBUSY) in text:  # it has no other way to say so, and one language
         raise MountBusy(path=path, programs=users_text(path))
-    raise MountFailed(path=path, reason=text)
+    there = mount_at(path)
+    if there is not None and there.user is not None and there.user != os.getuid():
+        raise OthersMount(path=path, user=_user_name(there.user))
+    raise UnmountFailed(path=path, reason=text)
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

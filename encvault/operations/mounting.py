@@ -16,10 +16,10 @@ from encvault.errors import (
     InputOutputError,
     InvalidRequest,
     MountBusy,
-    MountFailed,
     NotMounted,
     NotSaved,
     UnmountedBadly,
+    UnmountFailed,
 )
 from encvault.fs.durable import storage_error
 from encvault.fs.mounts import mount_at
@@ -365,6 +365,7 @@ def unmount(path: str, state_dir: str) -> list[str]:
     Raises:
         NotMounted: there is nothing to unmount.
         MountBusy: programs use it; it stays.
+        OthersMount, UnmountFailed: the system lets it stay.
         OutOfSpace, StorageError: not everything can be saved; it stays.
         NotSaved: it was dead, or died, and not everything is saved.
     """
@@ -416,7 +417,7 @@ def _unmount(registry: Registry, one: Mounted) -> None:
         if registry.is_served(one.id):
             try:
                 table.unmount(one.mountpoint)
-            except MountFailed:
+            except UnmountFailed:
                 if registry.is_served(one.id) and mount_at(one.mountpoint) is not None:
                     raise  # else it ended by itself meanwhile
         _wait_for_end(registry, one)

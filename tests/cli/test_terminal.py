@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -107,6 +108,27 @@ def test_an_identity_asks_for_its_own_password(terminals: list[Terminal], folder
     opened.expect("wrong password for this identity")
     opened.type("secret")
     assert opened.wait() == 0
+
+
+def test_a_keyslot_is_not_revoked_by_its_own_password(
+    terminals: list[Terminal], folder: Path
+) -> None:
+    for name in ("one", "two"):
+        (folder / name).write_text(name)
+    assert start(terminals, folder, "seal", "docs", "--password-file", "one").wait() == 0
+    add = ("slot", "add", "docs", "--password-file", "one", "--new-password-file", "two")
+    assert start(terminals, folder, *add, "--label", "second").wait() == 0
+    slots = start(terminals, folder, "slot", "list", "docs", "--json")
+    assert slots.wait() == 0
+    [slot] = [one["id"] for one in json.loads(slots.screen)["slots"] if one["label"] == "second"]
+    revoke = start(terminals, folder, "revoke", "docs", slot, "--force")
+    revoke.expect("password for ")
+    revoke.type("two")
+    assert revoke.wait() != 0
+    said = " ".join(revoke.screen.split())
+    assert "is the one that opened it, and cannot be revoked with it" in said
+    assert revoke.screen.count("password for ") == 1
+    assert "does not fit" not in revoke.screen
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 2), ("", 2), ("y", 0)])

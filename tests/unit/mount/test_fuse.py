@@ -23,6 +23,7 @@ from encvault.errors import (
     LogUnavailable,
     MountFailed,
     NoMatchingKeyslot,
+    OthersMount,
     OutOfSpace,
     SourceMissing,
     VaultBusy,
@@ -30,6 +31,7 @@ from encvault.errors import (
 from encvault.fs.mounts import mount_at
 from encvault.mount import fuse, unlinked
 from encvault.mount.nodes import Caller
+from encvault.operations import mounting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -555,6 +557,18 @@ def test_another_user_sees_nothing(view: MemoryView, public_path: Path) -> None:
         if os.geteuid() == 0:
             with pytest.raises(PermissionError):
                 in_child(lambda: os.listdir(mount.path), uid=NOBODY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_another_user_cannot_unmount_it_and_is_told_whose_it_is(
+    view: MemoryView, public_path: Path
+) -> None:
+    state = str(public_path / "state")
+    with served(view, public_path / "mnt") as mount:
+        with pytest.raises(OthersMount, match="mounted by root") as caught:
+            in_child(lambda: mounting.unmount(str(mount.path), state), uid=NOBODY)
+        assert "cannot be mounted" not in str(caught.value)
+        assert os.path.ismount(mount.path)
 
 
 # -- what is missing ------------------------------------------------------------------------

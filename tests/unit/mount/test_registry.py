@@ -13,7 +13,7 @@ from helpers import NOBODY, RECIPIENT, SEED, in_child
 from memory_view import MemoryView
 from serving import served, until
 
-from encvault.errors import MountFailed, StateUnavailable
+from encvault.errors import StateUnavailable, UnmountFailed
 from encvault.fs.mounts import mount_at
 from encvault.fs.users import users_text
 from encvault.mount import registry as registries, table
@@ -184,9 +184,9 @@ def test_many_users_of_a_mount_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_is_not_mounted_is_not_unmounted(tmp_path: Path) -> None:
-    with pytest.raises(MountFailed):
+    with pytest.raises(UnmountFailed):
         table.unmount(str(tmp_path))
-    with pytest.raises(MountFailed):
+    with pytest.raises(UnmountFailed):
         in_child(lambda: table.unmount("/"), uid=NOBODY)
 
 
