@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,12 +77,13 @@ class IdentityFile(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> IdentityFile:
-        """Read an identity file.
+        """Read an identity file, without the mark with which editors of Windows begin UTF-8.
 
         Raises:
             MalformedIdentity: it is none, or a rule of docs/format.md section 8 is broken.
             WorkFactorTooLarge: its password slot asks for too much work.
         """
+        data = data.removeprefix(codecs.BOM_UTF8)
         try:
             if not data.endswith(b"\n") or len(data) > MAX_IDENTITY_FILE_SIZE:
                 raise ValueError(N_("cut off or too large"))  # noqa: TRY301 - see below

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import functools
 import hashlib
 from typing import TYPE_CHECKING
@@ -153,9 +154,12 @@ def decode_recipient(text: str, source: str) -> bytes:
 def decode_recipient_file(data: bytes, source: str) -> list[bytes]:
     """The public keys of a recipient file: a line each, ``#`` comments skipped.
 
+    The mark is skipped with which editors of Windows begin UTF-8.
+
     Raises:
         MalformedRecipient: a line that is none, or no line at all.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     if data.startswith(b"{") and len(data) <= MAX_IDENTITY_FILE_SIZE:
         raise MalformedRecipient(source=source, reason=_("this is an identity, which stays secret"))
     lines = [line.strip() for line in data.decode(errors="replace").splitlines()]

@@ -8,6 +8,7 @@ BIP 173, so that a typing error names its group.
 from __future__ import annotations
 
 import os
+import unicodedata
 from typing import TYPE_CHECKING
 
 from encvault.crypto import kdf
@@ -26,7 +27,7 @@ GROUP_LENGTH = 5  # with the check symbol
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {symbol: value for value, symbol in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
-_SEPARATORS = str.maketrans("", "", " -\t\r\n")
+_SEPARATORS = ("Cc", "Pd", "Zs")  # categories of Unicode: line ends, dashes and spaces of any kind
 _REDUCTION = 0b101001  # x^5 + x^3 + 1, the field of BIP 173
 
 
@@ -47,12 +48,18 @@ def encode_code(code: Secret) -> str:
 
 
 def decode_code(text: str) -> Secret:
-    """The code that somebody typed; letters of either case, spaces and ``-`` as they like.
+    """The code that somebody typed; letters of either case, spaces and dashes as they like.
+
+    Input methods for Chinese and Japanese type letters, digits and dashes of full width.
 
     Raises:
         MistypedRecoveryCode: names the first group that is not as it was printed.
     """
-    typed = text.upper().translate(_SEPARATORS)
+    typed = "".join(
+        symbol
+        for symbol in unicodedata.normalize("NFKC", text).upper()
+        if unicodedata.category(symbol) not in _SEPARATORS
+    )
     number = 0
     for index in range(GROUPS):
         group = typed[index * GROUP_LENGTH : (index + 1) * GROUP_LENGTH]

@@ -81,6 +81,18 @@ def test_letter_case_separators_and_look_alikes_do_not_matter() -> None:
     assert decode_code(ones.replace("1", "l", 3).replace("1", "I", 3)).reveal()[:1] == b"\x08"
 
 
+@pytest.mark.parametrize("separator", ["\uff0d", "\u3000", "\u2014\u2014", "\u2013", "- "])
+def test_symbols_of_full_width_are_those_of_half_width(separator: str) -> None:
+    wide = str.maketrans(
+        {symbol: chr(ord(symbol) - ord("0") + 0xFF10) for symbol in CROCKFORD} | {"-": separator}
+    )
+    text = expected(bytes(range(7, 39))).translate(wide)
+    assert not text.isascii()
+    assert decode_code(text) == CODE
+    with pytest.raises(MistypedRecoveryCode):
+        decode_code(text[:-1])
+
+
 def test_each_single_wrong_symbol_is_blamed_on_its_group() -> None:
     symbols = encode_code(CODE).replace("-", "")
     for place, symbol in itertools.product(range(65), CROCKFORD + "U?é"):

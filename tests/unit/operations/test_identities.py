@@ -22,6 +22,7 @@ from encvault.keyslots import (
     PasswordRecipient,
     PublicKeyRecipient,
     encode_password,
+    encode_recipient,
     keychain_account,
 )
 
@@ -54,6 +55,21 @@ def test_a_new_identity_is_private_and_opens_what_is_sealed_for_it(
 def test_an_identity_without_a_password_needs_no_profile(tmp_path: Path) -> None:
     made = operations.new_identity(str(tmp_path / "k"), "job", None)
     assert made.slot is None
+
+
+def test_files_that_an_editor_of_windows_saved_are_read(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    path = tmp_path / "me.key"
+    operations.new_identity(str(path), "", None)
+    assert not path.read_bytes().startswith(mark)
+    identity = operations.read_identity(str(path))
+    path.write_bytes(mark + path.read_bytes())
+    assert operations.read_identity(str(path)).public == identity.public
+    lines = tmp_path / "team.txt"
+    line = encode_recipient(identity.public).encode()
+    for text in (line, b"# the team\r\n" + line + b"\r\n"):
+        lines.write_bytes(mark + text)
+        assert operations.read_recipients(str(lines)) == [identity.public]
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
