@@ -54,7 +54,7 @@ class OutOfSpace(StorageError):
 
     exit_code = 73
     message = N_("{path}: no space left")
-    advice = N_("free some space and run the same command again: it goes on where it stopped")
+    advice = N_("free some space and run the same command again")
     path: str
 
 

@@ -24,7 +24,7 @@ from encvault.envelope import (
     is_vault_folder,
     record_time,
 )
-from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
+from encvault.errors import EncvaultError, OutOfSpace, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.sharing import share_as
@@ -210,7 +210,11 @@ def discard_task(target: Tree, task: SealTask) -> None:
 def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask) -> EncvaultError:
     if isinstance(error, EncvaultError):
         return error
-    return storage_error(error, context.source.show(task.source_path))
+    named = storage_error(error, context.source.show(task.source_path))
+    if isinstance(named, OutOfSpace):  # on the disk of the sealed copy, perhaps another one
+        place = join(*task.places[0]) if task.parent is None else task.source_path
+        return OutOfSpace(path=context.target.show(place))
+    return named
 
 
 def _write_task(context: SealContext, task: SealTask) -> list[_Written]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import stat
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,7 +54,6 @@ from encvault.vault.sealed import SealedReader, encode_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 WHEN = 1_600_000_000_123_456_789
 ID = "a" * 26
@@ -743,3 +744,37 @@ def test_what_could_not_be_restored_is_told(quote: Path, monkeypatch: pytest.Mon
 def test_an_output_whose_name_is_too_long_is_told(tmp_path: Path) -> None:
     with pytest.raises(CannotCreate):  # and no descriptor is left open
         OutputFile(str(tmp_path / ("x" * 300)), force=False)
+
+
+# -- a full disk ----------------------------------------------------------------------------
+
+
+def limited(**options: str) -> list[str]:
+    """What is told by `seal` where no file may be larger than 20 kB."""
+
+    def work() -> list[str]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        source = Path(options.pop("source"))
+        try:
+            return list(map(str, seal(source, **options).problems))
+        except EncvaultError as error:
+            return [str(error), str(error.hint)]
+
+    return in_child(work)
+
+
+def test_a_full_disk_is_told_by_the_name_of_what_is_written(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(bytes(50_000))
+    output = tmp_path / "away" / "out.sealed"
+    output.parent.mkdir()
+    told, hint = limited(source=str(source / "large"), output=str(output))
+    assert told == f"{output}: no space left"
+    assert "where it stopped" not in hint  # a single file starts anew
+    assert os.listdir(output.parent) == []
+    mirror = tmp_path / "mirror"
+    assert limited(source=str(source), to=str(mirror)) == [f"{mirror}/large.sealed: no space left"]
+    hidden = tmp_path / "hidden"
+    operations.init_vault(str(hidden), keys(), hide_names=True)
+    assert limited(source=str(source), to=str(hidden)) == [f"{hidden}/large: no space left"]
