@@ -15,11 +15,27 @@ _WORDS = frozenset({"drive", "object", "path", "place", "vault"})
 _SPECIAL = re.compile(r"[\s!\"#$&'()*;<>?\[\\\]^`{|}~]")
 
 
+_NAMED = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
 def quoted(path: str) -> str:
-    """A path as one word of a command line that a person may copy (POSIX shells)."""
+    """A path as one word of a command line that a person may copy.
+
+    POSIX shells take it; what a terminal does not show as it is, only those that have ``$'…'``
+    (POSIX.1-2024, and bash and zsh before).
+    """
     if path.startswith("-"):  # or it would be an option
         path = f"./{path}"
+    if not path.isprintable():
+        return f"$'{''.join(map(_escaped, path))}'"
     return shlex.quote(path) if _SPECIAL.search(path) or not path else path
+
+
+def _escaped(char: str) -> str:
+    if char in _NAMED or char.isprintable():
+        return _NAMED.get(char, char)
+    errors = "surrogateescape" if "\udc80" <= char <= "\udcff" else "replace"
+    return "".join(f"\\{byte:03o}" for byte in char.encode(errors=errors))
 
 
 @dataclass_transform(kw_only_default=True)

@@ -55,7 +55,7 @@ class EmptyPassword(ConfigError):
     """An empty password protects nothing."""
 
     message = N_("the password is empty")
-    advice = N_("choose a password, or use a recipient: encvault seal -r FILE")
+    advice = N_("choose a password, or seal for a recipient with -r FILE")
 
 
 class KeyRequired(ConfigError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import string
 import subprocess
@@ -9,6 +10,7 @@ import subprocess
 import pytest
 
 from encvault import errors
+from encvault.cli.ui import harmless
 from encvault.errors import EncvaultError
 
 CODES = {1, 2, 3, 65, 66, 69, 73, 74, 75, 77, 78, 124, 126, 127}
@@ -63,17 +65,20 @@ def test_wrong_fields_are_a_bug() -> None:
         "~",
         "",
         "a\tb",
+        "n\nl",
+        "it's\n1\\2",
+        "\x1b[31m7",
+        "报价\u3000 二",
+        "\udcff7",
     ],
 )
 def test_a_path_in_a_hint_is_one_word(path: str) -> None:
     hint = errors.NotAVault(path=path).hint
     assert hint is not None
-    command = hint.partition("encvault seal ")[2]
+    command = harmless(hint).partition("encvault seal ")[2]
     # what a shell makes of it, and nothing quoted that needs no quotes
-    told = subprocess.run(
-        ["sh", "-c", f"printf %s {command}"], capture_output=True, check=True, text=True
-    )
-    assert told.stdout == path
+    told = subprocess.run(["bash", "-c", f"printf %s {command}"], capture_output=True, check=True)
+    assert os.fsdecode(told.stdout) == path
     assert (command == path) == (path.startswith("/srv/"))
 
 
