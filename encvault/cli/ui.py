@@ -181,30 +181,11 @@ class Screen(Observer):
 
     def total(self, files: int, size: int) -> None:
         """See `Observer`."""
-        from rich.console import Console  # noqa: PLC0415 - 50 ms that only a bar is worth
-        from rich.progress import (  # noqa: PLC0415 - likewise
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from encvault.cli.bar import new_bar  # noqa: PLC0415 - 50 ms that only a bar is worth
 
         self.close()  # of several paths each has a bar
         self._files, self._total = 0, files
-        # no refresh thread: workers are forked from a single-threaded process only
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[files]}"),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-        )
+        self._progress = new_bar()
         self._task = self._progress.add_task(self._what, total=size, files=f"0/{files}")
         self._progress.start()
 

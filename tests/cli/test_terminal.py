@@ -160,6 +160,14 @@ def test_ctrl_c_at_a_question_changes_nothing(terminals: list[Terminal], folder:
     assert sorted(path.name for path in (folder / "docs").iterdir()) == ["quote.txt"]
 
 
+def test_the_bar_has_the_units_of_the_other_sizes(terminals: list[Terminal], folder: Path) -> None:
+    (folder / "pw").write_text("secret")
+    run = start(terminals, folder, "seal", "docs", "--password-file", "pw", LC_ALL="zh_CN.UTF-8")
+    assert run.wait() == 0
+    assert "0 B/7 B" in run.screen
+    assert "bytes" not in run.screen
+
+
 def test_progress_is_shown_and_ctrl_c_stops_within_a_second(
     terminals: list[Terminal], folder: Path
 ) -> None:
