@@ -27,7 +27,8 @@ GROUP_LENGTH = 5  # with the check symbol
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {symbol: value for value, symbol in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
-_SEPARATORS = ("Cc", "Pd", "Zs")  # categories of Unicode: line ends, dashes and spaces of any kind
+_LINE_ENDS = "\t\r\n"
+_SEPARATORS = ("Pd", "Zs")  # categories of Unicode: dashes and spaces of any kind
 _REDUCTION = 0b101001  # x^5 + x^3 + 1, the field of BIP 173
 
 
@@ -58,7 +59,7 @@ def decode_code(text: str) -> Secret:
     typed = "".join(
         symbol
         for symbol in unicodedata.normalize("NFKC", text).upper()
-        if unicodedata.category(symbol) not in _SEPARATORS
+        if symbol not in _LINE_ENDS and unicodedata.category(symbol) not in _SEPARATORS
     )
     number = 0
     for index in range(GROUPS):
