@@ -186,6 +186,13 @@ class NameEscaped(SkippedError):
     saved_as: str
 
 
+class NameShared(NameEscaped):
+    """A file was saved, but a folder of the vault has its name."""
+
+    message = N_("{path}: a file and a folder have this name; the file is called {saved_as} here")
+    advice = N_("if it is a mirror and its source has one of them only, seal it with --delete")
+
+
 class NestedVault(SkippedError):
     """A vault inside the folder."""
 

@@ -89,7 +89,7 @@ class HiddenLayout:
                 self._unindexed[one.file] = one.record.encode()
 
     def _build(self, catalog: Catalog) -> None:
-        for error in catalog.problems:
+        for error in (*catalog.problems, *catalog.shared_names(self._tree)):
             self._problem(error)
         known = {*catalog.parts, *(one.file for one in catalog.superseded)}
         known |= {one.file for one in (*catalog.files.values(), *catalog.folders.values())}

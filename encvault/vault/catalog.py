@@ -12,10 +12,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from encvault.errors import EncvaultError, FolderMissing, OrphanPart, SwappedFile, Unreadable
+from encvault.errors import (
+    EncvaultError,
+    FolderMissing,
+    NameShared,
+    OrphanPart,
+    SwappedFile,
+    Unreadable,
+)
 from encvault.fs.durable import storage_error, tombstone_name
+from encvault.fs.names import Rules, beside
 from encvault.fs.stamp import Stamp
-from encvault.fs.tree import join
+from encvault.fs.tree import join, split
 from encvault.i18n import system_reason
 from encvault.vault.layout import is_object, object_exists, object_folder, object_path
 from encvault.vault.manifest import OBJECTS_FOLDER
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from encvault.envelope import Record
+    from encvault.fs.tree import Tree
     from encvault.vault.vault import Vault
 
 LOST_AND_FOUND = "lost+found"
@@ -58,6 +67,7 @@ class Catalog:
         folders: folder objects by path.
         parts: further parts of large files, by file id.
         superseded: objects that a newer one of the same path replaces.
+        renamed: the path that each file has beside a folder of its own, by the one that it is at.
         problems: objects whose record does not open, and what others miss.
     """
 
@@ -65,12 +75,22 @@ class Catalog:
     folders: dict[str, Found] = field(default_factory=dict)
     parts: dict[str, Found] = field(default_factory=dict)
     superseded: list[Found] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     problems: list[EncvaultError] = field(default_factory=list)
 
     @property
     def unread(self) -> list[EncvaultError]:
         """Those of the problems behind which a file or a folder may be that is not known."""
         return [one for one in self.problems if not isinstance(one, (FolderMissing, OrphanPart))]
+
+    def shared_names(self, tree: Tree) -> Iterator[NameShared]:
+        """Tell of each file that is called otherwise since a folder has its name.
+
+        Args:
+            tree: the vault's.
+        """
+        for path, own in sorted(self.renamed.items()):
+            yield NameShared(path=tree.show(own), saved_as=split(path)[1])
 
 
 def read_catalog(vault: Vault, jobs: int = 0, known: Mapping[str, Record] | None = None) -> Catalog:
@@ -213,11 +233,46 @@ def _place(catalog: Catalog, found: list[Found]) -> None:
             catalog.parts[item.file] = item
             continue
         parent = item.record.parent or ""
-        above = paths.get(parent, join(LOST_AND_FOUND, parent))
+        above = paths.setdefault(parent, join(LOST_AND_FOUND, parent))
         item.path = join(above, item.record.path)
         if (older := catalog.files.get(item.path)) is not None:
             catalog.superseded.append(older)
         catalog.files[item.path] = item
+    _separate(catalog, set(paths.values()))
+
+
+def _separate(catalog: Catalog, folders: set[str]) -> None:
+    """Give each file that has the path of a folder another name.
+
+    A mirror that is not told to remove anything has both, once one has become the other in its
+    source. The folder keeps its name, since the paths of everything in it begin with that.
+
+    Args:
+        catalog: of which all else is placed.
+        folders: their paths, also of those that have no object.
+    """
+    if any(path.startswith(LOST_AND_FOUND + "/") for path in folders):
+        folders.add(LOST_AND_FOUND)
+    both = sorted(catalog.files.keys() & folders)
+    if not both:
+        return
+    inside: dict[str, set[str]] = {split(path)[0]: set() for path in both}
+    for path in (*catalog.files, *folders):
+        above, name = split(path)
+        if above in inside:
+            inside[above].add(name)
+    for own in both:
+        above, name = split(own)
+        new = beside(name, Rules(), inside[above])
+        inside[above].add(new)
+        found = catalog.files.pop(own)
+        found.path = join(above, new)
+        catalog.files[found.path] = found
+        catalog.renamed[found.path] = own
+    changed = {own: path for path, own in catalog.renamed.items()}
+    for older in catalog.superseded:
+        if older.record.type != "dir":
+            older.path = changed.get(older.path, older.path)
 
 
 def _folder_path(folder_id: str, newest: dict[str, Found], paths: dict[str, str]) -> None:

@@ -102,7 +102,7 @@ def list_vault(vault: Vault, *, jobs: int = 0) -> tuple[list[Listed], list[Encva
             )
             for path, item in sorted(found)
         ]
-        return listed, catalog.problems
+        return listed, [*catalog.problems, *catalog.shared_names(vault.tree)]
     problems: list[EncvaultError] = []
     listed = []
     for target in visible_targets(vault, problems.append):

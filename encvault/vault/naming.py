@@ -62,6 +62,26 @@ class Naming:
         self._renamed.update((join(folder, name), new) for name, new in renamed.items())
         return renamed
 
+    def beside_folders(
+        self, folder: str, names: Collection[str], all_names: Collection[str]
+    ) -> dict[str, str]:
+        """Other names for the files that are called as folders beside them are.
+
+        Args:
+            folder: path of the folder that they are in, which is planned.
+            names: what both a file and a folder in it are called.
+            all_names: of everything in it.
+        """
+        if not names:
+            return {}
+        rules = self.names.rules
+        keys = {rules.key(self._renamed.get(join(folder, name), name)) for name in all_names}
+        found = {}
+        for name in sorted(names):
+            found[name] = beside(name, rules, keys)
+            keys.add(rules.key(found[name]))
+        return found
+
     def settle(self, path: str) -> str:
         """The path in the target, where the paths become known one after the other.
 

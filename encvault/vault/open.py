@@ -22,6 +22,7 @@ from encvault.errors import (
     EncvaultError,
     FolderMissing,
     NameEscaped,
+    NameShared,
     OtherVersions,
     OutOfSpace,
     SourceChanged,
@@ -318,7 +319,8 @@ class _OpenRun:
     def _release(self, task: OpenTask, outcome: OpenOutcome) -> None:
         if outcome.name != outcome.wanted:
             shown = self.target.show(join(task.place, outcome.wanted))
-            self._problem(NameEscaped(path=shown, saved_as=outcome.name))
+            kind = NameShared if task.is_beside_folder else NameEscaped
+            self._problem(kind(path=shown, saved_as=outcome.name))
         if self.drops_sealed and not self._drop(task, outcome):
             return
         self.report.files += 1

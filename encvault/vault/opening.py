@@ -53,6 +53,7 @@ class OpenTask:
         renamed: what it is called there instead of `target_name`, or of the name that the sealed
             file's own suggests, if that cannot be used.
         work: bytes that it counts for a progress bar.
+        is_beside_folder: whether it is renamed since a folder has its name.
     """
 
     dir: str
@@ -64,6 +65,7 @@ class OpenTask:
     place: str = ""
     renamed: str | None = None
     work: int = 0
+    is_beside_folder: bool = False
 
     @property
     def path(self) -> str:

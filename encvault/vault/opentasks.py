@@ -18,7 +18,7 @@ from encvault.vault.opening import OpenTask
 from encvault.vault.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from encvault.errors import EncvaultError
     from encvault.fs.tree import Folder, Tree
@@ -126,20 +126,25 @@ class OpenPlan:
 
     def _hidden_tasks(self, catalog: Catalog) -> Iterator[OpenTask]:
         for path, found in sorted(catalog.files.items()):
-            if self._options.covers(path):
+            own = catalog.renamed.get(path, path)
+            if self._options.covers(path) or self._options.covers(own):
                 folder, name = split(path)
                 if self._may_have_a_folder(path):
                     continue
+                renamed = self.naming.name_of(self._options.below_base(path))
+                if own != path:
+                    renamed = renamed or name
                 yield OpenTask(
                     dir=object_folder(found.file),
                     name=found.file,
                     stamp=found.stamp,
                     target_dir=self.place(folder),
-                    target_name=name,
+                    target_name=split(own)[1],
                     temporary_id=new_id(),
                     place=self._options.below_base(folder),
-                    renamed=self.naming.name_of(self._options.below_base(path)),
+                    renamed=renamed,
                     work=found.record.size or 0,
+                    is_beside_folder=own != path,
                 )
 
     def _may_have_a_folder(self, path: str) -> bool:
@@ -168,7 +173,7 @@ class OpenPlan:
                 continue
             if not quiet:
                 self._remember_folder(folder)
-            renamed = self._name_some(folder, quiet=quiet)
+            renamed, shared = self._name_some(folder, quiet=quiet)
             for entry in folder.entries:
                 if entry.kind != "file" or not entry.name.endswith(SUFFIX):
                     continue
@@ -188,26 +193,32 @@ class OpenPlan:
                     place=self._options.below_base(path),
                     renamed=renamed.get(plain_name(entry.name)),
                     work=entry.status.st_size,
+                    is_beside_folder=plain_name(entry.name) in shared,
                 )
 
-    def _name_some(self, folder: Folder, *, quiet: bool) -> dict[str, str]:
-        """Settle the names in one folder of a visible vault; see `Naming.plan`."""
+    def _name_some(self, folder: Folder, *, quiet: bool) -> tuple[dict[str, str], Container[str]]:
+        """Settle the names in one folder of a visible vault; see `Naming.plan`.
+
+        Returns:
+            The new names, and the files that have one since a folder is called so.
+        """
         path, base = folder.path, self._options.base
         if base and not f"{path}/".startswith(base + "/"):
-            return {}
+            return {}, ()
         names = {
             plain_name(entry.name)
             for entry in folder.entries
             if entry.kind == "file" and entry.name.endswith(SUFFIX)
         }
-        inner = set()
-        if not self._in_place:
-            inner = {entry.name for entry in folder.entries if entry.kind == "dir"} - {FOLDER}
-        renamed = self.naming.plan(self._options.below_base(path), names | inner)
+        below = self._options.below_base(path)
+        folders = {entry.name for entry in folder.entries if entry.kind == "dir"} - {FOLDER}
+        inner = set() if self._in_place else folders
+        renamed = self.naming.plan(below, names | inner)
         if not quiet:
             for name in sorted(inner & renamed.keys()):
                 self._tell_renamed(join(path, name), renamed[name])
-        return renamed
+        shared = self.naming.beside_folders(below, names & folders, names | folders)
+        return renamed | shared, shared
 
     def _enters(self, path: str) -> bool:
         name = split(path)[1]
