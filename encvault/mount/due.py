@@ -35,6 +35,7 @@ class Due:
         self._wake = threading.Condition()
         self._times: dict[Node, float] = {}  # by the monotonic clock
         self._latest: dict[Node, float] = {}  # likewise: until when it may be put off
+        self._late: set[Node] = set()  # of those that are being saved: it was put off until then
         self._rest_at = 0.0  # when to save what else waits; 0 is never
         self._thread: threading.Thread | None = None
         self._sleeps_until = 0.0  # 0 while the thread is awake
@@ -55,6 +56,17 @@ class Due:
             latest = self._latest.setdefault(node, now + max(seconds, _LONGEST))
             self._times[node] = at = min(now + seconds, latest)
             self._begin(at)
+
+    def put_last(self, node: Node) -> None:
+        """Put a node off as long as it may be."""
+        with self._wake:
+            latest = self._latest.setdefault(node, time.monotonic() + _LONGEST)
+            self._times[node] = latest
+            self._begin(latest)
+
+    def is_late(self, node: Node) -> bool:
+        """Whether a node that is to be saved now was put off as long as it may be."""
+        return node in self._late
 
     def put_later(self, node: Node) -> None:
         """Save a node when there is time, or when it was due already."""
@@ -126,10 +138,13 @@ class Due:
                     self._sleeps_until = 0.0
                     continue
                 taken = {node: self._times[node] for node in due}
+                self._late = {node for node in due if self._latest.get(node, now) <= now + SOON}
+                for node in self._late:  # what is put meanwhile waits anew, and is not dropped
+                    self._latest.pop(node, None)
             self._save(due)
             with self._wake:  # not before: who syncs meanwhile has to see them
                 for node, at in taken.items():
                     if self._times.get(node) == at:
                         del self._times[node]
-                    if node not in self._times or self._latest.get(node, math.inf) <= now:
+                    if node not in self._times:
                         self._latest.pop(node, None)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from encvault.envelope import Record
     from encvault.mount.bases import Base
     from encvault.mount.cache import Cache
-    from encvault.mount.content import Content
     from encvault.mount.nodes import FolderNode, Meta, Node, Source
     from encvault.mount.sealing import Home, Prepared, Staging
     from encvault.secret import Secret
@@ -167,14 +166,27 @@ class Ground:
             self._fronts.pop(next(iter(self._fronts)), None)
         self._fronts[file] = front
 
-    def keep_content(self, file: str, content: Content) -> None:
-        """Remember what was just sealed: who writes a small file often reads it next.
+    def rest(self, node: FileNode) -> None:
+        """Let the content of a file, whose lock is held, rest on what the vault has now.
+
+        If nobody needs it, it is let go. A small one is remembered: who writes it often reads it
+        next.
 
         Raises:
-            OSError: it cannot be read again.
+            OSError, EncvaultError: it cannot be read again; if it is open, its changes stay.
         """
-        if content.size <= _SMALL:
-            self.cache.put(file, memoryview(content.read(0, content.size)))
+        content, source = node.content, node.source
+        if content is None or source is None:
+            return
+        try:
+            if content.size <= _SMALL:
+                self.cache.put(source.file, memoryview(content.read(0, content.size)))
+            if node.handles and content.has_changes:
+                content.settle(self.open(source))
+        finally:
+            if not node.handles:
+                content.close()
+                node.content = None
 
     def open(self, source: Source) -> Base:
         """A sealed file to read from.

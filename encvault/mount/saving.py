@@ -14,13 +14,13 @@ import itertools
 import os
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from encvault.errors import EncvaultError, SavedAside
+from encvault.mount.batch import Events, Ready
 from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
-from encvault.mount.nodes import Access, FileNode, FolderNode, folders_without_object, set_aside
+from encvault.mount.nodes import FileNode, FolderNode, folders_without_object, set_aside
 from encvault.mount.strays import Strays
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ _ATTEMPTS = 5
 _MOMENT = 0.05  # seconds
 _PATIENCE = 20.0  # seconds; on a busy machine many attempts may be in vain
 _MAX_WAITING = 4096  # changed files; who closes one more helps to save them
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A prepared node, on its way into the vault."""
-
-    node: Node
-    prepared: Prepared
-    older: list[Source] = field(default_factory=list)
-    writer: object = None
 
 
 class Saver:
@@ -76,7 +66,6 @@ class Saver:
         self._layout = layout
         self._sealer = sealer
         self._view_lock = view_lock
-        self._observer = observer
         self._problem = problem
         self._content_of = content_of
         self._commit_lock = threading.RLock()
@@ -84,8 +73,9 @@ class Saver:
         self._dirty: dict[Node, None] = {}
         self.strays = Strays()
         self._clearing: set[FileNode] = set()  # what waits for a stray
-        self._events: list[SavedEvent] = []
-        self._events_lock = threading.Lock()
+        self._events = Events(self._due, observer)
+        # written ever since they were due, and sealed as that comes: the next close has a copy made
+        self._overdue: set[FileNode] = set()
 
     # -- what the view tells ----------------------------------------------------------------
 
@@ -109,7 +99,7 @@ class Saver:
         with node.lock:
             content = node.content
             growing = content.growing if content is not None else None
-            if growing is not None and growing.is_open:
+            if growing is not None and growing.is_open and node not in self._overdue:
                 growing.reserve()
                 return
         self.prepare(node)
@@ -136,13 +126,11 @@ class Saver:
         self.strays.note(node, self._layout.home(node).text)
         self.changed(node)
         with node.lock:
-            self._drop_copy(node)
+            self._sealer.drop_copies(node)
 
     def told(self, event: SavedEvent) -> None:
         """Something took effect at once; it is recorded with the next batch."""
-        with self._events_lock:
-            self._events.append(event)
-        self._due.put_rest()
+        self._events.add(event)
 
     def forget(self, node: Node) -> None:
         """A node is gone."""
@@ -150,13 +138,9 @@ class Saver:
         self._dirty.pop(node, None)
         if isinstance(node, FileNode):
             self.strays.drop(node)
+            self._overdue.discard(node)
             with node.lock:
-                self._drop_copy(node)
-
-    def _drop_copy(self, node: FileNode) -> None:
-        for copy in {id(copy): copy for copy in (node.prepared, node.under_way) if copy}.values():
-            self._sealer.discard(copy)
-        node.prepared = node.under_way = None
+                self._sealer.drop_copies(node)
 
     def unsaved(self) -> list[str]:
         """Paths of what the vault does not have as it is."""
@@ -266,7 +250,7 @@ class Saver:
             with node.lock:
                 if node.prepared is not None:
                     node.under_way = node.prepared
-                    batch.append(_Ready(node, node.prepared))
+                    batch.append(Ready(node, node.prepared))
         try:
             self._commit_batch(batch)
         finally:
@@ -292,29 +276,32 @@ class Saver:
                 continue  # two that exchange their places go together
             self._clearing.add(node)
             try:
+                with stray.lock:
+                    if not stray.is_dirty:  # it was found under another name than its record's
+                        self.changed(stray)
                 self.prepare(stray)
                 self._commit([stray], [])
             finally:
                 self._clearing.discard(node)
 
-    def _ready_folder(self, node: FolderNode) -> _Ready:
+    def _ready_folder(self, node: FolderNode) -> Ready:
         with self._view_lock:
-            return _Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
+            return Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
 
-    def _commit_batch(self, batch: list[_Ready]) -> None:
+    def _commit_batch(self, batch: list[Ready]) -> None:
         if batch:
             self._sealer.check_key()
             self._sealer.sync([one.prepared for one in batch])
-        self._tell([one for one in batch if isinstance(one.node, FileNode)])
+        self._events.tell([one for one in batch if isinstance(one.node, FileNode)])
         taken, failure = self._take_all(batch)
         if taken:
             self._confirm(taken)
         if failure is not None:
             raise failure
 
-    def _take_all(self, batch: list[_Ready]) -> tuple[list[_Ready], Exception | None]:
+    def _take_all(self, batch: list[Ready]) -> tuple[list[Ready], Exception | None]:
         """Put sealed copies in their places: those that are there, and what went wrong."""
-        taken: list[_Ready] = []
+        taken: list[Ready] = []
         failure: Exception | None = None
         with self._view_lock:
             for one in batch:
@@ -327,13 +314,16 @@ class Saver:
             self._layout.settle()
         return taken, failure
 
-    def _confirm(self, taken: list[_Ready]) -> None:
+    def _confirm(self, taken: list[Ready]) -> None:
         """Make the names durable; what had them before goes only then."""
         try:
             self._layout.sync([source for one in taken if (source := one.node.source) is not None])
             self._sealer.check_key()  # once more: that and the log may have taken long
         except (OSError, EncvaultError) as error:
             for one in taken:
+                if self._ground.vault.hidden:  # else this copy has their name already
+                    with self._view_lock:
+                        one.node.over += one.older  # they go with the next copy
                 one.node.saved = -1
                 if isinstance(one.node, FileNode):
                     one.node.failure = error
@@ -346,21 +336,7 @@ class Saver:
                 self._dirty.pop(one.node, None)
                 self._due.drop(one.node)
 
-    def _tell(self, batch: list[_Ready]) -> None:
-        """The access log comes before what it tells of."""
-        self._due.drop_rest()  # before: what is told from here on has the thread woken again
-        with self._events_lock:
-            events, self._events = self._events, []
-        for one in batch:
-            node = one.node
-            if isinstance(node, FileNode) and node.writer is not None:
-                access = Access(node.path, one.prepared.ids[0], one.prepared.size)
-                events.append(("write", access, node.writer, ""))
-                one.writer, node.writer = node.writer, None
-        if events:
-            self._observer.saving(events)
-
-    def _take(self, one: _Ready) -> bool:
+    def _take(self, one: Ready) -> bool:
         """Put one sealed copy in its place; whether it is there."""
         node = one.node
         if isinstance(node, FolderNode):
@@ -376,7 +352,7 @@ class Saver:
         finally:
             node.lock.release()
 
-    def _take_file(self, node: FileNode, one: _Ready) -> bool:
+    def _take_file(self, node: FileNode, one: Ready) -> bool:
         prepared = one.prepared
         if not self._may_take(node, prepared):
             return False
@@ -388,17 +364,24 @@ class Saver:
             return False
         except FileNotFoundError:
             # somebody removed the folder that it lay in, and the copy with it
-            self._drop_copy(node)
+            self._sealer.drop_copies(node)
             return False
         self._taken(one, source)
         self.strays.drop(node)
         if node.prepared is prepared:
             node.prepared = None
+        if node.is_dirty and node.writer is None:
+            node.writer = one.writer  # what was written since is to be told as well
         node.under_way = node.failure = None
-        self._settle(node, prepared)
+        self._overdue.discard(node)
+        try:
+            if node.data_version == prepared.data_version:
+                self._ground.rest(node)
+        except (EncvaultError, OSError) as error:
+            self._problem(error)  # the changes stay in memory; they are in the vault
         return True
 
-    def _taken(self, one: _Ready, source: Source) -> None:
+    def _taken(self, one: Ready, source: Source) -> None:
         node = one.node
         one.older = [older for older in (node.source, *node.over) if older is not None]
         self._sealer.taken(one.prepared)
@@ -424,21 +407,6 @@ class Saver:
         self._due.put_off(node)
         self._problem(error)
 
-    def _settle(self, node: FileNode, prepared: Prepared) -> None:
-        """Let the content rest on what the vault has now, and let go of it if nobody needs it."""
-        content, source = node.content, node.source
-        if content is None or source is None or node.data_version != prepared.data_version:
-            return
-        try:
-            self._ground.keep_content(source.file, content)
-            if node.handles and content.has_changes:
-                content.settle(self._ground.open(source))
-        except (EncvaultError, OSError) as error:
-            self._problem(error)  # the changes stay in memory; they are in the vault
-        if not node.handles:
-            content.close()
-            node.content = None
-
     def displaced(self, node: FileNode) -> None:
         """Somebody else changed the file: both stay, this one under another name."""
         shown = self._ground.vault.tree.show(node.path)
@@ -459,11 +427,11 @@ class Saver:
         nodes = self._due.nodes()
         for start in range(0, len(nodes), BATCH_NODES):
             try:
-                self.save(nodes[start : start + BATCH_NODES], asked=False)
+                self._save_closed(nodes[start : start + BATCH_NODES])
             except (OSError, EncvaultError) as error:
                 failure = failure or error
         with self._commit_lock:
-            self._tell([])
+            self._events.tell([])
             with self._view_lock:
                 self._layout.sync([])
         if failure is not None:
@@ -491,10 +459,39 @@ class Saver:
             return [node for node in list(self._dirty) if node.is_dirty and not node.gone]
 
     def _save_due(self, nodes: list[Node]) -> None:
+        wanted = [node for node in nodes if not self._can_wait(node)]
         try:
-            self.save(nodes, asked=False)
+            self._save_closed(wanted)
         except Exception as error:  # noqa: BLE001 - the thread goes on whatever happens
-            for node in nodes:
+            for node in wanted:
                 if node.is_dirty and not node.gone:
                     self._due.put_off(node)
             self._problem(error)
+
+    def _can_wait(self, node: Node) -> bool:
+        """Whether a file that is open again may be closed before it has to be saved."""
+        if not isinstance(node, FileNode) or node.is_settled:
+            return False
+        if not self._due.is_late(node):
+            self._due.put_last(node)
+            return True
+        if node.prepared is None and node.is_dirty:
+            self._overdue.add(node)
+        return False
+
+    def _save_closed(self, nodes: list[Node]) -> None:
+        """Have nodes in the vault as they were closed last, those as well that are open again.
+
+        Raises:
+            OSError, EncvaultError: one could not be saved.
+        """
+        reopened = {node: None for node in nodes if isinstance(node, FileNode) and node.writers}
+        try:
+            self.save([node for node in nodes if node not in reopened], asked=False)
+        finally:
+            if reopened:
+                with self._commit_lock:
+                    self._commit(list(reopened), [])
+        for node in reopened:
+            if node.prepared is not None and not node.gone:
+                self.soon(node)  # it was being sealed anew, or has been

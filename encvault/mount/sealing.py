@@ -211,6 +211,12 @@ class Sealer:
         for staging, file in zip(prepared.staging, prepared.ids, strict=True):
             self._discard(staging, file)
 
+    def drop_copies(self, node: FileNode) -> None:
+        """Remove the copies of a node, whose lock is held, that have no place yet."""
+        for copy in {id(copy): copy for copy in (node.prepared, node.under_way) if copy}.values():
+            self.discard(copy)
+        node.prepared = node.under_way = None
+
     def _rewrite(self, node: FileNode, content: Content, home: Home) -> Prepared:
         ids = [new_id()]
         if self.vault.hidden and content.size > PART_SIZE:
