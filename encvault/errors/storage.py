@@ -193,6 +193,15 @@ class NameShared(NameEscaped):
     advice = N_("if it is a mirror and its source has one of them only, seal it with --delete")
 
 
+class FileBehindFolder(SkippedError):
+    """A mount does not show a file, since a folder has its name."""
+
+    message = N_("{path}: a file and a folder have this name; only the folder is shown")
+    advice = N_("see the file with: encvault cat {object}")
+    path: str
+    object: str
+
+
 class NestedVault(SkippedError):
     """A vault inside the folder."""
 

@@ -26,6 +26,7 @@ from encvault.vault.manifest import OBJECTS_FOLDER, make_own_folders, new_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
+    from encvault.envelope import Record
     from encvault.mount.layouts import Ground
     from encvault.mount.nodes import Node
     from encvault.mount.sealing import Prepared, Staging
@@ -37,6 +38,10 @@ _PATIENCE = 1.0  # seconds for which the disk is not looked at again
 
 class HiddenLayout:
     """See `encvault.mount.layouts.Layout`.
+
+    Attributes:
+        strays: files that are called otherwise than their objects say, since folders have their
+            names.
 
     Args:
         ground: what it stands on.
@@ -58,6 +63,7 @@ class HiddenLayout:
         self._waiting: set[str] = set()  # objects that could not be taken in yet
         self._told: set[str] = set()  # of which it was said why
         self._leaving: dict[str, dict[Node, None]] = {}  # moved out of a folder, by its id
+        self.strays: list[FileNode] = []
         self.displace: Callable[[FileNode], None] = lambda _node: None
         self._looked_at = 0.0
         status = os.fstat(self._tree.fd)
@@ -101,8 +107,14 @@ class HiddenLayout:
             self._add(self._folder_at(split(path)[0]), split(path)[1], found)
         for path, found in sorted(catalog.files.items()):
             self._add(self._folder_at(split(path)[0]), split(path)[1], found)
+        for path in catalog.renamed:
+            if isinstance(node := self._node_at(path), FileNode):
+                self.strays.append(node)
         for found in (*catalog.parts.values(), *catalog.superseded):
             self._known[found.file] = None
+        self._keep_older(catalog)
+
+    def _keep_older(self, catalog: Catalog) -> None:
         for found in catalog.superseded:
             node = self._node_at(found.path)
             if found.record.folder and isinstance(node, FolderNode):
@@ -264,21 +276,23 @@ class HiddenLayout:
         if above is None:
             return  # its folder comes, or is lost and found by the next mount
         there = above.children.get(record.path)
-        if there is not None and not self._makes_way(there, record.sealed_at_ns):
+        if there is not None and not self._makes_way(there, record):
             return
         self._waiting.discard(name)
         self._add(above, record.path, found)
         if isinstance(there, FileNode) and isinstance(node := self._known[name], FileNode):
             node.elder = there
 
-    def _makes_way(self, there: Node, sealed_at_ns: int) -> bool:
+    def _makes_way(self, there: Node, record: Record) -> bool:
         """Whether what is at a path is to be replaced by an object that came."""
         if there.source is None and isinstance(there, FolderNode):
             return False
         if isinstance(there, FileNode) and there.is_dirty:
             self.displace(there)  # both sides changed it: both stay
             return True
-        return there.meta.ctime_ns < sealed_at_ns or there.gone
+        if isinstance(there, FolderNode) != (record.type == "dir"):
+            return False  # what is there goes, or the next mount gives the file another name
+        return there.meta.ctime_ns < record.sealed_at_ns or there.gone
 
     def _went(self, file: str) -> None:
         node = self._known.pop(file)

@@ -233,6 +233,11 @@ class FileNode:
         return not self.writers
 
     @property
+    def has_closed_copy(self) -> bool:
+        """Whether the copy that waits is of what was closed, even if it is open again."""
+        return self.prepared is not None and self.prepared.is_closed
+
+    @property
     def has_open_elder(self) -> bool:
         """Whether the kernel may have pages of another file for its path."""
         node = self.elder

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from encvault.envelope import is_vault_folder
-from encvault.errors import EncvaultError
+from encvault.errors import EncvaultError, FileBehindFolder
 from encvault.fs import durable
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join
@@ -26,11 +26,14 @@ from encvault.vault.layout import (
     opened_place,
     plain_name,
     sealed_name,
+    sealed_path,
 )
 from encvault.vault.manifest import FOLDER
 from encvault.vault.sealed import open_sealed, read_front
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from encvault.mount.layouts import Ground
     from encvault.mount.nodes import Node
 
@@ -45,10 +48,13 @@ class OnDisk:
 
     Args:
         ground: what it stands on.
+        problem: is told of files that are not shown.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, problem: Callable[[EncvaultError], None]) -> None:
         self._ground = ground
+        self._problem = problem
+        self._told: set[str] = set()  # paths of files of which it was said that they are not shown
         self._tree = ground.vault.tree
         self._lock = ground.tree_lock
         self.may_clean = ground.vault.was_interrupted
@@ -97,8 +103,12 @@ class OnDisk:
             and (known.source.stamp == Stamp.of(status))
         ):
             return known
-        node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
-        self._read(node, above, sealed)
+        behind = self._find_folder(folder, name)
+        self._free = ""
+        if behind is not None:
+            self._tell_behind(behind.path)
+            return behind
+        node = self._file_on_disk(folder, name)
         if known is not None and _is_same(known, node):
             known.source = node.source  # copied, linked or touched; what is in it never changes
             return known
@@ -106,6 +116,19 @@ class OnDisk:
         node.elder = known or folder.elders.pop(name, None)
         folder.children[name] = node
         return node
+
+    def _file_on_disk(self, folder: FolderNode, name: str) -> FileNode:
+        """A new node for the sealed file of a name, not yet among what is in its folder."""
+        node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
+        self._read(node, folder.path, sealed_name(name))
+        return node
+
+    def _tell_behind(self, path: str) -> None:
+        """A file is not shown since a folder has its name: all that is in that would be hidden."""
+        if path not in self._told:
+            self._told.add(path)
+            show = self._tree.show
+            self._problem(FileBehindFolder(path=show(path), object=show(sealed_path(path))))
 
     def _is_free(self, path: str) -> bool:
         """Whether the path was just asked for in vain, as it is before a file is made there."""
@@ -204,7 +227,20 @@ class OnDisk:
 
     def names(self, folder: FolderNode) -> list[tuple[str, int]]:
         """See `Layout`."""
+        found, folders = self._listed(folder)
+        for name in folders:
+            if name in found:
+                self._tell_behind(join(folder.path, name))
+            found[name] = stat.S_IFDIR
+        for name, node in folder.children.items():
+            if is_unsaved(node) and isinstance(node, FileNode):
+                found[name] = stat.S_IFLNK if node.kind == "symlink" else stat.S_IFREG
+        return list(found.items())
+
+    def _listed(self, folder: FolderNode) -> tuple[dict[str, int], set[str]]:
+        """The files in a folder, each with its type bits or 0, and the folders."""
         found: dict[str, int] = {}
+        folders: set[str] = set()
         path = folder.path
         left: list[str] = []
         short = {sealed_name(name): name for name in folder.children if is_shortened(name)}
@@ -215,22 +251,29 @@ class OnDisk:
                     plain = short.get(name) or self._plain_name(path, name)
                     if plain is not None:
                         found[plain] = self._type_of(folder, plain, entry)
-                elif (
-                    entry.is_dir(follow_symlinks=False)
-                    and not is_vault_folder(name)
-                    and not durable.is_temporary(name)
-                    and not self._is_vault(join(path, name))
-                ):
-                    found[name] = stat.S_IFDIR
                 elif durable.is_temporary(name):
                     left.append(name)
+                elif self._is_shown_folder(path, entry):
+                    folders.add(name)
         self._ground.check_there()
         if left and self.may_clean:
             self._clean(path, left)
-        for name, node in folder.children.items():
-            if is_unsaved(node) and isinstance(node, FileNode):
-                found[name] = stat.S_IFLNK if node.kind == "symlink" else stat.S_IFREG
-        return list(found.items())
+        for name in folders & found.keys():
+            known = folder.children.get(name)
+            if isinstance(known, FileNode) and known.source is not None and not known.is_dirty:
+                del folder.children[name]  # who has it open keeps it
+        return found, folders
+
+    def _is_shown_folder(self, above: str, entry: os.DirEntry[str]) -> bool:
+        """Whether a name is a folder's; one that cannot be looked at must not hide the others."""
+        if is_vault_folder(entry.name):
+            return False
+        try:
+            return entry.is_dir(follow_symlinks=False) and not self._is_vault(
+                join(above, entry.name)
+            )
+        except OSError:  # as of a mount whose server is dead; who enters it hears of it
+            return True
 
     def _clean(self, folder: str, names: list[str]) -> None:
         """Remove what a mount that was killed has left."""

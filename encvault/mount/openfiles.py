@@ -77,7 +77,9 @@ class OpenFiles:
         self._budget = Budget()
         self._ground = Ground.of(vault, self._cache)
         self._layout: Layout = (
-            HiddenLayout(self._ground, problem) if vault.hidden else VisibleLayout(self._ground)
+            HiddenLayout(self._ground, problem)
+            if vault.hidden
+            else VisibleLayout(self._ground, problem)
         )
         self._sealer = Sealer(
             vault,
@@ -97,6 +99,8 @@ class OpenFiles:
         )
         if isinstance(self._layout, HiddenLayout):
             self._layout.displace = self._saver.displaced
+            for node in self._layout.strays:
+                self._saver.strays.note(node, self._layout.home(node).text)
         self._handles: dict[int, _Handle] = {}
         self._folders: dict[int, FolderNode] = {}  # that are open, by handle
         self._numbers = itertools.count(1)
@@ -253,6 +257,8 @@ class OpenFiles:
             node.writers -= writes
             self._let_go(node)
             left = not node.writers and node.is_dirty and not node.gone
+            if (copy := node.prepared) is not None and not node.writers:
+                copy.is_closed = copy.data_version == node.data_version
         if left:
             self._saver.released(node)
 

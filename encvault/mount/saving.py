@@ -475,7 +475,7 @@ class Saver:
         if not self._due.is_late(node):
             self._due.put_last(node)
             return True
-        if node.prepared is None and node.is_dirty:
+        if node.is_dirty and not node.has_closed_copy:
             self._overdue.add(node)
         return False
 
@@ -489,9 +489,8 @@ class Saver:
         try:
             self.save([node for node in nodes if node not in reopened], asked=False)
         finally:
-            if reopened:
-                with self._commit_lock:
-                    self._commit(list(reopened), [])
+            with self._commit_lock:
+                self._commit([node for node in reopened if node.has_closed_copy], [])
         for node in reopened:
-            if node.prepared is not None and not node.gone:
+            if node.has_closed_copy and not node.gone:
                 self.soon(node)  # it was being sealed anew, or has been

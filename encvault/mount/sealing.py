@@ -78,6 +78,8 @@ class Prepared:
         staging: the folder that each is in now; a node, where that may get another name.
         size: bytes of content.
         records: what its objects say of themselves, encoded.
+        is_closed: whether nobody had the file open to write any more after it was made; else it
+            may be half of what is meant.
     """
 
     version: int
@@ -87,6 +89,7 @@ class Prepared:
     staging: tuple[Staging, ...]
     size: int
     records: tuple[bytes, ...]
+    is_closed: bool = False
 
     @property
     def temporaries(self) -> list[tuple[str, str]]:

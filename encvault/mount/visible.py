@@ -27,7 +27,7 @@ from encvault.vault.layout import (
 from encvault.vault.sealed import open_sealed, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.mount.nodes import Node
     from encvault.mount.sealing import Prepared, Staging
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 # what every file system takes: FAT refuses the rest, and eCryptfs more than 143 bytes
 _ORDINARY = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\"*:<>?\\|]{1,40}")
+
+# what is told of a mount whose server is dead
+_DEAD = (errno.ENOTCONN, errno.ESTALE)
 
 
 class VisibleLayout(OnDisk):
@@ -177,6 +180,7 @@ class VisibleLayout(OnDisk):
     def _move_folder(
         self, node: FolderNode, folder: FolderNode, name: str, over: Node | None
     ) -> list[FileNode]:
+        beneath = self._all_below(node)
         if isinstance(over, FolderNode):
             self.remove_folder(over)
         old, new = node.path, join(folder.path, name)
@@ -198,22 +202,37 @@ class VisibleLayout(OnDisk):
         node.moved()
         folder.children[name] = node
         _move_sources(node, old, new)
-        return self._all_below(node)
+        for one in beneath:
+            if one.source is not None and one.parent.children.get(one.name) is not one:
+                one.source = _moved_source(one.source, old, new)
+        return beneath
 
     def _all_below(self, folder: FolderNode) -> list[FileNode]:
-        """Every file in a folder that was moved: the record of each names its old path."""
+        """Every file in a folder that is to be moved: the record of each names its old path.
+
+        Raises:
+            OSError: a folder in it cannot be read; what is in that would look swapped.
+        """
         files: list[FileNode] = []
         waiting = [folder]
         while waiting:
             at = waiting.pop()
-            for name, kind in self.names(at):
-                with contextlib.suppress(EncvaultError, OSError):
-                    node = at.children.get(name) if kind != stat.S_IFDIR else None
-                    node = node or self.find(at, name)
-                    if isinstance(node, FolderNode):
-                        waiting.append(node)
-                    elif node is not None:
-                        files.append(node)
+            with _without_dead_mounts():
+                listed, folders = self._listed(at)
+                unsaved = (name for name, node in at.children.items() if is_unsaved(node))
+                for name in {*listed, *unsaved}:
+                    with contextlib.suppress(EncvaultError, OSError):
+                        node = at.children.get(name)
+                        if not isinstance(node, FileNode) and name in folders:
+                            node = self._file_on_disk(at, name)  # which is not shown
+                        node = node or self.find(at, name)
+                        if isinstance(node, FileNode):
+                            files.append(node)
+                for name in folders:
+                    with _without_dead_mounts():
+                        inner = self.find(at, name)
+                        if isinstance(inner, FolderNode):
+                            waiting.append(inner)
         return files
 
     def leaving(self, folder: FolderNode) -> list[Node]:  # noqa: ARG002 - see `Layout`
@@ -318,6 +337,16 @@ class VisibleLayout(OnDisk):
             folders = self._changed | {source.folder for source in sources}
             self._changed = set()
         self._ground.sync_folders(folders)
+
+
+@contextlib.contextmanager
+def _without_dead_mounts() -> Iterator[None]:
+    """Pass over a mount in the vault whose server is dead: nothing beneath it is the vault's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DEAD:
+            raise
 
 
 def _move_sources(folder: FolderNode, old: str, new: str) -> None:

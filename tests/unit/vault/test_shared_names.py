@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import keys, seal, unseal
-from mounts import Mounted
+from mounts import CALLER, Mounted
 
 from encvault import operations
-from encvault.errors import NamesEscaped, NameShared, OtherVersions
+from encvault.errors import FileBehindFolder, NamesEscaped, NameShared, OtherVersions
+from encvault.mount import hidden as hidden_layout
+from encvault.vault.catalog import read_catalog
+from encvault.vault.layout import object_path
+from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,3 +145,111 @@ def test_a_hidden_vault_shows_both_in_a_mount(tmp_path: Path) -> None:
         assert one.read("/plan (2)") == b"the file"
         assert one.read("/plan/old") == b"in the folder"
         assert [type(problem) for problem in one.watcher.problems] == [NameShared]
+
+
+def test_what_comes_to_the_place_of_such_a_file_does_not_supersede_it(tmp_path: Path) -> None:
+    mirror = mirrored(tmp_path, hidden=True, now="file")
+    with Mounted(mirror) as one:
+        one.view.unlink("/plan/old")
+        one.view.remove_folder("/plan")
+        one.write("/plan", b"a new one")
+        one.again()
+        assert one.names() == ["other", "plan", "plan (2)"]
+        assert one.read("/plan") == b"a new one"
+        assert one.read("/plan (2)") == b"the file"
+    assert unseal(mirror).problems == []
+
+
+def test_such_a_file_can_be_changed_and_renamed_and_removed(tmp_path: Path) -> None:
+    mirror = mirrored(tmp_path, hidden=True, now="file")
+    with Mounted(mirror) as one:
+        one.write("/plan (2)", b"changed")
+        one.again()
+        assert one.read("/plan (2)") == b"changed"
+        one.view.rename("/plan (2)", "/new", 0)
+        one.again()
+        assert one.names() == ["new", "other", "plan"]
+        one.view.unlink("/new")
+        one.again()
+        assert one.names() == ["other", "plan"]
+
+
+def test_a_folder_that_comes_waits_while_a_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program that syncs the vault brings it before it takes the file away."""
+    monkeypatch.setattr(hidden_layout, "_PATIENCE", 0.0)
+    first = mirrored(tmp_path, hidden=True, now="folder")
+    held = tmp_path / "held"
+    shutil.copytree(first / ".encvault/objects", held)
+    with Vault.load(str(first)) as vault:
+        vault.unlock(keys().identities(""))
+        found = read_catalog(vault, 1)
+    file, folder = found.files["plan (2)"].file, found.folders["plan"].file
+    inside = found.files["plan/old"].file
+
+    def put(*ids: str) -> None:
+        for one in ids:
+            (first / object_path(one)).parent.mkdir(exist_ok=True)
+            shutil.copy(held / one[:2] / one, first / object_path(one))
+
+    for gone in (folder, inside):
+        (first / object_path(gone)).unlink()
+    with Mounted(first) as mounted:
+        assert mounted.read("/plan") == b"the file"
+        put(folder, inside)
+        assert mounted.names() == ["other", "plan"]
+        assert mounted.read("/plan") == b"the file"
+        (first / object_path(file)).unlink()
+        mounted.names()
+        assert mounted.names("/plan") == ["old"]
+        put(file)
+        assert mounted.names() == ["other", "plan"]
+        mounted.again()
+        assert mounted.names() == ["other", "plan", "plan (2)"]
+
+
+@CHANGES
+def test_a_visible_vault_shows_the_folder_in_a_mount_and_tells(tmp_path: Path, now: str) -> None:
+    mirror = mirrored(tmp_path, hidden=False, now=now)
+    with Mounted(mirror) as one:
+        assert one.read("/plan/old") == b"in the folder"  # before anything is listed
+        assert one.names() == ["other", "plan"]
+        (problem,) = one.watcher.problems
+        assert isinstance(problem, FileBehindFolder)
+        assert problem.fields() == {
+            "path": str(mirror / "plan"),
+            "object": str(mirror / "plan.sealed"),
+        }
+        one.view.rename("/plan", "/moved", 0)
+        assert one.names() == ["moved", "other", "plan"]
+        assert one.read("/plan") == b"the file"
+
+
+def test_a_folder_that_comes_is_shown_before_a_file_of_its_name(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        one.write("/plan", b"the file")
+        one.view.sync()
+        assert one.read("/plan") == b"the file"
+        (one.path / "plan").mkdir()
+        shutil.copy(one.path / "plan.sealed", one.path / "plan" / "copy.sealed")
+        assert one.names() == ["plan"]
+        assert one.names("/plan") == ["copy"]
+        assert [type(problem) for problem in one.watcher.problems] == [FileBehindFolder]
+
+
+def test_a_file_that_is_not_shown_moves_with_the_folder_that_it_is_in(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        one.view.make_folder("/d", 0o755, CALLER)
+        one.write("/d/plan", b"the file")
+        one.view.sync()
+        (one.path / "d" / "plan").mkdir()
+        one.names("/d")
+        one.view.rename("/d", "/e", 0)
+        one.view.make_folder("/d", 0o755, CALLER)
+        one.write("/d/plan", b"another")
+    assert operations.verify(str(one.path), keys()).problems == []
+    (problem,) = unseal(one.path, to=str(tmp_path / "out")).problems
+    assert isinstance(problem, NameShared)
+    assert (tmp_path / "out/d/plan").read_bytes() == b"another"
+    assert (tmp_path / "out/e/plan (2)").read_bytes() == b"the file"
