@@ -252,9 +252,12 @@ class Lock:
         try:
             lock(self._fd, shared=reading)
         except BlockingIOError:
-            holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "?"
+            holder = b""
+            with contextlib.suppress(OSError):  # what is no file has no words at a place
+                holder = os.pread(self._fd, 200, 0)
             os.close(self._fd)
-            raise VaultBusy(path=tree.path, holder=holder) from None
+            shown = holder.decode(errors="replace").strip() or "?"
+            raise VaultBusy(path=tree.path, holder=shown) from None
         except BaseException:
             os.close(self._fd)
             raise

@@ -125,6 +125,20 @@ def test_an_unnamed_holder_is_still_an_error(tree: Tree, tmp_path: Path) -> None
     assert caught.value.holder == "?"
 
 
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_fifo_that_somebody_has_locked_is_a_lock_that_is_held(
+    tree: Tree, tmp_path: Path, *, reading: bool
+) -> None:
+    os.mkfifo(tmp_path / "lock")
+    other = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(VaultBusy) as caught:
+        locks.Lock(tree, "lock", reading=reading)
+    os.close(other)
+    assert caught.value.holder == "?"
+    locks.Lock(tree, "lock", reading=reading).release()
+
+
 def test_a_lock_file_that_is_a_link_is_refused(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "lock").symlink_to("victim")
