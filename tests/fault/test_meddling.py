@@ -36,7 +36,8 @@ from fault.scenes import (
 from helpers import seal, unseal
 
 from encvault.errors import EncvaultError
-from encvault.fs import calls, tree
+from encvault.fs import calls
+from encvault.fs.stamp import Stamp
 from encvault.vault.manifest import RECORD_FILES
 from encvault.vault.report import Observer
 
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from fault.scenes import World
     from helpers import Command
 
-    from encvault.fs.stamp import Stamp
     from encvault.vault.report import Event
 
 LAYOUTS = pytest.mark.parametrize("layout", ["visible", "hidden"])
@@ -172,12 +172,12 @@ class Editor(Observer):
 
 def test_a_coarse_clock_hides_no_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT keeps two seconds: a file written within them, to the same size, has the same stamp."""
-    real = tree.Stamp.of
+    real = Stamp.of
 
     def coarse(status: os.stat_result) -> Stamp:
         return real(status)._replace(ctime_ns=0, mtime_ns=status.st_mtime_ns // 2 * 10**9 * 2)
 
-    monkeypatch.setattr(tree.Stamp, "of", coarse)
+    monkeypatch.setattr(Stamp, "of", coarse)
     top = world.clear()
     write(top / "docs", LETTER)
     path = top / "docs" / "letter.txt"
