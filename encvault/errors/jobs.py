@@ -45,9 +45,10 @@ class JobOfAnother(ConfigError):
     """Root would work in the state folder of another user."""
 
     message = N_("{path} belongs to the user {user}, and root does not work in it")
-    advice = N_("run it as that user: setpriv --reuid {user} --regid {user} --clear-groups COMMAND")
+    advice = N_("run it as that user: {command}")
     path: str
     user: str
+    command: str
 
 
 class JobTimedOut(JobError):

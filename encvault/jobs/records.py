@@ -290,7 +290,8 @@ class Records:
     def _replace(self, name: str, data: bytes) -> None:
         with self._usable(), Tree.made(self.folder) as tree:
             durable.clean(tree, "")  # of a run that was killed; this one is alone
-            durable.write_file(tree, "", name, data, file_id=new_id(), mode=0o600, replace=True)
+            # as private as the folder, and its owner's: he has to be able to read what root writes
+            durable.write_file(tree, "", name, data, file_id=new_id(), mode=None, replace=True)
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:

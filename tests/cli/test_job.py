@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pwd
+import shlex
 import shutil
 import socket
 import stat
@@ -12,25 +14,28 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fault.processes import fork, wait
-from helpers import NOBODY, in_child, snapshot, write_tree
+from helpers import NOBODY, everything, in_child, snapshot, write_tree
 
 from encvault import cli
+from encvault.cli.job.group import COMMAND
 from encvault.envelope import MAGIC
 from encvault.fs.tree import Tree
 from encvault.vault import sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from helpers import Command, Ran
 
     from encvault.fs.tree import Folder
     from encvault.secret import Buffer
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
 
 class Night:
@@ -931,13 +936,61 @@ def test_names_in_the_records_are_only_for_their_user(night: Night) -> None:
         assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
 
 
+@only_root
 def test_root_does_not_work_in_the_folder_of_another(night: Night) -> None:
     night.write()
-    state = os.path.join(os.environ["XDG_STATE_HOME"], "encvault")
-    os.makedirs(state, exist_ok=True)
+    state = Path(os.environ["XDG_STATE_HOME"], "encvault")
+    state.mkdir(exist_ok=True)
     os.chown(state, NOBODY, NOBODY)
+    before = everything(state)
     outcome = night.run("job", "run", night.file)
     assert (outcome.code, "root does not work in it" in outcome.err) == (78, True)
+    assert everything(state) == before
+
+
+@only_root
+@pytest.mark.parametrize("name", ["", "jobs", "jobs/night-*"])
+def test_a_run_of_root_leaves_the_records_of_another_as_they_are(night: Night, name: str) -> None:
+    night.write()
+    night.outcome()
+    state = Path(os.environ["XDG_STATE_HOME"], "encvault")
+    [top] = state.glob(name) if name else [state]
+    for path in (top, *top.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    before = everything(state)
+    night.write(trigger="on-change", mode="in-place", destination=None)
+    watch = [*COMMAND, "job", "watch", str(night.file)]  # which would go on for ever
+    assert subprocess.run(watch, check=False, timeout=20).returncode == 78
+    night.write()
+    refused = night.run("job", "run", night.file)
+    assert (refused.code, f"{top} belongs to the user nobody" in refused.err) == (78, True)
+    assert everything(state) == before
+    assert {path.stat().st_uid for path in top.rglob("*")} == {NOBODY}
+
+
+@only_root
+def test_the_hint_for_root_works_as_it_is_printed(
+    night: Night, public_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = public_path / "its state" / "encvault"
+    state.mkdir(parents=True)
+    os.chown(state, NOBODY, NOBODY)
+    closed = Path(os.environ["HOME"])  # as root's, with what is in it
+    closed.chmod(0o700)
+    monkeypatch.chdir(closed)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state.parent))
+    night.write()
+    refused = night.run("job", "run", night.file)
+    line = refused.err.rstrip("\n").partition("hint: run it as that user: ")[2]
+    command = shlex.join([*COMMAND, "job", "run", str(night.file)])
+    assert line.endswith(f" {command}")
+    # not everybody can run the interpreter of these tests, but all can run a shell
+    look = 'id -u; id -g; echo "$HOME"; echo "$XDG_CONFIG_HOME"; touch "$XDG_STATE_HOME/encvault/x"'
+    line = line.removesuffix(command) + shlex.join(["sh", "-c", look])
+    done = subprocess.run(line, shell=True, check=True, capture_output=True, text=True)  # noqa: S602 - what people copy
+    user = pwd.getpwuid(NOBODY)
+    assert done.stdout == f"{NOBODY}\n{user.pw_gid}\n{user.pw_dir}\n\n"
+    assert (state / "x").stat().st_uid == NOBODY
 
 
 def test_a_success_in_the_future_says_that_the_clock_was_wrong(night: Night) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from encvault.cli.lazy import LazyGroup
@@ -14,6 +15,8 @@ from encvault.jobs import finding
 if TYPE_CHECKING:
     from encvault.jobs.jobfile import Job
 
+# how this encvault is run; -P: nothing that lies where it is begun becomes part of it
+COMMAND = (sys.executable, "-P", "-m", "encvault")
 _COMMANDS = {
     "new": ("encvault.cli.job.keep", N_("Write the file of a new job.")),
     "check": ("encvault.cli.job.keep", N_("See whether a job would work.")),

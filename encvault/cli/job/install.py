@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from encvault.cli import ui
-from encvault.cli.job.group import job_folders
+from encvault.cli.job.group import COMMAND, job_folders
 from encvault.cli.options import (
     config_dir,
     json_option,
@@ -141,8 +140,7 @@ def uninstall_command(*, name: str, kind: Kind | None, quiet: bool, as_json: boo
 
 def _machine() -> Machine:
     return Machine(
-        # -P: nothing that lies where the program is begun becomes part of it
-        command=(sys.executable, "-P", "-m", "encvault"),
+        command=COMMAND,
         user_units=units_dir(),
         user_credentials=os.path.join(config_dir(), "credentials"),
         environment=kept_variables(),

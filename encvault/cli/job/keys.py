@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import stat
@@ -10,38 +9,67 @@ import sys
 from typing import TYPE_CHECKING
 
 from encvault.cli import ui
-from encvault.cli.job.group import state_of
+from encvault.cli.job.group import COMMAND, state_of
 from encvault.cli.options import config_files
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.sources import Source
 from encvault.errors import EncvaultError, InvalidRequest, JobOfAnother, PasswordSourceFailed
 from encvault.i18n import _, system_reason
+from encvault.jobs import owners
+from encvault.jobs.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from encvault.jobs.jobfile import Job, Secret
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+    from encvault.jobs.owners import Owned
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def refuse_root(job: Job) -> None:
-    """Refuse to work as root in a folder that belongs to somebody else.
+def owner_beside_root(job: Job) -> Owned | None:
+    """The folder of somebody else that a job's records are in, if it is root who asks."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return None
+    state = state_of(job)
+    return owners.not_roots(state, Records.of(job, state).folder)
+
+
+def refuse_root(job: Job, command: str) -> None:
+    """Refuse to work as root in a folder that belongs to somebody else, before anything is made.
 
     He could have put links there that lead root elsewhere, and could not use what root leaves.
+
+    Args:
+        job: which.
+        command: of ``encvault job``, which is to be run as that user.
 
     Raises:
         JobOfAnother: it does.
     """
-    folder = state_of(job)
-    with contextlib.suppress(FileNotFoundError):
-        owner = os.stat(folder).st_uid
-        if hasattr(os, "geteuid") and os.geteuid() == 0 != owner:
-            raise JobOfAnother(path=folder, user=_name_of(owner))
+    found = owner_beside_root(job)
+    if found is not None:
+        words = [*COMMAND, "job", command, job.path]
+        line = _as_that_user(found.uid, os.path.dirname(state_of(job)), words)
+        raise JobOfAnother(path=found.path, user=name_of(found.uid), command=line)
 
 
-def _name_of(uid: int) -> str:
+def _as_that_user(uid: int, state_base: str, words: Sequence[str]) -> str:
+    """What root may type to run something as a user, who finds what he finds at night."""
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    try:
+        user = pwd.getpwuid(uid)
+        who = f"--reuid {shlex.quote(user.pw_name)} --regid {user.pw_gid} --init-groups"
+        home = user.pw_dir
+    except KeyError:  # of whom the machine knows no groups
+        who, home = f"--reuid {uid} --regid {uid} --clear-groups", "/"
+    variables = shlex.join([f"HOME={home}", f"XDG_STATE_HOME={state_base}"])
+    return f"setpriv {who} env -u XDG_CONFIG_HOME {variables} {shlex.join(words)}"
+
+
+def name_of(uid: int) -> str:
+    """The name of a user, or his number if he has none."""
     import pwd  # noqa: PLC0415 - POSIX only
 
     try:

@@ -13,7 +13,7 @@ from encvault.cli.job.group import job_folders, state_of
 from encvault.cli.job.journal import Lines
 from encvault.cli.job.keys import prompter_of, refuse_root
 from encvault.cli.options import json_option, quiet_option, yes_option
-from encvault.errors import EncvaultError, InvalidRequest, NotTold
+from encvault.errors import EncvaultError, InvalidRequest, JobOfAnother, NotTold
 from encvault.i18n import _
 from encvault.jobs import finding, telling
 from encvault.jobs.records import Outcome, Records, now_text, worst_code
@@ -59,6 +59,11 @@ def run_command(
         ui.fail(error)
     codes = [error.exit_code for error in problems]
     for job in jobs:
+        try:
+            refuse_root(job, "run")
+        except JobOfAnother as error:  # and no run, of which something would be recorded there
+            codes.append(ui.fail(error))
+            continue
         outcome = _run(job, quiet=quiet or as_json, pings=not no_ping, yes=yes)
         if as_json:
             ui.show_json(outcome.to_json())
@@ -92,7 +97,6 @@ def _run(job: Job, *, quiet: bool, pings: bool, yes: bool) -> Outcome:
     lines = Lines(quiet=quiet)
 
     def means() -> Means:
-        refuse_root(job)
         prompter = prompter_of(job, yes=yes)
         suite = prompter.defaults.suite or DEFAULT_SUITE
         return Means(prompter, prompter.defaults.register(state_of(job)), suite)

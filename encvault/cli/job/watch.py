@@ -63,7 +63,7 @@ def watch_command(name: str, *, quiet: bool, as_json: bool) -> int:
     if job.trigger != "on-change":
         reason = _('{name} runs by its schedule; to have it watch, set trigger = "on-change"')
         raise InvalidRequest(reason=reason.format(name=job.name))
-    refuse_root(job)
+    refuse_root(job, "watch")
     prompter = prompter_of(job)
     records = Records.of(job, state_of(job))
     watched = _Watched(Outcome.begun(job.name), records.go_on, quiet=quiet, as_json=as_json)

@@ -1,0 +1,98 @@
+"""Whose the local state of a job is: that of one user, who makes all of it and alone can use it.
+
+A file that root leaves in it stops every later run of that user, so root is kept out before
+anything is made, and what he has left is found before the night does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from encvault.vault.known import FILE, LOCK_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# what encvault keeps in a state folder; the home of a user may be the same folder, with more in it
+_SHARED = (FILE, LOCK_FILE, "drives.json", ".drives.json.lock", "log", "vaults")
+_JOBS = "jobs"
+
+
+class Owned(NamedTuple):
+    """A file or folder, and the number of the user whose it is."""
+
+    path: str
+    uid: int
+
+
+def not_roots(state_dir: str, records: str) -> Owned | None:
+    """The first folder on the way to a job's records that is not root's, or None.
+
+    Args:
+        state_dir: local state folder.
+        records: the folder of the job's records.
+    """
+    for path in (state_dir, os.path.dirname(records), records):
+        try:
+            uid = os.stat(path).st_uid
+        except OSError:
+            return None
+        if uid != 0:
+            return Owned(path, uid)
+    return None
+
+
+def in_the_way(state_dir: str, records: str) -> Owned | None:
+    """What keeps this user from using a job's records and what they are kept with, or None.
+
+    Args:
+        state_dir: local state folder.
+        records: the folder of the job's records.
+    """
+    above = [state_dir, os.path.dirname(records)]
+    kept = [os.path.join(state_dir, name) for name in _SHARED]
+    own = os.geteuid()
+    for found in [*map(_look, above), *_below([*kept, records])]:
+        if found is not None and not _is_usable(found, own):
+            return found
+    return None
+
+
+def strays(state_dir: str, uid: int) -> Iterator[Owned]:
+    """All that is kept in a state folder and is not this user's; nothing of that bars root."""
+    if uid != 0:
+        kept = [os.path.join(state_dir, name) for name in (*_SHARED, _JOBS)]
+        yield from (found for found in _below(kept) if found.uid != uid)
+
+
+def kept_in(state_dir: str) -> list[str]:
+    """What encvault keeps in a state folder, as far as it is there."""
+    kept = [os.path.join(state_dir, name) for name in (*_SHARED, _JOBS)]
+    return [path for path in kept if os.path.lexists(path)]
+
+
+def _is_usable(found: Owned, own: int) -> bool:
+    if not os.path.isdir(found.path) and found.uid == own:
+        return True  # sealed copies of files that nobody may write to are among them
+    need = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(found.path) else 0)
+    return os.access(found.path, need)
+
+
+def _below(paths: list[str]) -> Iterator[Owned]:
+    """Some files and folders with all that is in them, as far as it can be seen."""
+    for path in paths:
+        if (found := _look(path)) is None:
+            continue
+        yield found
+        if not os.path.islink(path):
+            for folder, folders, files in os.walk(path):
+                names = (os.path.join(folder, name) for name in (*folders, *files))
+                yield from filter(None, map(_look, names))
+
+
+def _look(path: str) -> Owned | None:
+    try:
+        return Owned(path, os.lstat(path).st_uid)
+    except OSError:
+        return None
