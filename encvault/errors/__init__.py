@@ -63,6 +63,7 @@ from encvault.errors.jobs import (
     JobExists,
     JobNotWell,
     JobOfAnother,
+    JobRecordsOfAnother,
     JobRecordsUnusable,
     JobRunning,
     JobTimedOut,
@@ -139,6 +140,7 @@ from encvault.errors.services import (
     ServiceTaken,
     ServiceUserBarred,
     ServiceUserMissing,
+    ServiceUserShutOut,
     ServiceUserUnfit,
 )
 from encvault.errors.settings import (
@@ -318,6 +320,7 @@ __all__ = [
     "JobExists",
     "JobNotWell",
     "JobOfAnother",
+    "JobRecordsOfAnother",
     "JobRecordsUnusable",
     "JobRunning",
     "JobTimedOut",
@@ -422,6 +425,7 @@ __all__ = [
     "ServiceTaken",
     "ServiceUserBarred",
     "ServiceUserMissing",
+    "ServiceUserShutOut",
     "ServiceUserUnfit",
     "SkippedError",
     "SourceChanged",

@@ -125,6 +125,17 @@ class JobRecordsUnusable(ConfigError):
     reason: str
 
 
+class JobRecordsOfAnother(ConfigError):
+    """Who runs a job cannot use what another user, such as root, has made among its records."""
+
+    message = N_("{path} belongs to the user {owner}, and the user {user} cannot use it")
+    advice = N_("as root, give that user what is there: chown -hR {user} {place}")
+    path: str
+    owner: str
+    user: str
+    place: str
+
+
 class CopyChanged(EncvaultError):
     """A sealed copy is not, byte for byte, what an earlier run had there."""
 

@@ -93,6 +93,21 @@ class ServiceUserBarred(ConfigError):
     path: str
 
 
+class ServiceUserShutOut(ConfigError):
+    """The file of a job is in a folder that the user of its service may not enter."""
+
+    message = N_("the user {user} cannot enter {folder}, and {path} is in it")
+    advice = N_(
+        "make it a job of the machine: encvault job new --system {name}; "
+        "or move its file: install -D -m 644 {path} {place} && rm {path}"
+    )
+    user: str
+    folder: str
+    path: str
+    name: str
+    place: str
+
+
 class ServiceUserUnfit(ConfigError):
     """The user of a service cannot run encvault as it is installed."""
 

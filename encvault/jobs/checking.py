@@ -6,14 +6,23 @@ what may be written there.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from encvault.errors import EncvaultError, InvalidRequest, NotAVault, SourceMissing
+from encvault.errors import (
+    EncvaultError,
+    InvalidRequest,
+    JobRecordsOfAnother,
+    JobRecordsUnusable,
+    NotAVault,
+    SourceMissing,
+)
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree
-from encvault.i18n import _
+from encvault.i18n import _, system_reason
+from encvault.jobs import finding, owners
 from encvault.jobs.destinations import base_of, check_in_place, mirror_of, shelf_of
 from encvault.jobs.records import Records
 from encvault.jobs.schedule import next_run
@@ -22,7 +31,7 @@ from encvault.vault.manifest import new_id
 from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from encvault.jobs.jobfile import Job
@@ -35,8 +44,8 @@ class Finding(NamedTuple):
     """One thing that was looked at.
 
     Attributes:
-        what: was looked at: ``file``, ``source``, ``keys``, ``destination``, ``vault``, ``hook``,
-            ``metrics`` or ``schedule``.
+        what: was looked at: ``file``, ``program``, ``records``, ``source``, ``keys``,
+            ``destination``, ``vault``, ``hook``, ``metrics`` or ``schedule``.
         level: whether it is right.
         text: what was found.
         error: what would fail, or None.
@@ -54,6 +63,7 @@ def check_job(
     state_dir: str,
     register_path: Callable[[], str],
     now: datetime,
+    command: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """Look at everything that a run needs.
 
@@ -63,7 +73,11 @@ def check_job(
         state_dir: local state folder.
         register_path: of the company's drives.
         now: aware, in the machine's zone.
+        command: how encvault is run, to see whether this user can; () where he has just done it.
     """
+    if command:
+        yield from _rights(job, command)
+    yield _records(job, state_dir)
     for source in job.sources:
         yield _source(source)
     try:
@@ -84,6 +98,45 @@ def check_job(
 
 def _failed(what: str, error: EncvaultError) -> Finding:
     return Finding(what, "failed", str(error), error)
+
+
+def _rights(job: Job, command: Sequence[str]) -> Iterator[Finding]:
+    """Whether this user can do what who asked has just done: run encvault, read the job's file."""
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    from encvault.jobs import installing  # noqa: PLC0415 - likewise
+
+    who = pwd.getpwuid(os.geteuid())
+    try:
+        installing.check_program(command, who)
+    except EncvaultError as error:
+        yield _failed("program", error)
+    else:
+        yield Finding("program", "ok", _("{path} can be run").format(path=command[0]))
+    try:
+        installing.check_file(job, who)
+    except EncvaultError as error:
+        yield _failed("file", error)
+    else:
+        yield Finding("file", "ok", _("{path} can be read").format(path=job.path))
+
+
+def _records(job: Job, state_dir: str) -> Finding:
+    folder = Records.of(job, state_dir).folder
+    if (found := owners.in_the_way(state_dir, folder)) is not None:
+        user, owner = (owners.name_of(uid) for uid in (os.geteuid(), found.uid))
+        error = JobRecordsOfAnother(path=found.path, owner=owner, user=user, place=state_dir)
+        return _failed("records", error)
+    there = folder
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    if os.access(there, os.W_OK | os.X_OK):
+        return Finding("records", "ok", _("{path} can be written to").format(path=folder))
+    if state_dir == finding.SYSTEM_STATE:
+        text = _("{path} is made by encvault job install").format(path=state_dir)
+        return Finding("records", "warning", text)
+    reason = system_reason(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return _failed("records", JobRecordsUnusable(path=folder, reason=reason))
 
 
 def _source(path: str) -> Finding:

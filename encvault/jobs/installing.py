@@ -22,10 +22,11 @@ from encvault.errors import (
     ServiceTaken,
     ServiceUserBarred,
     ServiceUserMissing,
+    ServiceUserShutOut,
     ServiceUserUnfit,
 )
 from encvault.i18n import _, system_reason
-from encvault.jobs import crontab, units
+from encvault.jobs import crontab, finding, owners, units
 from encvault.jobs.units import Host
 from encvault.services import Change, TextFile
 
@@ -175,6 +176,7 @@ def _units_plan(job: Job, manager: units.Manager, machine: Machine, host: Host) 
         gone=tuple(gone),
         files=tuple(TextFile(os.path.join(folder, name), texts[name]) for name in texts),
         after=(
+            *(_gives(machine, host.user) if manager == "system" else ()),
             (*systemctl, "daemon-reload"),
             (*systemctl, "enable", begins),
             (*systemctl, "restart", begins),
@@ -193,7 +195,24 @@ def _cron_plan(job: Job, machine: Machine, host: Host) -> Plan:
     text = f"{units.heading(job.name, job.path)}\n{entry}\n"
     # what systemd does for its services
     makes_state = ("install", "-d", "-m", "0750", "-o", host.user, state)
-    return Plan("cron", Change(files=(TextFile(path, text),), after=(makes_state,)))
+    after = (*_gives(machine, host.user), makes_state)
+    return Plan("cron", Change(files=(TextFile(path, text),), after=after))
+
+
+def _gives(machine: Machine, user: str) -> tuple[tuple[str, ...], ...]:
+    """The command that gives a user what others made in the state folder, if there is any.
+
+    A run by hand as root leaves it so. systemd does the same, but only as long as the folder itself
+    is not the user's.
+    """
+    state = machine.at(_STATE.lstrip("/"))
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return ()  # which `check` says
+    if next(owners.strays(state, uid), None) is None:
+        return ()
+    return (("chown", "-hRP", user, *owners.kept_in(state)),)
 
 
 def _table_plan(job: Job, host: Host) -> Plan:
@@ -253,7 +272,7 @@ def check(job: Job, plan: Plan, machine: Machine, user: str | None = None) -> No
     Raises:
         ServiceUserMissing: the machine does not know him.
         ServiceUserUnfit: he cannot run encvault.
-        ServiceUserBarred: he cannot read the job's file.
+        ServiceUserBarred, ServiceUserShutOut: he cannot read the job's file.
     """
     own = pwd.getpwuid(os.geteuid())
     who = own
@@ -264,11 +283,42 @@ def check(job: Job, plan: Plan, machine: Machine, user: str | None = None) -> No
             raise ServiceUserMissing(user=user or DEFAULT_USER) from None
     if who != own and not machine.is_root:
         return  # who is not root cannot see it, and will not be let write either
-    if (reason := _fails([*machine.command, "--version"], who)) is not None:
-        raise ServiceUserUnfit(user=who.pw_name, path=machine.command[0], reason=reason)
-    if _fails(["test", "-r", job.path], who) is not None:
-        group = grp.getgrgid(who.pw_gid).gr_name
-        raise ServiceUserBarred(user=who.pw_name, group=group, path=job.path)
+    check_program(machine.command, who)
+    check_file(job, who)
+
+
+def check_program(command: Sequence[str], who: pwd.struct_passwd) -> None:
+    """See whether a user can run encvault.
+
+    Raises:
+        ServiceUserUnfit: he cannot.
+    """
+    if (reason := _fails([*command, "--version"], who)) is not None:
+        raise ServiceUserUnfit(user=who.pw_name, path=command[0], reason=reason)
+
+
+def check_file(job: Job, who: pwd.struct_passwd) -> None:
+    """See whether a user can read a job's file.
+
+    Raises:
+        ServiceUserBarred: he cannot.
+        ServiceUserShutOut: he could not, whatever the modes of the file are.
+    """
+    if _fails(["test", "-r", job.path], who) is None:
+        return
+    folder = ""
+    for name in job.path.split(os.sep)[:-1]:
+        folder += name + os.sep
+        if _fails(["test", "-x", folder], who) is not None:
+            raise ServiceUserShutOut(
+                user=who.pw_name,
+                folder=os.path.dirname(folder),
+                path=job.path,
+                name=job.name,
+                place=os.path.join(finding.SYSTEM_FOLDER, os.path.basename(job.path)),
+            )
+    group = grp.getgrgid(who.pw_gid).gr_name
+    raise ServiceUserBarred(user=who.pw_name, group=group, path=job.path)
 
 
 def _fails(command: Sequence[str], who: pwd.struct_passwd) -> str | None:

@@ -52,7 +52,7 @@ def in_the_way(state_dir: str, records: str) -> Owned | None:
     """
     above = [state_dir, os.path.dirname(records)]
     kept = [os.path.join(state_dir, name) for name in _SHARED]
-    own = os.geteuid()
+    own = os.geteuid() if hasattr(os, "geteuid") else 0
     for found in [*map(_look, above), *_below([*kept, records])]:
         if found is not None and not _is_usable(found, own):
             return found
@@ -72,9 +72,19 @@ def kept_in(state_dir: str) -> list[str]:
     return [path for path in kept if os.path.lexists(path)]
 
 
+def name_of(uid: int) -> str:
+    """The name of a user, or his number if he has none."""
+    import pwd  # noqa: PLC0415 - POSIX only
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def _is_usable(found: Owned, own: int) -> bool:
-    if not os.path.isdir(found.path) and found.uid == own:
-        return True  # sealed copies of files that nobody may write to are among them
+    if found.uid == own:
+        return True  # sealed copies of files that nobody may write to are among it
     need = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(found.path) else 0)
     return os.access(found.path, need)
 

@@ -262,7 +262,7 @@ def test_check_as_another_user_sees_what_he_may_not(night: Night) -> None:
     night.source.chmod(0o700)
     assert night.job("check", "--as", "root").code == 0
     as_nobody = night.job("check", "--as", "nobody", "--json", codes=(74, 77, 78))
-    assert json.loads(as_nobody.out)["findings"][0]["level"] == "failed"  # the source
+    assert found_as_another(as_nobody)["source"]["level"] == "failed"
     assert night.job("check", "--as", "no-such-user", codes=(2,)).code == 2
 
 
@@ -966,6 +966,69 @@ def test_a_run_of_root_leaves_the_records_of_another_as_they_are(night: Night, n
     assert (refused.code, f"{top} belongs to the user nobody" in refused.err) == (78, True)
     assert everything(state) == before
     assert {path.stat().st_uid for path in top.rglob("*")} == {NOBODY}
+
+
+def found_as_another(done: Ran) -> dict[str, Any]:
+    """What `check` found first of each kind, whatever else is wrong for that user."""
+    return {one["what"]: one for one in reversed(json.loads(done.out)["findings"])}
+
+
+@only_root
+@pytest.mark.parametrize("options", [(), ("--as", "nobody")], ids=["", "as"])
+@pytest.mark.parametrize("left", ["jobs/*/status.json", "jobs/*", "log/lock", "known_vaults.json"])
+def test_check_names_what_root_left_in_the_records_of_another(
+    night: Night,
+    public_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    left: str,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(public_path))
+    monkeypatch.setattr("encvault.cli.job.keep.STATE_BASE", str(public_path))
+    night.write()
+    night.outcome()
+    state = public_path / "encvault"
+    for path in (state, *state.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    before = everything(state)
+    well = night.job("check", "--json", *options, codes=(74, 77, 78))
+    assert found_as_another(well)["records"]["level"] == "ok"
+    [path] = state.glob(left)
+    os.chown(path, 0, 0)
+    done = night.job("check", "--json", *options, codes=(78,))
+    assert found_as_another(done)["records"]["level"] == "failed"
+    told = found_as_another(done)["records"]["error"]
+    assert told["error"] == "JobRecordsOfAnother"
+    assert told["message"] == f"{path} belongs to the user root, and the user nobody cannot use it"
+    assert everything(state) == before  # and nothing was written as root
+    subprocess.run(told["hint"].partition(": ")[2], shell=True, check=True)  # noqa: S602 - what people copy
+    mended = night.job("check", "--json", *options, codes=(74, 77, 78))
+    assert found_as_another(mended)["records"]["level"] == "ok"
+
+
+@only_root
+def test_check_as_another_user_says_that_he_cannot_read_the_job(
+    night: Night, public_path: Path
+) -> None:
+    night.write()
+    home = public_path / "home"
+    home.mkdir()
+    job = home / "night.toml"
+    shutil.copy(night.file, job)
+    for path in (public_path, home):
+        path.chmod(0o755)
+
+    def look() -> dict[str, Any]:
+        done = night.run("job", "check", job, "--as", "nobody", "--json")
+        assert done.code != 0
+        return found_as_another(done)["file"]  # type: ignore[no-any-return]
+
+    assert look()["error"]["error"] == "ServiceUserBarred"
+    job.chmod(0o644)
+    assert look()["level"] == "ok"
+    home.chmod(0o700)
+    assert look()["error"]["error"] == "ServiceUserShutOut"
+    assert "program" not in found_as_another(night.job("check", "--json"))  # which runs already
 
 
 @only_root

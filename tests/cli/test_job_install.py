@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import NOBODY
 
 from encvault.cli.job import install
 from encvault.errors import (
@@ -22,6 +23,7 @@ from encvault.errors import (
     ServiceTaken,
     ServiceUserBarred,
     ServiceUserMissing,
+    ServiceUserShutOut,
     ServiceUserUnfit,
 )
 from encvault.jobs import installing
@@ -341,6 +343,63 @@ def test_who_runs_it_must_be_let_read_the_job(public_path: Path, machine: Machin
     assert caught.value.hint == (f"let its group read it: chgrp daemon {path} && chmod g+r {path}")
     subprocess.run(str(caught.value.hint).partition(": ")[2], shell=True, check=True)  # noqa: S602 - what people copy
     installing.check(job, plan, free, "daemon")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_job_in_a_closed_home_becomes_one_of_the_machine(
+    public_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = public_path / "home of root"
+    (home / "jobs.d").mkdir(parents=True)
+    path = home / "jobs.d" / "nightly.toml"
+    path.write_text(BODY)
+    home.chmod(0o700)
+    public_path.chmod(0o755)
+    system = public_path / "etc" / "encvault" / "jobs.d"
+    monkeypatch.setattr("encvault.jobs.finding.SYSTEM_FOLDER", str(system))
+    free = Machine(("/bin/true",), "", "", {}, is_root=True)
+    job = load_job(str(path))
+    plan = installing.plan(job, "system", machine)
+    with pytest.raises(ServiceUserShutOut) as caught:
+        installing.check(job, plan, free, "daemon")
+    assert str(caught.value) == f"the user daemon cannot enter {home}, and {path} is in it"
+    made, moved = str(caught.value.hint).split("; or move its file: ")
+    assert made == "make it a job of the machine: encvault job new --system nightly"
+    subprocess.run(moved, shell=True, check=True)  # noqa: S602 - what people copy
+    assert not path.exists()
+    installing.check(load_job(str(system / "nightly.toml")), plan, free, "daemon")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("kind", ["system", "cron"])
+@pytest.mark.parametrize("top", [0, NOBODY])
+def test_what_root_left_is_given_to_who_runs_it(
+    job: Job,
+    machine: Machine,
+    systemctl: Callable[[], list[list[str]]],
+    kind: Any,
+    top: int,
+) -> None:
+    state = Path(machine.root, "var/lib/encvault")
+    (state / "jobs" / "nightly-1").mkdir(parents=True)
+    (state / "jobs" / "nightly-1" / "status.json").write_text("{}")
+    (state / "known_vaults.json").write_text("{}")
+    foreign = Path(machine.root, "foreign")
+    foreign.touch()
+    (state / "log").mkdir()
+    (state / "log" / "link").symlink_to(foreign)
+    (state / ".profile").touch()  # of the home that it may be as well
+    os.chown(state, top, top)
+    plan = installing.plan(job, kind, machine, user="nobody")
+    [gives] = [" ".join(command) for command in plan.commands if command[0] == "chown"]
+    assert gives.startswith("chown -hRP nobody ")
+    installing.carry_out(plan)
+    kept = [path for name in ("jobs", "log") for path in (state / name).rglob("*")]
+    for path in (state / "jobs", state / "log", state / "known_vaults.json", *kept):
+        assert path.lstat().st_uid == NOBODY, path
+    assert [path.stat().st_uid for path in (foreign, state / ".profile")] == [0, 0]
+    again = installing.plan(job, kind, machine, user="nobody")
+    assert "chown" not in [command[0] for command in again.commands]  # there is nothing to give
 
 
 # -- cron -----------------------------------------------------------------------------------

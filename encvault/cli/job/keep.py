@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault.cli import ui
-from encvault.cli.job.group import job_folders, state_of, user_folder
-from encvault.cli.job.keys import as_user, prompter_of
+from encvault.cli.job.group import COMMAND, job_folders, state_of, user_folder
+from encvault.cli.job.keys import as_user, owner_beside_root, prompter_of, refuse_root
 from encvault.cli.options import json_option, quiet_option
 from encvault.errors import InvalidRequest, JobExists
 from encvault.fs.durable import storage_error
 from encvault.i18n import N_, _, english
-from encvault.jobs import checking, finding
+from encvault.jobs import checking, finding, owners
 from encvault.jobs.jobfile import SUFFIX, is_name, parse_job
 from encvault.jobs.keys import job_schema, job_text
 from encvault.jobs.records import Records, worst
+from encvault.jobs.units import STATE_BASE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encvault.jobs.checking import Finding
     from encvault.jobs.jobfile import Job
 
@@ -170,12 +173,29 @@ def check_command(
     if name is None:
         raise InvalidRequest(reason=_("say which job"))
     job = finding.find_job(name, job_folders())
-    if user is None:
+    if user is not None:
+        # a job that is not in his home is the machine's, as for `job install --as`
+        base = None if _is_in_home(job, user) else STATE_BASE
+        return as_user(
+            user, base, lambda: _check(job, quiet=quiet, as_json=as_json, command=COMMAND)
+        )
+    if (found := owner_beside_root(job)) is None:
         return _check(job, quiet=quiet, as_json=as_json)
-    return as_user(user, lambda: _check(job, quiet=quiet, as_json=as_json))
+    # as root it would look well that he cannot use, and what root remembers there he could not read
+    name = owners.name_of(found.uid)
+    text = _("{path} belongs to the user {user}, as whom the job is looked at")
+    ui.message(text.format(path=found.path, user=name))
+    base = os.path.dirname(state_of(job))
+    return as_user(name, base, lambda: _check(job, quiet=quiet, as_json=as_json, command=COMMAND))
 
 
-def _check(job: Job, *, quiet: bool, as_json: bool) -> int:
+def _is_in_home(job: Job, user: str) -> bool:
+    home = os.path.expanduser(f"~{user}")
+    return os.path.isabs(home) and job.path.startswith(os.path.join(home, ""))
+
+
+def _check(job: Job, *, quiet: bool, as_json: bool, command: Sequence[str] = ()) -> int:
+    refuse_root(job, "check")
     found = list(
         checking.check_job(
             job,
@@ -183,6 +203,7 @@ def _check(job: Job, *, quiet: bool, as_json: bool) -> int:
             state_of(job),
             lambda: prompter_of(job).defaults.register(state_of(job)),
             datetime.now().astimezone(),
+            command,
         )
     )
     if as_json:
@@ -205,6 +226,9 @@ def _check(job: Job, *, quiet: bool, as_json: bool) -> int:
 
 # what is looked at, here so that the catalog has it
 _WHAT = (
+    N_("file"),
+    N_("program"),
+    N_("records"),
     N_("source"),
     N_("keys"),
     N_("destination"),

@@ -51,7 +51,7 @@ def refuse_root(job: Job, command: str) -> None:
     if found is not None:
         words = [*COMMAND, "job", command, job.path]
         line = _as_that_user(found.uid, os.path.dirname(state_of(job)), words)
-        raise JobOfAnother(path=found.path, user=name_of(found.uid), command=line)
+        raise JobOfAnother(path=found.path, user=owners.name_of(found.uid), command=line)
 
 
 def _as_that_user(uid: int, state_base: str, words: Sequence[str]) -> str:
@@ -68,21 +68,12 @@ def _as_that_user(uid: int, state_base: str, words: Sequence[str]) -> str:
     return f"setpriv {who} env -u XDG_CONFIG_HOME {variables} {shlex.join(words)}"
 
 
-def name_of(uid: int) -> str:
-    """The name of a user, or his number if he has none."""
-    import pwd  # noqa: PLC0415 - POSIX only
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
-
-
-def as_user(name: str, work: Callable[[], int]) -> int:
+def as_user(name: str, state_base: str | None, work: Callable[[], int]) -> int:
     """What a command ends with if another user does it; only root may ask.
 
     Args:
         name: of the user.
+        state_base: where his local state is; None for his home.
         work: is done in a process of his.
 
     Raises:
@@ -97,6 +88,8 @@ def as_user(name: str, work: Callable[[], int]) -> int:
         raise InvalidRequest(reason=reason) from None
     if os.geteuid() != 0:
         raise InvalidRequest(reason=_("only root can look at it as another user"))
+    if user.pw_uid == os.geteuid():
+        return work()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -107,6 +100,10 @@ def as_user(name: str, work: Callable[[], int]) -> int:
             os.setgid(user.pw_gid)
             os.setuid(user.pw_uid)
             os.environ["HOME"] = user.pw_dir
+            for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # of root
+                os.environ.pop(variable, None)
+            if state_base is not None:
+                os.environ["XDG_STATE_HOME"] = state_base
             code = work()
         except EncvaultError as error:
             code = ui.fail(error)
