@@ -127,7 +127,7 @@ def test_from_nothing_to_a_run(run: Command, night: Night) -> None:
     assert checked.code == 0
     found = json.loads(checked.out)
     assert {one["what"] for one in found["findings"]} == {
-        *("source", "keys", "destination", "vault", "schedule")
+        *("records", "source", "keys", "destination", "vault", "schedule")
     }
     assert {one["level"] for one in found["findings"]} == {"ok", "warning"}  # no folder yet
     assert not night.destination.exists()

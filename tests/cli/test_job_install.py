@@ -537,4 +537,6 @@ def test_cron_is_told_to_forget(
     [(path, text)] = files_in(Path(machine.root)).items()
     assert shown.startswith(f"# {path}\n{text}\n")
     assert "does not catch up on a run that was missed" in done.err
+    look = f"encvault job check {nightly} --as encvault\n"
+    assert f"hint: see whether it will work for the user encvault: {look}" in done.err
     assert run("job", "uninstall", "nightly", "--cron").code == 0

@@ -21,7 +21,7 @@ from encvault.cli.options import (
 from encvault.errors import ServiceNotBegun
 from encvault.i18n import _
 from encvault.jobs import finding, installing, schedule
-from encvault.jobs.installing import KINDS, Machine, Plan
+from encvault.jobs.installing import DEFAULT_USER, KINDS, Machine, Plan
 from encvault.jobs.jobfile import SUFFIX
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def install_command(
     if as_json:
         ui.show_json(_plan_json(plan, begun=True))
     if not quiet:
-        _tell(job, plan, machine)
+        _tell(job, plan, machine, user or DEFAULT_USER)
     return 0
 
 
@@ -161,7 +161,7 @@ def _show(plan: Plan, *, as_json: bool) -> None:
         ui.verbatim(f"{shlex.join(command)}\n")
 
 
-def _tell(job: Job, plan: Plan, machine: Machine) -> None:
+def _tell(job: Job, plan: Plan, machine: Machine, user: str) -> None:
     for file in plan.gone:
         ui.message(_("{path} is removed").format(path=file.path))
     for file in plan.files:
@@ -172,12 +172,17 @@ def _tell(job: Job, plan: Plan, machine: Machine) -> None:
         due = schedule.next_run(job.schedule, datetime.now().astimezone())
         when = due.strftime("%Y-%m-%d %H:%M")
         ui.message(_("the job {name} runs next at {when}").format(name=job.name, when=when))
-    for text in _worth_knowing(job, plan, machine):
+    for text in _worth_knowing(job, plan, machine, user):
         ui.hint(text)
 
 
-def _worth_knowing(job: Job, plan: Plan, machine: Machine) -> Iterator[str]:
+def _worth_knowing(job: Job, plan: Plan, machine: Machine, user: str) -> Iterator[str]:
     """What people are surprised by when it is too late."""
+    if machine.is_root and plan.kind != "user" and user != "root":
+        command = shlex.join(["encvault", "job", "check", job.path, "--as", user])
+        yield _("see whether it will work for the user {user}: {command}").format(
+            user=user, command=command
+        )
     if plan.kind == "cron":
         yield _("cron does not catch up on a run that was missed, and begins all at one minute")
     if plan.kind == "user" and not machine.lingers():

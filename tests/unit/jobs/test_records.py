@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fault.processes import fork, wait
+from helpers import NOBODY
 
 from encvault.errors import JobRecordsUnusable, JobRunning
 from encvault.jobs.jobfile import Job
@@ -37,6 +39,17 @@ def test_nothing_is_known_of_a_job_that_never_ran(records: Records) -> None:
     assert records.history() == []
     assert not records.is_running()
     assert not Path(records.folder).exists()  # to look makes nothing
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
+def test_what_root_writes_is_of_the_user_whose_the_records_are(records: Records) -> None:
+    with records.alone(0):
+        os.chown(records.folder, NOBODY, NOBODY)
+        records.begin(ended("running"))
+        records.end(ended())
+    for name in ("status.json", "history.jsonl"):
+        status = Path(records.folder, name).stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o600)
 
 
 def test_the_last_run_and_the_last_success_are_kept(records: Records) -> None:
