@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from encvault.errors import (
     EncvaultError,
     InvalidRequest,
-    JobRecordsOfAnother,
     JobRecordsUnusable,
     NotAVault,
     SourceMissing,
@@ -123,9 +122,9 @@ def _rights(job: Job, command: Sequence[str]) -> Iterator[Finding]:
 
 def _records(job: Job, state_dir: str) -> Finding:
     folder = Records.of(job, state_dir).folder
-    if (found := owners.in_the_way(state_dir, folder)) is not None:
-        user, owner = (owners.name_of(uid) for uid in (os.geteuid(), found.uid))
-        error = JobRecordsOfAnother(path=found.path, owner=owner, user=user, place=state_dir)
+    try:
+        owners.check(state_dir, folder)
+    except EncvaultError as error:
         return _failed("records", error)
     there = folder
     while not os.path.isdir(there):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from encvault.errors import JobRecordsOfAnother
 from encvault.vault.known import FILE, LOCK_FILE
 
 if TYPE_CHECKING:
@@ -43,20 +44,23 @@ def not_roots(state_dir: str, records: str) -> Owned | None:
     return None
 
 
-def in_the_way(state_dir: str, records: str) -> Owned | None:
-    """What keeps this user from using a job's records and what they are kept with, or None.
+def check(state_dir: str, records: str) -> None:
+    """See whether this user can use a job's records, and what else is kept for its runs.
 
     Args:
         state_dir: local state folder.
         records: the folder of the job's records.
+
+    Raises:
+        JobRecordsOfAnother: something of another user is in the way.
     """
     above = [state_dir, os.path.dirname(records)]
     kept = [os.path.join(state_dir, name) for name in _SHARED]
     own = os.geteuid() if hasattr(os, "geteuid") else 0
     for found in [*map(_look, above), *_below([*kept, records])]:
         if found is not None and not _is_usable(found, own):
-            return found
-    return None
+            user, owner = name_of(own), name_of(found.uid)
+            raise JobRecordsOfAnother(path=found.path, owner=owner, user=user, place=state_dir)
 
 
 def strays(state_dir: str, uid: int) -> Iterator[Owned]:

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from encvault.errors import JobRecordsUnusable, JobRunning
+from encvault.errors import JobRecordsOfAnother, JobRecordsUnusable, JobRunning
 from encvault.fs import durable, locks
 from encvault.fs.tree import Tree
 from encvault.i18n import N_, _, system_reason
+from encvault.jobs import owners
 from encvault.vault.manifest import new_id
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Records:
 
         Raises:
             JobRunning: another has not ended.
-            JobRecordsUnusable: the records cannot be written.
+            JobRecordsOfAnother, JobRecordsUnusable: the records cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with self._usable():
@@ -189,7 +190,7 @@ class Records:
         """What is known now; a run that was killed is seen as that.
 
         Raises:
-            JobRecordsUnusable: the records are damaged or cannot be read.
+            JobRecordsOfAnother, JobRecordsUnusable: the records are damaged or cannot be read.
         """
         found = self._load()
         if found.last is not None and found.last.state == "running" and not self.is_running():
@@ -220,11 +221,11 @@ class Records:
         """Record that a run has begun; durable on return. Only for who is `alone`.
 
         Raises:
-            JobRecordsUnusable: it cannot be written.
+            JobRecordsOfAnother, JobRecordsUnusable: it cannot be written.
         """
         try:
             before = self._load()
-        except JobRecordsUnusable:
+        except (JobRecordsOfAnother, JobRecordsUnusable):
             before = Known()  # what is damaged is replaced; a success is not invented
         if before.last is not None:
             self._add_killed(before.last)
@@ -234,7 +235,7 @@ class Records:
         """Record what a run that goes on has come to; durable on return.
 
         Raises:
-            JobRecordsUnusable: it cannot be written.
+            JobRecordsOfAnother, JobRecordsUnusable: it cannot be written.
         """
         self._write(Known(outcome, self._load().success))
 
@@ -242,7 +243,7 @@ class Records:
         """Record how it ended; durable on return.
 
         Raises:
-            JobRecordsUnusable: it cannot be written.
+            JobRecordsOfAnother, JobRecordsUnusable: it cannot be written.
         """
         success = outcome if outcome.is_good else self._load().success
         self._write(Known(outcome, success))
@@ -252,7 +253,7 @@ class Records:
         """The runs that ended, the oldest first.
 
         Raises:
-            JobRecordsUnusable: they cannot be read.
+            JobRecordsOfAnother, JobRecordsUnusable: they cannot be read.
         """
         with self._usable():
             try:
@@ -300,6 +301,9 @@ class Records:
         except TimeoutError:
             raise
         except OSError as error:
+            state_dir = os.path.dirname(os.path.dirname(self.folder))
+            if isinstance(error, PermissionError):
+                owners.check(state_dir, self.folder)  # which says more
             raise JobRecordsUnusable(path=self.folder, reason=system_reason(error)) from None
 
 

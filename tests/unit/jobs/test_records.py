@@ -6,15 +6,16 @@ import json
 import os
 import signal
 import stat
+import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fault.processes import fork, wait
-from helpers import NOBODY
+from helpers import NOBODY, in_child
 
-from encvault.errors import JobRecordsUnusable, JobRunning
+from encvault.errors import JobRecordsOfAnother, JobRecordsUnusable, JobRunning
 from encvault.jobs.jobfile import Job
 from encvault.jobs.records import MAX_RUNS, Known, Outcome, Records, moment, now_text
 from encvault.jobs.telling import metrics_text
@@ -50,6 +51,32 @@ def test_what_root_writes_is_of_the_user_whose_the_records_are(records: Records)
     for name in ("status.json", "history.jsonl"):
         status = Path(records.folder, name).stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("left", ["", "lock", "history.jsonl"])
+def test_who_is_kept_out_by_what_root_left_is_told_so(public_path: Path, left: str) -> None:
+    records = Records.of(job(public_path), str(public_path / "state"))
+
+    def run() -> None:
+        with records.alone(0):
+            records.begin(ended("running"))
+            records.end(ended())
+
+    run()
+    run()  # reads what the first has left: not every user can load the modules for that
+    state = public_path / "state"
+    for path in (state, *state.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    in_child(run, uid=NOBODY)
+    path = Path(records.folder, left)  # the folder itself, if it is ""
+    os.chown(path, 0, 0)
+    with pytest.raises(JobRecordsOfAnother) as caught:
+        in_child(run, uid=NOBODY)
+    told = f"{path} belongs to the user root, and the user nobody cannot use it"
+    assert str(caught.value) == told
+    subprocess.run(str(caught.value.hint).partition(": ")[2], shell=True, check=True)  # noqa: S602 - what people copy
+    in_child(run, uid=NOBODY)
 
 
 def test_the_last_run_and_the_last_success_are_kept(records: Records) -> None:
