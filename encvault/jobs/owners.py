@@ -76,6 +76,11 @@ def kept_in(state_dir: str) -> list[str]:
     return [path for path in kept if os.path.lexists(path)]
 
 
+def is_known(uid: int) -> bool:
+    """Whether the machine has a name for a user."""
+    return name_of(uid) != _number_text(uid)
+
+
 def name_of(uid: int) -> str:
     """The name of a user, or his number if he has none."""
     import pwd  # noqa: PLC0415 - POSIX only
@@ -83,7 +88,11 @@ def name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"#{uid}"
+        return _number_text(uid)
+
+
+def _number_text(uid: int) -> str:
+    return f"#{uid}"
 
 
 def _is_usable(found: Owned, own: int) -> bool:

@@ -1007,6 +1007,18 @@ def test_check_names_what_root_left_in_the_records_of_another(
 
 
 @only_root
+def test_the_folder_of_a_user_without_a_name_is_left_to_him(night: Night) -> None:
+    night.write()
+    state = Path(os.environ["XDG_STATE_HOME"], "encvault")
+    os.chown(state, 54_321, 54_321)
+    for command in ("run", "check"):
+        refused = night.run("job", command, night.file)
+        assert refused.code == 78
+        assert f"{state} belongs to the user #54321" in refused.err
+        assert "setpriv --reuid 54321 --regid 54321 --clear-groups env " in refused.err
+
+
+@only_root
 def test_check_as_another_user_says_that_he_cannot_read_the_job(
     night: Night, public_path: Path
 ) -> None:

@@ -179,8 +179,8 @@ def check_command(
         return as_user(
             user, base, lambda: _check(job, quiet=quiet, as_json=as_json, command=COMMAND)
         )
-    if (found := owner_beside_root(job)) is None:
-        return _check(job, quiet=quiet, as_json=as_json)
+    if (found := owner_beside_root(job)) is None or not owners.is_known(found.uid):
+        return _check(job, quiet=quiet, as_json=as_json)  # which refuses what is somebody's
     # as root it would look well that he cannot use, and what root remembers there he could not read
     name = owners.name_of(found.uid)
     text = _("{path} belongs to the user {user}, as whom the job is looked at")
