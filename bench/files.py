@@ -47,6 +47,7 @@ def large(work: Path, scale: Scale) -> Iterator[Case]:
         size,
         [
             Contender("cp", "cp big copy", after=clean),
+            Contender("cp, sync", "cp big copy && sync copy", after=clean),
             Contender(
                 "encvault seal",
                 f"{_SEAL} big -o s.sealed -r me.pub",
@@ -83,6 +84,7 @@ def large(work: Path, scale: Scale) -> Iterator[Case]:
         size,
         [
             Contender("cp", "cp big copy", after=clean),
+            Contender("cp, sync", "cp big copy && sync copy", after=clean),
             Contender(
                 "encvault open",
                 f"{_OPEN} s.sealed -o out -i me.key",
