@@ -407,7 +407,10 @@ class Tree:
                 names = [join(path, entry.name) for entry in folder.entries]
                 wanted = sum(enter is None or enter(name) for name in names)
                 # a few are told one by one, and nobody hears of what is excluded
-                folder = folder._replace(error=None) if wanted <= 1 else _closed(folder)
+                if wanted <= 1:
+                    folder = folder._replace(error=None)
+                else:
+                    folder.entries.clear()
             yield folder
             below = [join(path, entry.name) for entry in folder.entries if entry.kind == "dir"]
             waiting += reversed([name for name in below if enter is None or enter(name)])
@@ -458,11 +461,6 @@ class Tree:
         entries.sort(key=_by_name)
         is_closed = denied is not None and all(entry.is_unknown for entry in entries)
         return Folder(path, status, entries, denied if is_closed else None)
-
-
-def _closed(folder: Folder) -> Folder:
-    """A folder whose names may be read, and nothing of what is in it: that is told once."""
-    return folder._replace(entries=[])
 
 
 def _drives(number: int) -> list[str]:

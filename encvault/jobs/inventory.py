@@ -15,7 +15,6 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from encvault.envelope import PART_SIZE
 from encvault.errors import (
     CopyChanged,
     EncvaultError,
@@ -30,6 +29,7 @@ from encvault.fs.tree import Tree, join, split
 from encvault.vault.inspect import sealed_places
 from encvault.vault.layout import header_at, is_size_of, object_path, sealed_path
 from encvault.vault.sealed import read_header
+from encvault.vault.sealing import object_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -199,8 +199,7 @@ def lost_copies(vault: Vault, ledger: Ledger) -> Iterator[str]:
         sizes = [known.size]
         if vault.hidden:
             places = [object_path(file_id) for file_id in known.ids]
-            sizes = [PART_SIZE] * (len(places) - 1)
-            sizes.append(known.size - sum(sizes))
+            sizes = object_sizes(known.size, len(places))
         for place, size in zip(places, sizes, strict=True):
             try:
                 found = vault.tree.status(place).st_size

@@ -34,6 +34,7 @@ from encvault.fs.tree import join, split
 from encvault.i18n import ngettext
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
 from encvault.vault.catalog import Catalog, Found, read_catalog
+from encvault.vault.crowded import Crowded
 from encvault.vault.index import discard_index
 from encvault.vault.layout import (
     SUFFIX,
@@ -113,8 +114,7 @@ class _OpenRun:
         self._touched: set[str] = set()  # folders in the target with names to be made durable
         self._target_dirs: set[str] = set()
         self._alone = not self.in_place and locks.claim(target)
-        # in place: those for which there was no room yet, and what was said
-        self._crowded: list[tuple[OpenTask, EncvaultError]] = []
+        self._crowded: Crowded[OpenTask] = Crowded()
         self._lost: Counter[str] = Counter()
         self._spellings: dict[str, set[str]] = {}  # the names in a folder before this run
 
@@ -168,19 +168,13 @@ class _OpenRun:
                 self._commit(batch, outcomes)
 
     def _open_crowded(self, context: OpenContext) -> None:
-        """Open those for which there was no room, now that other sealed files have made some.
-
-        One worker is enough: two would take each other's room. It ends when nothing more fits.
-        """
-        while self._crowded:
+        def attempt(tasks: list[OpenTask]) -> int:
             self.tree.sync_names(self._touched)  # which frees what was removed
-            tasks, self._crowded = [task for task, _error in self._crowded], []
             before = self.report.files
             self._open(context, tasks, jobs=1)
-            if self.report.files == before:
-                for task, error in self._crowded:
-                    self._fail(task, error)
-                self._crowded = []
+            return self.report.files - before
+
+        self._crowded.retry(attempt, self._fail)
 
     def _tell_other_versions(self, catalog: Catalog) -> None:
         """A mirror whose memory was lost is sealed again: the same file twice is no news."""
@@ -218,7 +212,7 @@ class _OpenRun:
         for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome.error, OutOfSpace) and self.drops_sealed:
                 discard_task(self.target, task)
-                self._crowded.append((task, outcome.error))
+                self._crowded.add(task, outcome.error)
             elif outcome.error is not None:
                 self._fail(task, outcome.error)
             else:

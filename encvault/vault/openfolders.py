@@ -163,8 +163,10 @@ class OpenFolders:
         """Have those that the vault does not have as any new folder is.
 
         Of what lay in a folder that is lost nobody knows who might look into it: it stays closed.
+        So does a target that stands for a folder of the vault, until it has what that had.
         """
-        for path in self._closed & {"", LOST_AND_FOUND}:
+        new = {LOST_AND_FOUND} if self._options.base else {"", LOST_AND_FOUND}
+        for path in self._closed & new:
             with contextlib.suppress(OSError):
                 fd = self._target.folder(path)
                 above = calls.open_folder("..", fd)

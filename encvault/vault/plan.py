@@ -43,7 +43,7 @@ from encvault.vault.layout import (
 )
 from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import new_id
-from encvault.vault.sealing import SealTask
+from encvault.vault.sealing import SealTask, object_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -302,12 +302,10 @@ class Planner:
         if len(ids) == 1 and not row.older_text:  # as nearly all
             is_whole = is_size_of(object_size(tree, ids[0]), row.size)
             return is_whole and not self.keys.is_keyless(object_folder(ids[0]), ids[0])
-        sizes = [PART_SIZE] * (len(ids) - 1)
-        sizes.append(row.size - sum(sizes))
         return not existing_objects(tree, row.older) and all(
             is_size_of(object_size(tree, file_id), size)
             and not self.keys.is_keyless(object_folder(file_id), file_id)
-            for file_id, size in zip(ids, sizes, strict=True)
+            for file_id, size in zip(ids, object_sizes(row.size, len(ids)), strict=True)
         )
 
     def _is_to_seal(self, path: str, entry: Entry) -> bool:

@@ -34,6 +34,7 @@ from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
 from encvault.vault import attributes
 from encvault.vault.burial import clean_objects
+from encvault.vault.crowded import Crowded
 from encvault.vault.index import IndexWriter
 from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner
@@ -127,12 +128,12 @@ class _SealRun:
         self.report = Report()
         self.planner = Planner(vault, source, options, ledger, self.report, observer)
         self.drops_source = self.planner.in_place and not options.keep
+        self._checks = self.drops_source or options.reads_back
         self._context: SealContext | None = None  # from the first batch on
         self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
         self._unfinished: set[str] = set()  # folders of which an older object could not be removed
         self._removal = Removal(self.target, self.planner.problem)
-        # in place: those for which there was no room yet, and what was said
-        self._crowded: list[tuple[SealTask, EncvaultError]] = []
+        self._crowded: Crowded[SealTask] = Crowded()
         self._indexer = IndexWriter(vault, self._data_key)
 
     def _data_key(self) -> tuple[str, Secret]:
@@ -175,7 +176,7 @@ class _SealRun:
                 key=key,
                 vault=self.vault.record.id,
                 key_id=key_id,
-                check=self.drops_source or self.options.reads_back,
+                check=self._checks,
             )
         context = self._context
 
@@ -196,19 +197,13 @@ class _SealRun:
                 self._commit(batch, answers)
 
     def _seal_crowded(self, keys: contextlib.ExitStack) -> None:
-        """Seal those for which there was no room, now that other originals have made some.
-
-        One worker is enough: two would take each other's room. It ends when nothing more fits.
-        """
-        while self._crowded:
+        def attempt(tasks: list[SealTask]) -> int:
             self.target.sync_names(self._removal.touched)  # which frees what was removed
-            tasks, self._crowded = [task for task, _error in self._crowded], []
             before = self.report.files
             self._seal(tasks, keys, jobs=1)
-            if self.report.files == before:
-                for task, error in self._crowded:
-                    self._fail(task, error)
-                self._crowded = []
+            return self.report.files - before
+
+        self._crowded.retry(attempt, self._fail)
 
     # -- one batch --------------------------------------------------------------------------
 
@@ -217,7 +212,7 @@ class _SealRun:
         if not good:
             return
         self._remember(good, named=False)
-        if self._context is not None and not self._context.check:
+        if not self._checks:
             # the workers did not sync: no name may become durable before its content
             self.target.sync_files(
                 [
@@ -265,7 +260,7 @@ class _SealRun:
         for task, answer in zip(tasks, answers, strict=True):
             if isinstance(answer, OutOfSpace) and self.drops_source and task.type != "dir":
                 discard_task(self.target, task)
-                self._crowded.append((task, answer))
+                self._crowded.add(task, answer)
             elif isinstance(answer, EncvaultError):
                 self._fail(task, answer)
             elif task.type == "dir" and self._has_lost_its_parent(task):

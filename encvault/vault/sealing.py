@@ -158,6 +158,12 @@ def is_ticked(task: SealTask) -> bool:
     return len(task.ids) > 1 or task.stamp.size > PIECE_SIZE - RECORD_STEP
 
 
+def object_sizes(size: int, count: int) -> list[int]:
+    """Bytes of content in each of the `count` objects of a file."""
+    before = PART_SIZE * (count - 1)
+    return [PART_SIZE] * (count - 1) + [size - before]
+
+
 def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultError | Records]:
     """Seal each task to temporary files in its target folders.
 
@@ -264,9 +270,8 @@ def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]
             raise SourceChanged(path=context.source.show(task.source_path))
         return [_write_small(context, task, first, content, status)]
     written = []
-    for index in range(len(task.ids)):
+    for index, part_size in enumerate(object_sizes(size, len(task.ids))):
         offset = index * PART_SIZE
-        part_size = min(PART_SIZE, size - offset) if len(task.ids) > 1 else size
         record = first if index == 0 else _part_record(task, index, part_size)
         written.append(_write_large(context, task, index, record, fd, offset, part_size, status))
     return written

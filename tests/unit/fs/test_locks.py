@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,7 @@ from encvault.fs import locks
 from encvault.fs.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -115,21 +115,12 @@ def test_reading_makes_no_lock_file(tree: Tree, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unnamed_holder_is_still_an_error(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    other = os.open(tmp_path / "lock", os.O_RDWR)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(VaultBusy) as caught:
-        locks.Lock(tree, "lock", reading=False)
-    os.close(other)
-    assert caught.value.holder == "?"
-
-
 @pytest.mark.parametrize("reading", [False, True])
-def test_a_fifo_that_somebody_has_locked_is_a_lock_that_is_held(
-    tree: Tree, tmp_path: Path, *, reading: bool
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_an_unnamed_holder_is_still_an_error(
+    tree: Tree, tmp_path: Path, make: Callable[[Path], None], *, reading: bool
 ) -> None:
-    os.mkfifo(tmp_path / "lock")
+    make(tmp_path / "lock")
     other = os.open(tmp_path / "lock", os.O_RDWR)
     fcntl.flock(other, fcntl.LOCK_EX)
     with pytest.raises(VaultBusy) as caught:

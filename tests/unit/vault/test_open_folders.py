@@ -99,6 +99,20 @@ def test_the_target_is_closed_until_the_end(private: Path, tmp_path: Path, *, hi
     assert mode(tmp_path / "new") == 0o777 & ~_umask()
 
 
+@LAYOUTS
+def test_a_target_for_a_private_folder_stays_closed_if_it_is_broken_off(
+    private: Path, tmp_path: Path, *, hidden: bool
+) -> None:
+    seal(private, hide_names=hidden)
+    out = tmp_path / "out"
+    request = operations.OpenRequest((str(private / "private"),), to=str(out))
+    with pytest.raises(_Interrupted):
+        operations.open_paths(request, keys(), _Breaking())
+    assert mode(out) == 0o700
+    operations.open_paths(request, keys())
+    assert mode(out) == 0o700
+
+
 def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
