@@ -18,7 +18,7 @@ from encvault.fs import calls
 from encvault.i18n import N_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from types import TracebackType
 
 _MAX_OPEN_FOLDERS = 64
@@ -235,7 +235,7 @@ class Tree:
             files: folder and name of each. A link has no content and is left to `sync_names`.
         """
         if len(files) > _FEW:
-            self.sync_all(folder for folder, _name in files)
+            self.sync_all({folder for folder, _name in files})
             return
         for folder, name in files:
             above = self.folder(folder)
@@ -244,23 +244,23 @@ class Tree:
                 try:
                     fd = calls.open_read(above, name)
                 except PermissionError:  # its own owner may not read it
-                    self.sync_all([folder])
+                    self.sync_all({folder})
                     continue
                 try:
                     calls.fsync(fd)
                 finally:
                     os.close(fd)
 
-    def sync_names(self, folders: Iterable[str]) -> None:
+    def sync_names(self, folders: Collection[str]) -> None:
         """Make what was created, renamed and removed in these folders durable."""
         concerned = set()
         for folder in folders:
             while folder not in concerned:
                 concerned.add(folder)
                 folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
-        if len(concerned) > _FEW:
-            self.sync_all(concerned)
-            return
+            if len(concerned) > _FEW:
+                self.sync_all(folders)
+                return
         for folder in concerned:
             with contextlib.suppress(FileNotFoundError):  # removed; the one above knows
                 calls.fsync(self.folder(folder))
@@ -269,9 +269,9 @@ class Tree:
         """Make everything beneath durable, one call per file system.
 
         Args:
-            folders: where other processes wrote, if this one has not been there yet.
+            folders: where other processes wrote, each once, if this one has not been there yet.
         """
-        for folder in set(folders):
+        for folder in folders:
             with contextlib.suppress(OSError):  # a folder on another file system is noticed here
                 self.folder(folder)
         for fd in self._devices.values():

@@ -6,11 +6,15 @@ import contextlib
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from encvault.envelope import MAX_XATTRS_SIZE, Record
 from encvault.errors import Unreadable
 from encvault.fs import calls
 from encvault.i18n import N_, _, system_reason
+
+if TYPE_CHECKING:
+    from encvault.vault.visited import Visited
 
 _NONE = {errno.ENOTSUP, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP}
 _CONTENT_NAMESPACES = ("user.",)
@@ -49,14 +53,14 @@ def read_xattrs(fd: int, path: str) -> tuple[tuple[str, bytes], ...]:
     return tuple(found)
 
 
-def make_like(copy: int, fd: int, path: str, status: os.stat_result) -> bool:
+def make_like(copy: int, fd: int, path: str, folder: Visited) -> bool:
     """Give a folder of a mirror what its source has, as far as may be; its owner may write to it.
 
     Args:
         copy: the mirror's folder.
         fd: the source.
         path: of the source, for an error.
-        status: of the source, when it was met.
+        folder: the source as it was met.
 
     Returns:
         Whether it was otherwise.
@@ -66,25 +70,26 @@ def make_like(copy: int, fd: int, path: str, status: os.stat_result) -> bool:
         OSError: the time could not be set.
     """
     there = os.fstat(copy)
-    is_same = (status.st_mode | 0o700, status.st_mtime_ns) == (there.st_mode, there.st_mtime_ns)
-    is_owned = (status.st_uid, status.st_gid) == (there.st_uid, there.st_gid)
+    mode = folder.mode | 0o700
+    is_same = (mode, folder.mtime_ns) == (stat.S_IMODE(there.st_mode), there.st_mtime_ns)
+    is_owned = folder.owner == (there.st_uid, there.st_gid)
     if is_same and (is_owned or not IS_PRIVILEGED):
         return False
-    record = record_of_folder(fd, path, status)
+    record = record_of_folder(fd, path, folder)
     # what cannot be kept here, and is not told each night, the source still has
-    restore(copy, record._replace(mode=stat.S_IMODE(status.st_mode) | 0o700, mtime_ns=None))
+    restore(copy, record._replace(mode=mode, mtime_ns=None))
     with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
-        os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        os.utime(copy, ns=(folder.mtime_ns, folder.mtime_ns))
     return True
 
 
-def record_of_folder(fd: int, path: str, status: os.stat_result) -> Record:
+def record_of_folder(fd: int, path: str, folder: Visited) -> Record:
     """What a folder of the visible layout is, which has no object that says it.
 
     Args:
         fd: the folder.
         path: for an error.
-        status: its own, when it was met.
+        folder: as it was met.
 
     Raises:
         Unreadable: see `read_xattrs`.
@@ -93,9 +98,9 @@ def record_of_folder(fd: int, path: str, status: os.stat_result) -> Record:
         type="dir",
         path=path,
         sealed_at_ns=0,
-        mode=stat.S_IMODE(status.st_mode),
-        mtime_ns=status.st_mtime_ns,
-        owner=(status.st_uid, status.st_gid),
+        mode=folder.mode,
+        mtime_ns=folder.mtime_ns,
+        owner=folder.owner,
         xattrs=read_xattrs(fd, path),
     )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from encvault.vault.ledger import Known, Ledger
     from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
+    from encvault.vault.visited import VisitedFolders
 
 Place = tuple[str, str]
 
@@ -113,16 +114,17 @@ class Gone:
             if self._vault.hidden:
                 self.files += self._objects_of(row)
 
-    def look_for_folders(self, visited: set[str]) -> None:
+    def look_for_folders(self, visited: VisitedFolders) -> None:
         """Find the folders that the source has no more; after all others were looked in."""
-        if self._vault.hidden:
-            paths = list(self._ledger.all_folders()) if self._ledger else []
-        else:
-            top = self._vault.tree
-            paths = [found.path for found in top.names(enter=lambda path: path != FOLDER)]
+        paths: Iterable[str] = ()
+        if not self._vault.hidden:
+            walk = self._vault.tree.names(enter=lambda path: path != FOLDER)
+            paths = (found.path for found in walk)
+        elif self._ledger:
+            paths = self._ledger.all_folders()
         needed: set[str] = set()  # folders of what stays
-        for path in sorted(paths, reverse=True):
-            if path in visited or not self._source.has_no_folder(path):
+        for path in sorted(visited.unvisited(paths), reverse=True):
+            if not self._source.has_no_folder(path):
                 continue
             if self._is_excluded(path):
                 needed.add(split(path)[0])

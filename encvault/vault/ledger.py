@@ -314,8 +314,8 @@ class Ledger(Database):
             rows = self._db.execute(
                 "SELECT dir FROM folders WHERE root=? UNION SELECT dir FROM files WHERE root=?",
                 (self._root, self._root),
-            ).fetchall()
-        return [os.fsdecode(path) for (path,) in rows]
+            )
+            return [os.fsdecode(path) for (path,) in rows]
 
     def all_folders(self) -> dict[str, FolderRow]:
         """Every remembered folder by path."""

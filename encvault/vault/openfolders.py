@@ -109,16 +109,16 @@ class OpenFolders:
         self._open_new()
 
     def _restore_visible(self) -> None:
-        for folder in reversed(self._plan.folders):
+        for folder in self._plan.folders:
             if not self._in_place and (not folder.path or not self._options.covers(folder.path)):
                 continue
             try:
                 fd = self._target.make_folders(place := self._plan.place(folder.path))
-                times = (folder.status.st_mtime_ns, folder.status.st_mtime_ns)
+                times = (folder.mtime_ns, folder.mtime_ns)
                 if not self._in_place:
                     shown = self._tree.show(folder.path)
                     own = self._tree.folder(folder.path)
-                    self._give(fd, place, attributes.record_of_folder(own, shown, folder.status))
+                    self._give(fd, place, attributes.record_of_folder(own, shown, folder))
                 elif os.fstat(fd).st_mtime_ns != times[0]:
                     with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
                         os.utime(fd, ns=times)

@@ -16,6 +16,7 @@ from encvault.vault.manifest import FOLDER, new_id
 from encvault.vault.naming import Naming
 from encvault.vault.opening import OpenTask
 from encvault.vault.selection import Selection
+from encvault.vault.visited import VisitedFolders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -83,7 +84,7 @@ class OpenPlan:
         self._in_place = target is vault.tree
         self._drops_sealed = self._in_place and not options.keep
         self.naming = Naming(target, FOLDER if self._in_place else "")
-        self.folders: list[Folder] = []
+        self.folders = VisitedFolders()
         self.leftovers: list[tuple[str, str]] = []
         # a long name is shortened, so that the plain path does not show in the sealed one
         self._chosen = {sealed_path(path) for path in options.only}
@@ -226,7 +227,7 @@ class OpenPlan:
         return name != FOLDER and not left and self._options.leads_to(path)
 
     def _remember_folder(self, folder: Folder) -> None:
-        self.folders.append(type(folder)(folder.path, folder.status, []))
+        self.folders.add(folder.path, folder.status)
         if self._in_place:
             self.leftovers += [
                 (folder.path, entry.name)

@@ -24,7 +24,7 @@ from encvault.errors import (
 from encvault.fs.durable import is_temporary, storage_error
 from encvault.fs.rules import keeps_modes
 from encvault.fs.stamp import Stamp
-from encvault.fs.tree import Folder, join, split
+from encvault.fs.tree import join, split
 from encvault.i18n import _, system_reason
 from encvault.vault.gone import Gone
 from encvault.vault.keywatch import KeyWatch
@@ -44,13 +44,14 @@ from encvault.vault.layout import (
 from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import new_id
 from encvault.vault.sealing import SealTask, object_sizes
+from encvault.vault.visited import VisitedFolders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from encvault.envelope import Header
     from encvault.errors import EncvaultError
-    from encvault.fs.tree import Entry, Tree
+    from encvault.fs.tree import Entry, Folder, Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer, Report
     from encvault.vault.selection import SealOptions
@@ -83,7 +84,7 @@ class Planner:
         observer: Observer,
     ) -> None:
         self.in_place = source is vault.tree
-        self.folders: list[Folder] = []  # visited; without their entries
+        self.folders = VisitedFolders()
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
         self._ids = nearby_ids()
@@ -178,7 +179,7 @@ class Planner:
                     folder.entries.clear()
                     return
                 folder_id = row.folder
-        self.folders.append(Folder(path, folder.status, []))
+        self.folders.add(path, folder.status)
         yield from self._plan_files(folder, folder_id)
 
     @staticmethod

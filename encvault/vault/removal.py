@@ -23,13 +23,18 @@ class Removal:
         problem: is told what stays, and why.
 
     Attributes:
-        touched: folders in which names went, which are to be made durable.
+        touched: folders in which names went since `make_durable`.
     """
 
     def __init__(self, tree: Tree, problem: Callable[[EncvaultError], None]) -> None:
         self.touched: set[str] = set()
         self._tree = tree
         self._problem = problem
+
+    def make_durable(self) -> None:
+        """Make durable what went."""
+        self._tree.sync_names(self.touched)
+        self.touched.clear()
 
     def unlink(self, folder: str, name: str) -> None:
         """Remove one file.

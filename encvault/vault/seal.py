@@ -103,7 +103,7 @@ def plan_seal(
         report.files += 1
         report.size += task.stamp.size
     if options.delete:
-        planner.gone.look_for_folders({folder.path for folder in planner.folders})
+        planner.gone.look_for_folders(planner.folders)
     for places in planner.gone.objects:
         watcher.action("remove", join(*places[0]))
         report.removed += len(places)
@@ -198,7 +198,7 @@ class _SealRun:
 
     def _seal_crowded(self, keys: contextlib.ExitStack) -> None:
         def attempt(tasks: list[SealTask]) -> int:
-            self.target.sync_names(self._removal.touched)  # which frees what was removed
+            self._removal.make_durable()  # which frees what was removed
             before = self.report.files
             self._seal(tasks, keys, jobs=1)
             return self.report.files - before
@@ -273,7 +273,7 @@ class _SealRun:
     def _forget_released(self) -> None:
         """Not before the originals are gone for good: what a crash brings back must be known."""
         if self.ledger is not None and self._released:
-            self.target.sync_names(self._removal.touched)
+            self._removal.make_durable()
             self.ledger.forget(self._released)
         self._released = []
 
@@ -397,7 +397,7 @@ class _SealRun:
             self._settle_folders()  # last: every removal above touched a folder's time
         elif self.drops_source:
             self._remove_emptied_folders()
-        self.target.sync_names(self._removal.touched)
+        self._removal.make_durable()
 
     def _forget_lost(self) -> None:
         """In place: what was sealed and is gone now has no successor, whatever gets its name."""
@@ -407,13 +407,12 @@ class _SealRun:
             # a killed run may have removed them and not made that durable
             self.source.sync_names({folder for folder, _name in lost})
             self.ledger.forget(lost)
-        visited = {folder.path for folder in self.planner.folders}
-        rows = [path for path in self.ledger.folders_with_rows() if path not in visited]
+        rows = self.planner.folders.unvisited(self.ledger.folders_with_rows())
         self.ledger.forget_folders(filter(self.source.has_no_folder, rows))
 
     def _remove_emptied_folders(self) -> None:
         removed = []
-        for folder in reversed(self.planner.folders):
+        for folder in self.planner.folders:
             if not folder.path or not self.options.covers(folder.path):
                 continue
             if folder.path in self._unfinished:
@@ -421,13 +420,12 @@ class _SealRun:
             if self._removal.empty_folder(folder.path):
                 removed.append(folder.path)
         if self.ledger is not None and removed:
-            self.source.sync_names(self._removal.touched)
+            self._removal.make_durable()
             self.ledger.forget_folders(removed)  # their names are hidden now, here as well
 
     def _settle_folders(self) -> None:
         """Visible layout: a mirror gets every folder, and folders keep their times."""
-        for folder in reversed(self.planner.folders):
-            status = folder.status
+        for folder in self.planner.folders:
             try:
                 plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
             except FileNotFoundError:
@@ -440,11 +438,11 @@ class _SealRun:
                 if not folder.path and not self.planner.in_place:
                     continue
                 if not self.planner.in_place:
-                    if attributes.make_like(fd, plain, shown, status):
+                    if attributes.make_like(fd, plain, shown, folder):
                         self._removal.touched.add(folder.path)
-                elif os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
+                elif os.fstat(fd).st_mtime_ns != folder.mtime_ns:
                     with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
-                        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                        os.utime(fd, ns=(folder.mtime_ns, folder.mtime_ns))
                     self._removal.touched.add(folder.path)
             except Unreadable as error:
                 self.planner.problem(error)
@@ -454,7 +452,7 @@ class _SealRun:
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
         gone = self.planner.gone
-        gone.look_for_folders({folder.path for folder in self.planner.folders})
+        gone.look_for_folders(self.planner.folders)
         for places in gone.objects:
             self.observer.action("remove", join(*places[0]))
         failed = self._remove_counted(gone.files)
@@ -465,7 +463,7 @@ class _SealRun:
             and not folder.stays
             and (self.vault.hidden or self._removal.empty_folder(folder.path))
         ]
-        self.target.sync_names(self._removal.touched)
+        self._removal.make_durable()
         if self.ledger is not None:
             if not failed:  # else the next run finds them by these rows
                 self.ledger.forget(gone.rows)
