@@ -13,18 +13,22 @@ The plain names are in the clear here, as they are in the folder that was sealed
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encvault.errors import StateUnavailable
 from encvault.fs.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from encvault.fs.stamp import Stamp
     from encvault.vault.vault import Vault
+
+    _Row = tuple[Any, ...]
 
 _SCHEMA = """
 PRAGMA secure_delete=ON;
@@ -44,6 +48,7 @@ CREATE TABLE IF NOT EXISTS keys (root BLOB, id TEXT, PRIMARY KEY (root, id)) WIT
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsdecode
 _UNPROVEN = -1  # for a mode
 _HALF = 1 << 63
+_FEWEST_AHEAD, _MOST_AHEAD = 64, 2048  # rows
 
 
 class FileRow(NamedTuple):
@@ -150,6 +155,52 @@ def _folder_row(folder: str, objects: str, mode: int, mtime_ns: int) -> FolderRo
     return FolderRow(folder, tuple(objects.split()), mode, mtime_ns)
 
 
+class _Ahead:
+    """The rows of a folder, and of those that will be asked for next.
+
+    A query for each folder costs as much as forty rows. Folders are asked for nearly in the order
+    of their paths, so that one query serves many; how many rows it reads grows while that holds.
+
+    Args:
+        read: gives the rows of a folder; if a number is given, of those after it as well, at most
+            as many, in the order of their folders. A row begins with its folder.
+    """
+
+    def __init__(self, read: Callable[[bytes, int | None], list[_Row]]) -> None:
+        self._read = read
+        self._most = _FEWEST_AHEAD
+        self._served = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """What was read may be no more."""
+        self._rows: dict[bytes, list[_Row]] = {}
+        # from the one until before the other each folder is here that has rows
+        self._begin: bytes = b""
+        self._end: bytes | None = b""
+
+    def of(self, folder: bytes) -> list[_Row]:
+        """The rows of a folder."""
+        if folder >= self._begin and (self._end is None or folder < self._end):
+            self._served += 1
+        else:
+            self._most = min(2 * self._most, _MOST_AHEAD) if self._served else _FEWEST_AHEAD
+            self._served = 0
+            self._look_ahead(folder)
+        return self._rows.get(folder, [])
+
+    def _look_ahead(self, folder: bytes) -> None:
+        rows = self._read(folder, self._most)
+        if len(rows) == self._most and rows[-1][0] == folder:
+            self._rows = {folder: self._read(folder, None)}
+            self._begin, self._end = folder, folder + b"\0"  # the next path that could be
+            return
+        self._rows = {path: list(own) for path, own in itertools.groupby(rows, itemgetter(0))}
+        self._begin, self._end = folder, None
+        if len(rows) == self._most:  # the last one may have more
+            self._end, _rows = self._rows.popitem()
+
+
 def _path(state_dir: str, vault: str) -> str:
     return os.path.join(state_dir, "vaults", f"{vault}.sqlite")
 
@@ -173,6 +224,8 @@ class Ledger(Database):
         with self._usable():
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
         super().__init__(path, _SCHEMA)
+        self._files = _Ahead(self._read_files)
+        self._folders = _Ahead(self._read_folders)
 
     def _unusable(self, reason: str) -> StateUnavailable:
         return StateUnavailable(path=self._folder, reason=reason)
@@ -224,14 +277,34 @@ class Ledger(Database):
 
     def files(self, folder: str) -> dict[str, Known]:
         """What is remembered of the files of one folder."""
-        with self._transaction():
-            rows = self._db.execute(
-                "SELECT CAST(name AS BLOB), size, mtime_ns, ctime_ns, inode, ids, older FROM files"
-                " WHERE root=? AND dir=?",
-                (self._root, os.fsencode(folder)),
-            ).fetchall()
+        rows = self._files.of(os.fsencode(folder))
         # a night without changes comes by here with every file: no call of Python's for one
-        return {row[0].decode(_CODEC, _ERRORS): tuple.__new__(Known, row[1:]) for row in rows}
+        return {row[1].decode(_CODEC, _ERRORS): tuple.__new__(Known, row[2:]) for row in rows}
+
+    def _read_files(self, folder: bytes, most: int | None) -> list[_Row]:
+        columns = "dir, name, size, mtime_ns, ctime_ns, inode, ids, older"
+        return self._read(f"{columns} FROM files", folder, most)
+
+    def _read_folders(self, folder: bytes, most: int | None) -> list[_Row]:
+        return self._read("dir, folder, objects, mode, mtime_ns FROM folders", folder, most)
+
+    def _read(self, what: str, folder: bytes, most: int | None) -> list[_Row]:
+        those = "dir=?" if most is None else "dir>=?"
+        with self._transaction():
+            return self._db.execute(
+                f"SELECT {what} WHERE root=? AND {those} ORDER BY dir LIMIT ?",
+                (self._root, folder, -1 if most is None else most),
+            ).fetchall()
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """A transaction after which what was read is no more."""
+        try:
+            with self._transaction():
+                yield
+        finally:
+            self._files.forget()
+            self._folders.forget()
 
     def rows(self, most: int = -1) -> list[tuple[str, str, Known]]:
         """Folder, name and what is remembered, of every file or of some by chance.
@@ -261,7 +334,7 @@ class Ledger(Database):
 
     def remember(self, rows: Iterable[FileRow], folders: dict[str, FolderRow]) -> None:
         """Keep rows; durable on return."""
-        with self._transaction():
+        with self._change():
             self._db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)",
                 (
@@ -293,7 +366,7 @@ class Ledger(Database):
 
     def forget(self, paths: Iterable[tuple[str, str]]) -> None:
         """Drop the rows of these folders and names."""
-        with self._transaction():
+        with self._change():
             self._db.executemany(
                 "DELETE FROM files WHERE root=? AND dir=? AND name=?",
                 ((self._root, os.fsencode(folder), os.fsencode(name)) for folder, name in paths),
@@ -301,12 +374,9 @@ class Ledger(Database):
 
     def folder(self, path: str) -> FolderRow | None:
         """What is remembered of one folder."""
-        with self._transaction():
-            row = self._db.execute(
-                "SELECT folder, objects, mode, mtime_ns FROM folders WHERE root=? AND dir=?",
-                (self._root, os.fsencode(path)),
-            ).fetchone()
-        return _folder_row(*row) if row else None
+        for _dir, *row in self._folders.of(os.fsencode(path)):
+            return _folder_row(*row)
+        return None
 
     def folders_with_rows(self) -> list[str]:
         """Every folder of which anything is remembered, or of the files in it."""
@@ -329,7 +399,7 @@ class Ledger(Database):
     def forget_folders(self, paths: Iterable[str]) -> None:
         """Drop the rows of these folders and of the files in them."""
         keys = [(self._root, os.fsencode(path)) for path in paths]
-        with self._transaction():
+        with self._change():
             self._db.executemany("DELETE FROM folders WHERE root=? AND dir=?", keys)
             self._db.executemany("DELETE FROM files WHERE root=? AND dir=?", keys)
 

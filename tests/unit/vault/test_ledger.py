@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -134,3 +135,59 @@ def test_the_database_is_for_its_owner_only_and_plain_sqlite(tmp_path: Path) -> 
     rows = database.execute("SELECT root, dir, name, size, ids FROM files").fetchall()
     database.close()
     assert rows == [(b"/root-folder", b"d", b"a", 3, "x y")]
+
+
+def _kept(tmp_path: Path, sizes: dict[str, int]) -> tuple[Ledger, dict[str, set[str]]]:
+    """A ledger with so many files in each folder, and their names."""
+    ledger = Ledger(str(tmp_path), VAULT, "/root")
+    names = {path: {f"{number}.txt" for number in range(count)} for path, count in sizes.items()}
+    rows = [row(path, name, f"{path!a}:{name}") for path in names for name in names[path]]
+    ledger.remember(rows, {path: FolderRow(f"{path!a}", ("o",), 0o755, 1) for path in names})
+    return ledger, names
+
+
+def test_folders_are_known_in_whatever_order_they_are_asked_for(tmp_path: Path) -> None:
+    sizes = {f"d{number:03}/e{inner}": inner for number in range(300) for inner in range(5)}
+    # before the first and after the last one, as bytes and as people sort them
+    sizes |= {"": 70, "d100": 3, "d100-b": 200, "d100/large": 5000, "z": 1, "\udcff": 2, "文件": 64}
+    ledger, names = _kept(tmp_path, sizes)
+    missing = ["a", "d100/large/none", "d299/e9", "\udcff\udcff", "d100\n"]
+    generator = random.Random(1)
+    asked = [*names, *missing]
+    with ledger:
+        for order in (sorted(asked), sorted(asked, reverse=True), generator.choices(asked, k=2000)):
+            for path in order:
+                found = ledger.files(path)
+                assert found.keys() == names.get(path, set()), path
+                assert {known.ids for known in found.values()} == {
+                    (f"{path!a}:{name}",) for name in found
+                }
+                folder = ledger.folder(path)
+                assert (folder.folder if folder else None) == (
+                    f"{path!a}" if path in names else None
+                )
+
+
+def test_what_is_changed_meanwhile_is_known_at_once(tmp_path: Path) -> None:
+    ledger, _names = _kept(tmp_path, {f"f{number:02}": 2 for number in range(50)})
+    with ledger:
+        assert len(ledger.files("f00")) == 2
+        ledger.remember([row("f01", "new", "id")], {"f02": FolderRow("other", ("o",), 0o700, 2)})
+        ledger.forget([("f03", "0.txt")])
+        ledger.forget_folders(["f04"])
+        assert "new" in ledger.files("f01")
+        assert ledger.folder("f02") == FolderRow("other", ("o",), 0o700, 2)
+        assert ledger.files("f03").keys() == {"1.txt"}
+        assert ledger.files("f04") == {}
+        assert ledger.folder("f04") is None
+        assert ledger.files("f00").keys() == {"0.txt", "1.txt"}
+
+
+def test_one_query_serves_many_folders(tmp_path: Path) -> None:
+    ledger, names = _kept(tmp_path, {f"f{number:04}": 3 for number in range(2000)})
+    queries: list[str] = []
+    with ledger:
+        ledger._db.set_trace_callback(queries.append)
+        for path in names:
+            ledger.files(path)
+    assert len([text for text in queries if text.startswith("SELECT")]) < 20
