@@ -53,7 +53,16 @@ def read_xattrs(fd: int, path: str) -> tuple[tuple[str, bytes], ...]:
     return tuple(found)
 
 
-def make_like(copy: int, fd: int, path: str, folder: Visited) -> bool:
+def is_like(status: os.stat_result, folder: Visited) -> bool:
+    """Whether what stands in a mirror is a folder that `make_like` would leave as it is."""
+    is_same = (stat.S_IFDIR | folder.mode | 0o700, folder.mtime_ns) == (
+        status.st_mode,
+        status.st_mtime_ns,
+    )
+    return is_same and (not IS_PRIVILEGED or folder.owner == (status.st_uid, status.st_gid))
+
+
+def make_like(copy: int, fd: int, path: str, folder: Visited) -> None:
     """Give a folder of a mirror what its source has, as far as may be; its owner may write to it.
 
     Args:
@@ -62,25 +71,15 @@ def make_like(copy: int, fd: int, path: str, folder: Visited) -> bool:
         path: of the source, for an error.
         folder: the source as it was met.
 
-    Returns:
-        Whether it was otherwise.
-
     Raises:
         Unreadable: see `read_xattrs`.
         OSError: the time could not be set.
     """
-    there = os.fstat(copy)
-    mode = folder.mode | 0o700
-    is_same = (mode, folder.mtime_ns) == (stat.S_IMODE(there.st_mode), there.st_mtime_ns)
-    is_owned = folder.owner == (there.st_uid, there.st_gid)
-    if is_same and (is_owned or not IS_PRIVILEGED):
-        return False
     record = record_of_folder(fd, path, folder)
     # what cannot be kept here, and is not told each night, the source still has
-    restore(copy, record._replace(mode=mode, mtime_ns=None))
+    restore(copy, record._replace(mode=folder.mode | 0o700, mtime_ns=None))
     with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
         os.utime(copy, ns=(folder.mtime_ns, folder.mtime_ns))
-    return True
 
 
 def record_of_folder(fd: int, path: str, folder: Visited) -> Record:

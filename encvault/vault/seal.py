@@ -26,13 +26,11 @@ from encvault.errors import (
     EncvaultError,
     OutOfSpace,
     SourceChanged,
-    Unreadable,
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
-from encvault.vault import attributes
 from encvault.vault.burial import clean_objects
 from encvault.vault.crowded import Crowded
 from encvault.vault.index import IndexWriter
@@ -49,6 +47,7 @@ from encvault.vault.sealing import (
     is_ticked,
     seal_batch,
 )
+from encvault.vault.settling import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -394,7 +393,9 @@ class _SealRun:
         if self.options.delete and not self.planner.in_place:
             self._remove_gone()
         if not self.vault.hidden:
-            self._settle_folders()  # last: every removal above touched a folder's time
+            # last: every removal above touched a folder's time
+            folders, problem = self.planner.folders, self.planner.problem
+            self._removal.touched.update(settled(folders, self.source, self.target, problem))
         elif self.drops_source:
             self._remove_emptied_folders()
         self._removal.make_durable()
@@ -422,32 +423,6 @@ class _SealRun:
         if self.ledger is not None and removed:
             self._removal.make_durable()
             self.ledger.forget_folders(removed)  # their names are hidden now, here as well
-
-    def _settle_folders(self) -> None:
-        """Visible layout: a mirror gets every folder, and folders keep their times."""
-        for folder in self.planner.folders:
-            try:
-                plain, shown = self.source.folder(folder.path), self.source.show(folder.path)
-            except FileNotFoundError:
-                continue  # removed since it was met
-            except OSError as error:
-                self.planner.problem(storage_error(error, self.source.show(folder.path)))
-                continue
-            try:
-                fd = self.target.make_folders(folder.path)
-                if not folder.path and not self.planner.in_place:
-                    continue
-                if not self.planner.in_place:
-                    if attributes.make_like(fd, plain, shown, folder):
-                        self._removal.touched.add(folder.path)
-                elif os.fstat(fd).st_mtime_ns != folder.mtime_ns:
-                    with contextlib.suppress(PermissionError):  # it is a colleague's, who made it
-                        os.utime(fd, ns=(folder.mtime_ns, folder.mtime_ns))
-                    self._removal.touched.add(folder.path)
-            except Unreadable as error:
-                self.planner.problem(error)
-            except OSError as error:
-                self.planner.problem(storage_error(error, self.target.show(folder.path)))
 
     def _remove_gone(self) -> None:
         """Sealed files, then folders, whose source is no more."""
