@@ -7,8 +7,6 @@ and ``encvault --version`` cost nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from encvault.about import __version__ as __version__
 from encvault.lazy import attach
 
@@ -47,6 +45,7 @@ __all__ = [
     "share_file",
 ]
 
+TYPE_CHECKING = False  # see `encvault.cli`
 if TYPE_CHECKING:
     from encvault.accesslog.log import AccessLog
     from encvault.api.files import open_file, open_folder, seal_file, seal_folder, share_file

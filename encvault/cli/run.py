@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault import __version__
-from encvault.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated, ui
+from encvault.cli import ui
 from encvault.cli.formatter import Formatter
 from encvault.cli.lazy import LazyGroup
+from encvault.cli.process import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Terminated
 from encvault.errors import EncvaultError
 from encvault.i18n import N_, _
 

@@ -44,7 +44,7 @@ def _fresh_commands() -> Iterator[None]:
 
 
 # these translate when they are called, and other tests hold on to them
-STABLE = {f"encvault.cli.{name}" for name in ("formatter", "run", "secrets", "ui")}
+STABLE = {f"encvault.cli.{name}" for name in ("formatter", "process", "run", "secrets", "ui")}
 
 
 @pytest.fixture(autouse=True)

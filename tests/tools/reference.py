@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from encvault import cli, i18n
+from encvault import i18n
+from encvault.cli import process
 from encvault.cli.run import root
 from encvault.errors import EncvaultError
 from encvault.i18n import _
@@ -48,17 +49,17 @@ _MEANINGS = {
     124: ("", "`job run`: it took longer than the job allows"),
     126: ("", "`run`: the command is there, and cannot be run"),
     127: ("", "`run`: there is no such command; any other code of `run` may be the command's own"),
-    cli.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),
-    cli.EXIT_INTERRUPTED: ("128 + SIGINT", "interrupted by Ctrl-C"),
-    cli.EXIT_BROKEN_PIPE: ("128 + SIGPIPE", "the reader of stdout went away"),
-    cli.EXIT_TERMINATED: ("128 + SIGTERM", "stopped by a signal"),
+    process.EXIT_HUNG_UP: ("128 + SIGHUP", "the terminal was closed, or the connection lost"),
+    process.EXIT_INTERRUPTED: ("128 + SIGINT", "interrupted by Ctrl-C"),
+    process.EXIT_BROKEN_PIPE: ("128 + SIGPIPE", "the reader of stdout went away"),
+    process.EXIT_TERMINATED: ("128 + SIGTERM", "stopped by a signal"),
 }
 _WITHOUT_A_CLASS = {
     0,
-    cli.EXIT_HUNG_UP,
-    cli.EXIT_INTERRUPTED,
-    cli.EXIT_BROKEN_PIPE,
-    cli.EXIT_TERMINATED,
+    process.EXIT_HUNG_UP,
+    process.EXIT_INTERRUPTED,
+    process.EXIT_BROKEN_PIPE,
+    process.EXIT_TERMINATED,
 }
 
 

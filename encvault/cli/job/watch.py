@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from encvault import operations
-from encvault.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, ui
+from encvault.cli import ui
 from encvault.cli.job.group import job_folders, state_of
 from encvault.cli.job.keys import prompter_of, refuse_root
 from encvault.cli.options import json_option, quiet_option
+from encvault.cli.process import EXIT_INTERRUPTED, EXIT_TERMINATED
 from encvault.crypto.suite import Suite
 from encvault.errors import EncvaultError, InvalidRequest
 from encvault.i18n import N_, _

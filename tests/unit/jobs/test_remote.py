@@ -17,7 +17,7 @@ import pytest
 from helpers import Node, seal, snapshot, unseal, write_tree
 from servers import BUCKET, Bucket, RemoteServer, Sshd, free_port, make_key
 
-from encvault.cli import Terminated
+from encvault.cli.process import Terminated
 from encvault.errors import (
     AddressUnusable,
     CopyChanged,
