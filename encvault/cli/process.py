@@ -47,6 +47,8 @@ def serve(arguments: list[str], *, is_all: bool) -> int:
     # what is made for each file is freed by counting: looking for cycles among it costs 3 %, and
     # among the modules that are loaded now a twentieth of a short command
     gc.set_threshold(50_000)
+    if is_all:
+        _leave_no_core()
     try:
         speak(os.environ)
         from encvault.cli.run import run  # noqa: PLC0415 - after the language is chosen
@@ -99,6 +101,19 @@ def languages(environ: Mapping[str, str]) -> list[str]:
         simplified = plain in ("zh", "zh_SG", "zh_MY") or plain.startswith("zh_Hans")
         found.append("zh_CN" if simplified else plain)
     return found
+
+
+def _leave_no_core() -> None:
+    """Have a crash, or a quit signal, write no memory with keys in it to a file.
+
+    What this process starts does as well, and may raise its own limit again.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from encvault.vault.manifest import KEYS_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,28 @@ def test_one_who_hammers_on_ctrl_c_sees_no_traceback(tmp_path: Path, seed: int) 
     assert "Traceback" not in told
     names = {one.name.removesuffix(".sealed") for one in folder.iterdir()}
     assert names == {".encvault", *map(str, range(1000))}
+
+
+def test_ctrl_backslash_writes_no_memory_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    os.mkfifo(tmp_path / "password")
+    begin = (
+        'ulimit -S -c unlimited && exec "$0" -m encvault seal docs --yes --password-file password'
+    )
+    with (
+        subprocess.Popen(
+            ["sh", "-c", begin, sys.executable],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as waiting,
+        (tmp_path / "password").open("w"),
+    ):  # it is opened when somebody reads it
+        limits = Path(f"/proc/{waiting.pid}/limits").read_text().splitlines()
+        waiting.send_signal(signal.SIGQUIT)
+        waiting.wait()
+    assert waiting.returncode == -signal.SIGQUIT
+    (limit,) = [line.split()[4:6] for line in limits if line.startswith("Max core file size")]
+    assert limit[0] == "0"
+    assert limit[1] != "0", "what it starts may raise it again"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "password"]
