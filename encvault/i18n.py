@@ -107,3 +107,13 @@ def ngettext(singular: str, plural: str, count: int) -> Text:
     """Translate the form of a message that fits `count`."""
     plain = singular if count == 1 else plural
     return Text(_active.ngettext(singular, plural, count), plain)
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - SI
+            return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

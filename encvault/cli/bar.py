@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from encvault.cli.ui import size_text
+from encvault.i18n import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Task

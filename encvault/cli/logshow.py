@@ -19,7 +19,7 @@ from encvault.cli.options import json_option, whole_number, yes_option
 from encvault.cli.secrets import CommandLinePrompter, SecretOptions
 from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 from encvault.operations import auditing
 from encvault.vault.vault import canonical
 
@@ -238,7 +238,7 @@ def anchor_command(*, output: str | None, force: bool, as_qr: bool, log: AccessL
 def copy_command(target: str, *, log: AccessLog) -> int:
     """See the command's help."""
     size = auditing.copy_log(log.path, target)
-    ui.message(_("copied the log to {path}, {size}").format(path=target, size=ui.size_text(size)))
+    ui.message(_("copied the log to {path}, {size}").format(path=target, size=size_text(size)))
     return 0
 
 

@@ -18,7 +18,7 @@ from encvault.cli.options import (
     secret_options,
     state_dir,
 )
-from encvault.i18n import N_, _
+from encvault.i18n import N_, _, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def status_command(path: str, *, quiet: bool, as_json: bool) -> int:
 def _show_status(status: VaultStatus) -> None:
     ui.result(
         _("{files} sealed, {size}").format(
-            files=ui.count_text(status.sealed), size=ui.size_text(status.sealed_size)
+            files=ui.count_text(status.sealed), size=size_text(status.sealed_size)
         )
     )
     groups = [
@@ -121,7 +121,7 @@ def verify_command(
     with ui.Screen(_("verifying"), quiet=quiet) as screen:
         report = operations.verify(path, prompter, sample=share, jobs=jobs, observer=screen)
     summary = _("{files} authentic, {size}").format(
-        files=ui.count_text(report.files), size=ui.size_text(report.size)
+        files=ui.count_text(report.files), size=size_text(report.size)
     )
     if not (as_json or quiet):
         ui.result(summary)

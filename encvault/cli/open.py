@@ -21,7 +21,7 @@ from encvault.cli.options import (
 )
 from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,7 @@ def open_command(
     with ui.Screen(_("opening"), quiet=quiet, verbose=verbose) as screen:
         report = operations.open_paths(request, prompter, screen)
     summary = _("opened {files}, {size}").format(
-        files=ui.count_text(report.files), size=ui.size_text(report.size)
+        files=ui.count_text(report.files), size=size_text(report.size)
     )
     return ui.finish(report, summary, as_json=as_json, quiet=quiet)
 

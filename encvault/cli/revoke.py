@@ -16,7 +16,7 @@ from encvault.cli.options import (
     yes_option,
 )
 from encvault.errors.base import quoted
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def _tell(done: Rekeyed) -> None:
     if done.report.files:
         ui.message(
             _("sealed {files} anew, {size}").format(
-                files=ui.count_text(done.report.files), size=ui.size_text(done.report.size)
+                files=ui.count_text(done.report.files), size=size_text(done.report.size)
             )
         )
 
@@ -183,7 +183,7 @@ def _tell_exposed(done: Rekeyed) -> None:
     if done.exposed_files:
         ui.message(
             _("here they still open {files}, {size}, for who kept them").format(
-                files=ui.count_text(done.exposed_files), size=ui.size_text(done.exposed_size)
+                files=ui.count_text(done.exposed_files), size=size_text(done.exposed_size)
             )
         )
         ui.hint(_("seal them anew: encvault reseal {path}").format(path=quoted(done.vault)))

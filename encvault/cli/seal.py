@@ -23,7 +23,7 @@ from encvault.cli.options import (
 from encvault.cli.streams import writing_result
 from encvault.errors import InvalidRequest
 from encvault.fs.durable import storage_error
-from encvault.i18n import N_, _
+from encvault.i18n import N_, _, size_text
 from encvault.vault.layout import STREAM_NAME
 from encvault.vault.report import Report
 
@@ -193,7 +193,7 @@ _VERBS = {"seal": N_("seal"), "reseal": N_("reseal"), "remove": N_("remove")}
 
 def _summary(report: Report) -> str:
     text: str = _("sealed {files}, {size}").format(
-        files=ui.count_text(report.files), size=ui.size_text(report.size)
+        files=ui.count_text(report.files), size=size_text(report.size)
     )
     if report.unchanged:
         text += _("; {files} unchanged").format(files=ui.count_text(report.unchanged))

@@ -9,7 +9,7 @@ import click
 from encvault import operations
 from encvault.cli import ui
 from encvault.cli.options import json_option, quiet_option, secret_options
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 
 if TYPE_CHECKING:
     from encvault.cli.secrets import CommandLinePrompter
@@ -52,6 +52,6 @@ def share_command(
         for path in copies:
             ui.result(path)
     summary = _("shared {files}, {size}").format(
-        files=ui.count_text(report.files), size=ui.size_text(report.size)
+        files=ui.count_text(report.files), size=size_text(report.size)
     )
     return ui.finish(report, summary, as_json=False, quiet=quiet or as_json)

@@ -142,16 +142,6 @@ def is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def size_text(size: int) -> str:
-    """Bytes for people."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:  # noqa: PLR2004 - SI
-            return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def count_text(count: int) -> str:
     """So many files, in words."""
     return ngettext("{count} file", "{count} files", count).format(count=count)

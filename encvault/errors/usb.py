@@ -97,11 +97,11 @@ class DriveTooFull(EncvaultError):
     """The sealed copy of the largest files would not fit beside them."""
 
     exit_code = 73
-    message = N_("{path}: {needed} bytes must be free to begin, and {free} are")
+    message = N_("{path}: {needed} must be free to begin, and {free} are")
     advice = N_("move some files away and run the same command again")
     path: str
-    needed: int
-    free: int
+    needed: str
+    free: str
 
 
 class DriveNotEmpty(EncvaultError):

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from encvault.cli import ui
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 from encvault.jobs.records import STATES
 from encvault.vault.report import Observer
 
@@ -64,9 +64,7 @@ def summary_text(outcome: Outcome) -> str:
     parts = [_(STATES[outcome.state])]
     if outcome.files or outcome.size:
         text = _("{files} sealed, {size}")
-        parts.append(
-            text.format(files=ui.count_text(outcome.files), size=ui.size_text(outcome.size))
-        )
+        parts.append(text.format(files=ui.count_text(outcome.files), size=size_text(outcome.size)))
     if outcome.unchanged:
         parts.append(_("{files} unchanged").format(files=ui.count_text(outcome.unchanged)))
     if outcome.removed:

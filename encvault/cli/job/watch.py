@@ -18,7 +18,7 @@ from encvault.cli.options import json_option, quiet_option
 from encvault.cli.process import EXIT_INTERRUPTED, EXIT_TERMINATED
 from encvault.crypto.suite import Suite
 from encvault.errors import EncvaultError, InvalidRequest
-from encvault.i18n import N_, _
+from encvault.i18n import N_, _, size_text
 from encvault.jobs.dropping import watch_folder
 from encvault.jobs.finding import find_job
 from encvault.jobs.records import MAX_ERRORS, Outcome, Records, now_text
@@ -157,7 +157,7 @@ def _line(event: DropEvent) -> str:
         event.at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         event.path,
         _(_KINDS[event.kind]),
-        "" if event.size is None else ui.size_text(event.size),
+        "" if event.size is None else size_text(event.size),
         event.text,
     ]
     return "  ".join(filter(None, words))

@@ -17,7 +17,7 @@ from encvault.cli.options import (
     yes_option,
 )
 from encvault.cli.usb.group import drive_options
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 from encvault.operations import drives
 from encvault.operations.drives import Which
 
@@ -95,7 +95,7 @@ def repair_command(
 
 def _authentic(report: Report) -> str:
     return _("{files} authentic, {size}").format(
-        files=ui.count_text(report.files), size=ui.size_text(report.size)
+        files=ui.count_text(report.files), size=size_text(report.size)
     )
 
 

@@ -22,7 +22,7 @@ from encvault.cli.options import (
 from encvault.cli.seal import show_plan
 from encvault.cli.usb.group import drive_options
 from encvault.errors import InvalidRequest
-from encvault.i18n import _
+from encvault.i18n import _, size_text
 from encvault.operations import drives
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def lock_command(
 def _lock_summary(report: Report, outcome: EncvaultError | None) -> str:
     counted = {
         "files": ui.count_text(report.files),
-        "size": ui.size_text(report.size),
+        "size": size_text(report.size),
     }
     if outcome is not None:
         return _("not all of the drive is locked: {files} sealed, {size}").format(**counted)

@@ -12,7 +12,7 @@ from encvault.cli.look import show_groups
 from encvault.cli.options import config_files, json_option, quiet_option, state_dir
 from encvault.cli.usb.group import drive_options
 from encvault.errors import DriveNotMounted, DriveUnlocked, PlainTrash
-from encvault.i18n import N_, _
+from encvault.i18n import N_, _, size_text
 from encvault.operations import drives
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _line(found: DriveStatus) -> str:
     words = [_(STATES[found.state]), found.path]
     if device is not None:
         content = device.content
-        words = [device.node, content.label, content.kind, ui.size_text(found.size), *words]
+        words = [device.node, content.label, content.kind, size_text(found.size), *words]
     if found.standing is not None and found.id:
         words.append(found.standing.text)
         if found.standing.registration is not None:
@@ -132,7 +132,7 @@ def _show(found: DriveStatus) -> None:
         ui.result(
             # without a key nobody can tell which of them is a file
             _("{count} objects sealed, folders among them, {size}").format(
-                count=found.sealed, size=ui.size_text(found.sealed_size)
+                count=found.sealed, size=size_text(found.sealed_size)
             )
         )
     if found.mountpoint:

@@ -20,7 +20,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.mounts import kind_of, mounts
 from encvault.fs.users import openers, programs_text
-from encvault.i18n import _, ngettext
+from encvault.i18n import _, ngettext, size_text
 from encvault.operations.drives.found import (
     Which,
     check_is_there,
@@ -322,7 +322,7 @@ def _check_room(path: str, survey: _Survey, jobs: int) -> None:
     needed = content + content // 1024 + rounding + reserve
     free = room.f_bavail * room.f_frsize
     if free < needed:
-        raise DriveTooFull(path=path, needed=needed, free=free)
+        raise DriveTooFull(path=path, needed=size_text(needed), free=size_text(free))
 
 
 @dataclass(slots=True)
