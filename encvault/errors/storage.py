@@ -193,6 +193,15 @@ class NameShared(NameEscaped):
     advice = N_("if it is a mirror and its source has one of them only, seal it with --delete")
 
 
+class SharedNameTaken(SkippedError):
+    """A file whose name is a folder's was to get another one, and a different file has that."""
+
+    message = N_("{path}: is not opened: a folder has its name, and another file is called {taken}")
+    advice = N_("rename or remove {taken} if it may go; --force does not replace it")
+    path: str
+    taken: str
+
+
 class FileBehindFolder(SkippedError):
     """A mount does not show a file, since a folder has its name."""
 

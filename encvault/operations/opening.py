@@ -160,23 +160,26 @@ def _open_in_vault(
     with unlocked(path, prompter, doubts.append) as (vault, inside):
         vault.hold(reading=request.to is not None)
         only = (inside,) if inside else ()
-        base = ""
+        base, is_new = "", False
         if request.to is not None:
             base = _folder_of(vault, inside, request.jobs)
             _check_target(vault, request.to)
+            is_new = not os.path.lexists(request.to)
         options = OpenOptions(
             keep=request.keep,
             force=request.force,
             only=only,
             base=base,
-            is_new=request.to is not None and not os.path.lexists(request.to),
+            is_closed=is_new and bool(base),
             jobs=request.jobs,
         )
         with contextlib.ExitStack() as stack:
             target = vault.tree
             if request.to is not None:
-                Tree.made(os.path.dirname(os.path.abspath(request.to))).close()
-                target = stack.enter_context(Tree.made(request.to, 0o700))
+                if is_new:  # of what stands, nothing above need be readable
+                    Tree.made(os.path.dirname(os.path.abspath(request.to))).close()
+                target = Tree.made(request.to, 0o700 if options.is_closed else 0o777)
+                stack.enter_context(target)
             ledger = stack.enter_context(ledger_of(request.state_dir, vault, ""))
             stack.enter_context(watcher.inside(vault, to=request.to))
             report = open_tree(vault, target, options, ledger=ledger, observer=watcher)

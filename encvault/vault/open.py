@@ -18,7 +18,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from encvault.errors import (
-    Conflict,
     EncvaultError,
     FolderMissing,
     NameEscaped,
@@ -262,14 +261,15 @@ class _OpenRun:
         try:
             fd = self.target.folder(folder)
             if self.options.force and not (
-                self._is_sealed_here(folder, outcome.name)
+                outcome.is_beside(task)
+                or self._is_sealed_here(folder, outcome.name)
                 or self._is_anothers(folder, outcome.name)
             ):
                 calls.replace(fd, temporary, outcome.name)
             else:
                 calls.rename_new(fd, temporary, outcome.name)
         except FileExistsError:
-            self._fail(task, Conflict(path=shown))
+            self._fail(task, outcome.conflict(task, self.target))
             return False
         except OSError as error:
             self._fail(task, storage_error(error, shown))
@@ -313,7 +313,7 @@ class _OpenRun:
     def _release(self, task: OpenTask, outcome: OpenOutcome) -> None:
         if outcome.name != outcome.wanted:
             shown = self.target.show(join(task.place, outcome.wanted))
-            kind = NameShared if task.is_beside_folder else NameEscaped
+            kind = NameShared if outcome.is_beside(task) else NameEscaped
             self._problem(kind(path=shown, saved_as=outcome.name))
         if self.drops_sealed and not self._drop(task, outcome):
             return

@@ -64,7 +64,7 @@ class OpenFolders:
         self._problem = problem
         self._in_place = target is tree
         # those in the target that nobody else may look into yet
-        self._closed = {""} if options.is_new else set[str]()
+        self._closed = {""} if options.is_closed else set[str]()
 
     def made_for(self, tasks: Iterable[OpenTask]) -> Iterator[OpenTask]:
         """Pass the tasks on, each when its folder is there."""
@@ -96,7 +96,7 @@ class OpenFolders:
             self._restore_visible()
         else:
             count = self._restore_hidden(catalog)
-        self._open_new()
+        self._open_lost()
         return count
 
     def break_off(self, catalog: Catalog | None) -> None:
@@ -106,7 +106,7 @@ class OpenFolders:
                 place = self._plan.place(path)
                 with contextlib.suppress(OSError):
                     self._give(self._target.folder(place), place, found.record)
-        self._open_new()
+        self._open_lost()
 
     def _restore_visible(self) -> None:
         for folder in self._plan.folders:
@@ -159,16 +159,14 @@ class OpenFolders:
         """Whether this run made a folder of the vault's in place, on the way to what it opens."""
         return self._in_place and self._plan.place(path) in self._closed
 
-    def _open_new(self) -> None:
-        """Have those that the vault does not have as any new folder is.
+    def _open_lost(self) -> None:
+        """Have the one that no vault has as any new folder is.
 
         Of what lay in a folder that is lost nobody knows who might look into it: it stays closed.
-        So does a target that stands for a folder of the vault, until it has what that had.
         """
-        new = {LOST_AND_FOUND} if self._options.base else {"", LOST_AND_FOUND}
-        for path in self._closed & new:
+        if LOST_AND_FOUND in self._closed:
             with contextlib.suppress(OSError):
-                fd = self._target.folder(path)
+                fd = self._target.folder(LOST_AND_FOUND)
                 above = calls.open_folder("..", fd)
                 try:
                     attributes.make_new(fd, above)

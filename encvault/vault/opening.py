@@ -16,6 +16,7 @@ from encvault.errors import (
     Conflict,
     EncvaultError,
     MalformedRecord,
+    SharedNameTaken,
     Truncated,
     VerificationFailed,
 )
@@ -110,6 +111,20 @@ class OpenOutcome:
     sealed_as: str = ""
     lost: list[str] = field(default_factory=list)
     late_mode: int | None = None
+
+    def is_beside(self, task: OpenTask) -> bool:
+        """Whether it has another name since a folder has its own.
+
+        What is called so in the target is no older copy of it, as what has its own name would be.
+        """
+        return task.is_beside_folder and self.name != self.wanted
+
+    def conflict(self, task: OpenTask, target: Tree) -> EncvaultError:
+        """What to say of a different file at its final name."""
+        if self.is_beside(task):
+            wanted = target.show(join(task.target_dir, self.wanted))
+            return SharedNameTaken(path=wanted, taken=self.name)
+        return Conflict(path=target.show(join(task.target_dir, self.name)))
 
 
 @dataclass(slots=True)
@@ -239,14 +254,15 @@ def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _W
         if record.type in ("dir", "part"):
             raise MalformedRecord(path=shown, reason=_("of a type that does not belong here"))
         folder = context.target.make_folders(task.target_dir)
-        if not context.force and calls.exists(folder, outcome.name):
+        forces = context.force and not outcome.is_beside(task)
+        if not forces and calls.exists(folder, outcome.name):
             content = all_parts(context.tree, context.keyring, outcome.file, record, pieces)
             status = os.stat(outcome.name, dir_fd=folder, follow_symlinks=False)
             outcome.same_stamp = Stamp.of(status)
             outcome.same = _holds_same(folder, outcome.name, record, content)
             outcome.size = _content_size(folder, outcome.name, record)
             if not outcome.same:
-                raise Conflict(path=context.target.show(join(task.target_dir, outcome.name)))
+                raise outcome.conflict(task, context.target)
             return None
         implied = reader.implied_size()
         size = implied if record.size is None else record.size

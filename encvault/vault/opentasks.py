@@ -35,14 +35,15 @@ class OpenOptions(Selection):
         keep: leave the sealed files (in place only; elsewhere they always stay).
         force: replace files that differ.
         base: folder within the vault whose content the target shall hold; "" for the top.
-        is_new: whether the target was made for this, and nobody may look into it until the end.
+        is_closed: whether the target was made for this, and stands for a folder of the vault: until
+            it has what that had, nobody may look into it.
         jobs: worker processes, 0 for one per processor.
     """
 
     keep: bool = False
     force: bool = False
     base: str = ""
-    is_new: bool = False
+    is_closed: bool = False
     jobs: int = 0
 
     def below_base(self, path: str) -> str:

@@ -100,6 +100,49 @@ def test_the_target_is_closed_until_the_end(private: Path, tmp_path: Path, *, hi
 
 
 @LAYOUTS
+def test_a_target_for_a_whole_vault_is_as_any_new_folder_however_it_ends(
+    private: Path, tmp_path: Path, *, hidden: bool
+) -> None:
+    """A killed run would leave it closed, and the one after that could not know it."""
+    seal(private, hide_names=hidden)
+    out = tmp_path / "out"
+    with pytest.raises(_Interrupted):
+        unseal(private, _Breaking(), to=str(out))
+    assert mode(out) == 0o777 & ~_umask()
+    assert mode(out / "private") == 0o700
+    seen: list[int] = []
+
+    class Looking(Observer):
+        def before_release(self, _events: object) -> None:
+            seen.append(mode(tmp_path / "other"))
+
+    unseal(private, Looking(), to=str(tmp_path / "other"))
+    assert set(seen) == {0o777 & ~_umask()}
+
+
+@NEEDS_ROOT
+def test_nothing_above_a_target_that_is_there_need_be_readable(
+    private: Path, public_path: Path
+) -> None:
+    seal(private)
+    home = public_path / "homes" / "me"
+    home.mkdir(parents=True)
+    os.chown(home, NOBODY, NOBODY)
+    home.parent.chmod(0o711)
+    vault = public_path / "vault"
+    private.rename(vault)
+    vault.chmod(0o755)
+    for path in vault.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def work() -> list[object]:
+        return list(map(repr, unseal(vault, to=str(home)).problems))
+
+    assert in_child(work, uid=NOBODY) == []
+    assert (home / "private" / "deep" / "secret").read_text() == "secret"
+
+
+@LAYOUTS
 def test_a_target_for_a_private_folder_stays_closed_if_it_is_broken_off(
     private: Path, tmp_path: Path, *, hidden: bool
 ) -> None:

@@ -10,7 +10,13 @@ from helpers import keys, seal, unseal
 from mounts import CALLER, Mounted
 
 from encvault import operations
-from encvault.errors import FileBehindFolder, NamesEscaped, NameShared, OtherVersions
+from encvault.errors import (
+    FileBehindFolder,
+    NamesEscaped,
+    NameShared,
+    OtherVersions,
+    SharedNameTaken,
+)
 from encvault.mount import hidden as hidden_layout
 from encvault.vault.catalog import read_catalog
 from encvault.vault.layout import object_path
@@ -253,3 +259,23 @@ def test_a_file_that_is_not_shown_moves_with_the_folder_that_it_is_in(tmp_path: 
     assert isinstance(problem, NameShared)
     assert (tmp_path / "out/d/plan").read_bytes() == b"another"
     assert (tmp_path / "out/e/plan (2)").read_bytes() == b"the file"
+
+
+@LAYOUTS
+@pytest.mark.parametrize("in_place", [True, False], ids=["in-place", "elsewhere"])
+def test_force_replaces_no_other_file_that_is_called_as_the_stand_in(
+    tmp_path: Path, *, hidden: bool, in_place: bool
+) -> None:
+    mirror = mirrored(tmp_path, hidden=hidden, now="file")
+    out = mirror if in_place else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    (out / "plan (2)").write_text("my notes")
+    (out / "other").write_text("an older one")
+    (problem,) = unseal(mirror, to=None if in_place else str(out), keep=True, force=True).problems
+    assert isinstance(problem, SharedNameTaken)
+    assert problem.fields() == {"path": str(out / "plan"), "taken": "plan (2)"}
+    assert (out / "plan (2)").read_text() == "my notes"
+    assert (out / "other").read_text() == "another", "what has the name of its own is replaced"
+    (out / "plan (2)").unlink()
+    unseal(mirror, to=None if in_place else str(out), keep=True, force=True)
+    check_both(out)
