@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_OPEN_FOLDERS = 64
 _FEW = 8
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _HAS_NUMBERS = hasattr(os, "major")
 
@@ -250,6 +251,32 @@ class Tree:
                     calls.fsync(fd)
                 finally:
                     os.close(fd)
+
+    def sync_each(self, files: Sequence[Sequence[tuple[str, str]]]) -> list[OSError | None]:
+        """Make the content of new files durable, and tell of each whether it is.
+
+        Some file systems find out only now that there is no room. Then it is one file that has
+        none, or a few, and not all.
+
+        Args:
+            files: of each its parts; see `sync_files`.
+        """
+        try:
+            self.sync_files([part for parts in files for part in parts])
+        except OSError as error:
+            if error.errno not in _FULL:
+                return [error] * len(files)
+        else:
+            return [None] * len(files)
+        return [self._sync_alone(parts) for parts in files]
+
+    def _sync_alone(self, parts: Sequence[tuple[str, str]]) -> OSError | None:
+        try:
+            for part in parts:
+                self.sync_files([part])
+        except OSError as error:
+            return error
+        return None
 
     def sync_names(self, folders: Collection[str]) -> None:
         """Make what was created, renamed and removed in these folders durable."""

@@ -429,12 +429,8 @@ def _open_body(
 
 
 def _prove_all(context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, _Written]]) -> None:
-    failure: OSError | None = None
-    try:
-        context.target.sync_files([task.temporary for task, _outcome, _copy in written])
-    except OSError as error:
-        failure = error
-    for task, outcome, copy in written:
+    failures = context.target.sync_each([[task.temporary] for task, _outcome, _copy in written])
+    for (task, outcome, copy), failure in zip(written, failures, strict=True):
         try:
             if failure is not None:
                 raise failure

@@ -180,15 +180,13 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultErro
         except (EncvaultError, OSError) as error:
             answers[index] = _named(error, context, task)
     if context.check and written:
-        try:
-            context.target.sync_files(
-                [(piece.folder, piece.temporary) for pieces in written.values() for piece in pieces]
-            )
-        except OSError as error:
-            for index in written:
-                answers[index] = storage_error(error, context.target.path)
+        parts = [[(one.folder, one.temporary) for one in pieces] for pieces in written.values()]
+        failures = context.target.sync_each(parts)
+        for index, failure in zip(list(written), failures, strict=True):
+            if failure is not None:
+                answers[index] = storage_error(failure, context.target.path)
                 discard_task(context.target, tasks[index])
-            return answers
+                del written[index]
     for index, pieces in written.items():
         task = tasks[index]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -372,6 +373,35 @@ def test_many_files_are_synced_by_their_file_system(
     record = Recorder(monkeypatch)
     tree.sync_files(files)
     assert (record.synced, record.devices) == ([], [root.stat().st_dev])
+
+
+@pytest.mark.parametrize(
+    ("number", "lost"),
+    [(errno.ENOSPC, {3}), (errno.EDQUOT, {3}), (errno.EIO, set(range(9)))],
+    ids=["full", "quota", "damage"],
+)
+def test_what_a_file_system_finds_out_late_concerns_the_files_that_have_no_room(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int, lost: set[int]
+) -> None:
+    for index in range(9):
+        (root / "a" / f"n{index}").touch()
+    without = (root / "a" / "n3").stat().st_ino
+    record = Recorder(monkeypatch)
+
+    def fail(_fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def fail_for_one(fd: int) -> None:
+        record.synced.append(os.fstat(fd).st_ino)
+        if os.fstat(fd).st_ino == without:
+            fail(fd)
+
+    monkeypatch.setattr(calls, "sync_filesystem", fail)
+    monkeypatch.setattr(os, "fsync", fail_for_one)
+    found = tree.sync_each([[("a", f"n{index}")] for index in range(9)])
+    assert {index for index, error in enumerate(found) if error is not None} == lost
+    assert {error.errno for error in found if error is not None} == {number}
+    assert len(record.synced) == (9 if number != errno.EIO else 0), "each is durable by itself"
 
 
 def test_names_are_synced_with_the_folders_above_and_gone_ones_passed_over(
