@@ -196,7 +196,7 @@ class NameShared(NameEscaped):
 class SharedNameTaken(SkippedError):
     """A file whose name is a folder's was to get another one, and a different file has that."""
 
-    message = N_("{path}: is not opened: a folder has its name, and another file is called {taken}")
+    message = N_("{path}: is not opened: a folder has its name, and {taken} is taken as well")
     advice = N_("rename or remove {taken} if it may go; --force does not replace it")
     path: str
     taken: str
