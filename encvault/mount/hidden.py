@@ -386,6 +386,10 @@ class HiddenLayout:
             node.moved()
         return []
 
+    def astray(self) -> Iterable[FileNode]:
+        """See `Layout`. Another name is another object, and that is made first."""
+        return ()
+
     def leaving(self, folder: FolderNode) -> list[Node]:
         """See `Layout`."""
         nodes = self._leaving.pop(folder.folder, {})

@@ -86,6 +86,9 @@ class Layout(Protocol):
             Files beneath that have to be sealed anew because of it, besides the node itself.
         """
 
+    def astray(self) -> Iterable[FileNode]:
+        """Files that have to be sealed anew since a mount was killed before it did."""
+
     def leaving(self, folder: FolderNode) -> list[Node]:
         """What was moved out of a folder and still lies in it, as far as the vault knows."""
 

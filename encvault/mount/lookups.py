@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -31,32 +30,10 @@ class Lookups(OpenFiles):
 
     def find_strays(self) -> None:
         """After a mount that was killed: let nothing be put where its renamed files belong."""
-        if not (self._vault.hidden or self.is_read_only):
-            for node in self._strays():
-                self._saver.strayed(node)
-
-    def _strays(self) -> Iterator[FileNode]:
-        """Files that lie in another place than their records have."""
-        waiting = [""]
-        while waiting:
-            path = waiting.pop()
-            with self._lock:
-                try:
-                    names = self._layout.names(self._find_folder(path))
-                except (OSError, EncvaultError):
-                    continue
-            for name, kind in names:
-                inside = f"{path}/{name}"
-                if kind == stat.S_IFDIR:
-                    waiting.append(inside)
-                    continue
-                with self._lock:
-                    try:
-                        node = self._find(inside)
-                    except (OSError, EncvaultError):
-                        continue  # who opens it hears of it
-                if isinstance(node, FileNode) and node.source and node.source.home != node.path:
-                    yield node
+        if not self.is_read_only:
+            with self._lock:  # nobody asks for anything yet
+                for node in self._layout.astray():
+                    self._saver.strayed(node)
 
     # -- paths ------------------------------------------------------------------------------
 

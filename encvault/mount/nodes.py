@@ -275,6 +275,7 @@ class FolderNode:
         gone: whether it was removed.
         over: as in `FileNode`.
         elders: files that somebody else has replaced, and that may still be open.
+        behind: visible layout: files that are not shown, since folders have their names.
         seen_at: visible layout: when it was last seen on the disk, by the monotonic clock.
     """
 
@@ -290,6 +291,7 @@ class FolderNode:
     gone: bool = False
     over: list[Source] = field(default_factory=list)
     elders: dict[str, FileNode] = field(default_factory=dict)
+    behind: dict[str, FileNode] = field(default_factory=dict)
     seen_at: float = 0.0
     _path: str = ""
     _path_of: int = -1
@@ -351,8 +353,9 @@ def new_inode() -> int:
 def set_aside(node: FileNode) -> None:
     """Give a file another name, as one that the vault does not have: somebody else has its own."""
     folder, name = node.parent, _conflict_name(node)
-    if folder.children.get(node.name) is node:
-        del folder.children[node.name]
+    for known in (folder.children, folder.behind):
+        if known.get(node.name) is node:
+            del known[node.name]
     folder.elders[node.name] = node
     node.name = name
     folder.children[name] = node

@@ -32,7 +32,7 @@ from encvault.vault.manifest import FOLDER
 from encvault.vault.sealed import open_sealed, read_front
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from encvault.mount.layouts import Ground
     from encvault.mount.nodes import Node
@@ -106,21 +106,35 @@ class OnDisk:
         behind = self._find_folder(folder, name)
         self._free = ""
         if behind is not None:
+            if known is not None:
+                folder.behind[name] = known
             self._tell_behind(behind.path)
             return behind
-        node = self._file_on_disk(folder, name)
+        node = self._file_on_disk(folder, name, known or folder.behind.get(name))
+        folder.behind.pop(name, None)
+        folder.children[name] = node
+        return node
+
+    def _file_on_disk(self, folder: FolderNode, name: str, known: FileNode | None) -> FileNode:
+        """The node of a name's sealed file, `known` if it still is that, though a folder has it."""
+        if known is not None and known.is_dirty:
+            return known
+        node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
+        self._read(node, folder.path, sealed_name(name))
         if known is not None and _is_same(known, node):
             known.source = node.source  # copied, linked or touched; what is in it never changes
             return known
         # who has a changed file open keeps what he opened: it is another file from now on
         node.elder = known or folder.elders.pop(name, None)
-        folder.children[name] = node
         return node
 
-    def _file_on_disk(self, folder: FolderNode, name: str) -> FileNode:
-        """A new node for the sealed file of a name, not yet among what is in its folder."""
-        node = FileNode(name, folder, "file", 0, Meta(0, (0, 0), 0, 0))
-        self._read(node, folder.path, sealed_name(name))
+    def _file_behind(self, folder: FolderNode, name: str) -> FileNode:
+        """The file that is not shown since a folder has its name; the same node each time.
+
+        Two nodes of one sealed file would take each other for somebody else's.
+        """
+        node = self._file_on_disk(folder, name, folder.behind.get(name))
+        folder.behind[name] = node
         return node
 
     def _tell_behind(self, path: str) -> None:
@@ -129,6 +143,39 @@ class OnDisk:
             self._told.add(path)
             show = self._tree.show
             self._problem(FileBehindFolder(path=show(path), object=show(sealed_path(path))))
+
+    def _below(self, folder: FolderNode, unread: Callable[[Exception], None]) -> Iterator[FileNode]:
+        """Every file in a folder and in those beneath it, those as well that are not shown.
+
+        Args:
+            folder: where to begin.
+            unread: is told why a folder cannot be read; unless it raises, that is passed over.
+        """
+        waiting = [folder]
+        while waiting:
+            at = waiting.pop()
+            try:
+                listed, folders = self._listed(at)
+            except (OSError, EncvaultError) as error:
+                unread(error)
+                continue
+            unsaved = (name for name, node in at.children.items() if is_unsaved(node))
+            for name in {*listed, *unsaved}:
+                is_behind = name in folders and not isinstance(at.children.get(name), FileNode)
+                try:
+                    node = self._file_behind(at, name) if is_behind else self.find(at, name)
+                except (OSError, EncvaultError):
+                    continue  # who opens it hears of it
+                if isinstance(node, FileNode):
+                    yield node
+            for name in folders:
+                try:
+                    inner = self.find(at, name)
+                except (OSError, EncvaultError) as error:
+                    unread(error)
+                    continue
+                if isinstance(inner, FolderNode):
+                    waiting.append(inner)
 
     def _is_free(self, path: str) -> bool:
         """Whether the path was just asked for in vain, as it is before a file is made there."""
@@ -261,7 +308,8 @@ class OnDisk:
         for name in folders & found.keys():
             known = folder.children.get(name)
             if isinstance(known, FileNode) and known.source is not None and not known.is_dirty:
-                del folder.children[name]  # who has it open keeps it
+                folder.behind[name] = known  # who has it open keeps it
+                del folder.children[name]
         return found, folders
 
     def _is_shown_folder(self, above: str, entry: os.DirEntry[str]) -> bool:

@@ -27,7 +27,7 @@ from encvault.vault.layout import (
 from encvault.vault.sealed import open_sealed, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from encvault.mount.nodes import Node
     from encvault.mount.sealing import Prepared, Staging
@@ -202,9 +202,6 @@ class VisibleLayout(OnDisk):
         node.moved()
         folder.children[name] = node
         _move_sources(node, old, new)
-        for one in beneath:
-            if one.source is not None and one.parent.children.get(one.name) is not one:
-                one.source = _moved_source(one.source, old, new)
         return beneath
 
     def _all_below(self, folder: FolderNode) -> list[FileNode]:
@@ -213,27 +210,13 @@ class VisibleLayout(OnDisk):
         Raises:
             OSError: a folder in it cannot be read; what is in that would look swapped.
         """
-        files: list[FileNode] = []
-        waiting = [folder]
-        while waiting:
-            at = waiting.pop()
-            with _without_dead_mounts():
-                listed, folders = self._listed(at)
-                unsaved = (name for name, node in at.children.items() if is_unsaved(node))
-                for name in {*listed, *unsaved}:
-                    with contextlib.suppress(EncvaultError, OSError):
-                        node = at.children.get(name)
-                        if not isinstance(node, FileNode) and name in folders:
-                            node = self._file_on_disk(at, name)  # which is not shown
-                        node = node or self.find(at, name)
-                        if isinstance(node, FileNode):
-                            files.append(node)
-                for name in folders:
-                    with _without_dead_mounts():
-                        inner = self.find(at, name)
-                        if isinstance(inner, FolderNode):
-                            waiting.append(inner)
-        return files
+        return list(self._below(folder, _pass_over_dead_mounts))
+
+    def astray(self) -> Iterable[FileNode]:
+        """See `Layout`. They lie in another place than their records have."""
+        for node in self._below(self.root, lambda _error: None):
+            if node.source is not None and node.source.home != node.path:
+                yield node
 
     def leaving(self, folder: FolderNode) -> list[Node]:  # noqa: ARG002 - see `Layout`
         """See `Layout`. The disk has the new name at once."""
@@ -339,22 +322,22 @@ class VisibleLayout(OnDisk):
         self._ground.sync_folders(folders)
 
 
-@contextlib.contextmanager
-def _without_dead_mounts() -> Iterator[None]:
-    """Pass over a mount in the vault whose server is dead: nothing beneath it is the vault's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DEAD:
-            raise
+def _pass_over_dead_mounts(error: Exception) -> None:
+    """Nothing beneath a mount in the vault whose server is dead is the vault's.
+
+    Raises:
+        Exception: it is any other error.
+    """
+    if not isinstance(error, OSError) or error.errno not in _DEAD:
+        raise error
 
 
 def _move_sources(folder: FolderNode, old: str, new: str) -> None:
-    waiting = list(folder.children.values())
+    waiting: list[Node] = [folder]
     while waiting:
         node = waiting.pop()
         if isinstance(node, FolderNode):
-            waiting += node.children.values()
+            waiting += [*node.children.values(), *node.behind.values()]
             continue
         if node.source is not None:
             node.source = _moved_source(node.source, old, new)

@@ -244,13 +244,28 @@ def test_a_folder_that_comes_is_shown_before_a_file_of_its_name(tmp_path: Path) 
         assert [type(problem) for problem in one.watcher.problems] == [FileBehindFolder]
 
 
+def with_a_file_behind(one: Mounted) -> None:
+    """Let ``d`` have a file ``plan`` that is not shown, since ``d`` has such a folder as well."""
+    one.view.make_folder("/d", 0o755, CALLER)
+    one.write("/d/plan", b"the file")
+    one.view.sync()
+    (one.path / "d" / "plan").mkdir()
+    assert one.names("/d") == ["plan"]
+
+
+def check_moved(top: Path, vault: Path) -> None:
+    """The file is in ``e``, where it belongs, and another one is in its old place."""
+    verified = operations.verify(str(vault), keys())
+    assert (verified.problems, verified.notes) == ([], [])
+    (problem,) = unseal(vault, to=str(top / "out")).problems
+    assert isinstance(problem, NameShared)
+    assert (top / "out/d/plan").read_bytes() == b"another"
+    assert (top / "out/e/plan (2)").read_bytes() == b"the file"
+
+
 def test_a_file_that_is_not_shown_moves_with_the_folder_that_it_is_in(tmp_path: Path) -> None:
     with Mounted(tmp_path / "vault", "visible") as one:
-        one.view.make_folder("/d", 0o755, CALLER)
-        one.write("/d/plan", b"the file")
-        one.view.sync()
-        (one.path / "d" / "plan").mkdir()
-        one.names("/d")
+        with_a_file_behind(one)
         one.view.rename("/d", "/e", 0)
         one.view.make_folder("/d", 0o755, CALLER)
         one.write("/d/plan", b"another")
@@ -279,3 +294,48 @@ def test_force_replaces_no_other_file_that_is_called_as_the_stand_in(
     (out / "plan (2)").unlink()
     unseal(mirror, to=None if in_place else str(out), keep=True, force=True)
     check_both(out)
+
+    check_moved(tmp_path, one.path)
+
+
+def test_a_file_that_is_not_shown_moves_with_its_folder_as_often_as_that(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        with_a_file_behind(one)
+        for old, new in (("/d", "/a"), ("/a", "/b"), ("/b", "/e")):
+            one.view.rename(old, new, 0)
+        one.view.make_folder("/d", 0o755, CALLER)
+        one.write("/d/plan", b"another")
+        one.view.sync()
+        assert one.names("/e") == ["plan"]
+        assert {type(problem) for problem in one.watcher.problems} == {FileBehindFolder}
+    check_moved(tmp_path, one.path)
+
+
+def test_a_file_that_is_not_shown_is_found_astray_after_a_kill(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        with_a_file_behind(one)
+    (one.path / "d").rename(one.path / "e")
+    (one.path / ".encvault" / "lock").write_text("pid 1 on host\n")  # as a kill leaves it
+    with Mounted(one.path):
+        pass
+    assert operations.verify(str(one.path), keys()).notes == []
+    with Mounted(one.path) as again:
+        again.view.make_folder("/d", 0o755, CALLER)
+        again.write("/d/plan", b"another")
+    check_moved(tmp_path, one.path)
+
+
+def test_a_file_is_shown_before_it_was_sealed_anew(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        with_a_file_behind(one)
+        one.view.rename("/d", "/e", 0)
+        one.view.remove_folder("/e/plan")
+        assert one.names("/e") == ["plan"]
+        assert one.read("/e/plan") == b"the file"
+        one.write("/e/plan", b"the file, and more")
+        one.again()
+        assert one.names("/e") == ["plan"]
+        assert one.read("/e/plan") == b"the file, and more"
+    assert [type(problem) for problem in one.watcher.problems] == [FileBehindFolder]
+    verified = operations.verify(str(one.path), keys())
+    assert (verified.problems, verified.notes) == ([], [])
