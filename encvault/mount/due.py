@@ -64,6 +64,13 @@ class Due:
             self._times[node] = latest
             self._begin(latest)
 
+    def put_overdue(self, node: Node) -> None:
+        """Save a node soon that was put off as long as it may be, and put it off no more."""
+        with self._wake:
+            latest = time.monotonic() + SOON
+            self._latest[node] = min(latest, self._latest.get(node, latest))
+            self.put(node)
+
     def is_late(self, node: Node) -> bool:
         """Whether a node that is to be saved now was put off as long as it may be."""
         return node in self._late

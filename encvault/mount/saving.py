@@ -74,7 +74,7 @@ class Saver:
         self.strays = Strays()
         self._clearing: set[FileNode] = set()  # what waits for a stray
         self._events = Events(self._due, observer)
-        # written ever since they were due, and sealed as that comes: the next close has a copy made
+        # missed, as they were just open again: the next close has a copy made, and that is saved
         self._overdue: set[FileNode] = set()
 
     # -- what the view tells ----------------------------------------------------------------
@@ -86,6 +86,9 @@ class Saver:
 
     def released(self, node: FileNode) -> None:
         """Nobody has a changed file open to write any more: save it soon."""
+        if node in self._overdue and node.has_closed_copy:
+            self._due.put_overdue(node)  # it may be open again when that is looked for
+            return
         content = node.content
         is_large = content is not None and content.growing is not None
         self.soon(node, LARGE if is_large else SOON)
@@ -470,14 +473,10 @@ class Saver:
 
     def _can_wait(self, node: Node) -> bool:
         """Whether a file that is open again may be closed before it has to be saved."""
-        if not isinstance(node, FileNode) or node.is_settled:
+        if not isinstance(node, FileNode) or node.is_settled or self._due.is_late(node):
             return False
-        if not self._due.is_late(node):
-            self._due.put_last(node)
-            return True
-        if node.is_dirty and not node.has_closed_copy:
-            self._overdue.add(node)
-        return False
+        self._due.put_last(node)
+        return True
 
     def _save_closed(self, nodes: list[Node]) -> None:
         """Have nodes in the vault as they were closed last, those as well that are open again.
@@ -485,12 +484,16 @@ class Saver:
         Raises:
             OSError, EncvaultError: one could not be saved.
         """
-        reopened = {node: None for node in nodes if isinstance(node, FileNode) and node.writers}
+        begun = {node: node.saved for node in nodes if isinstance(node, FileNode)}
+        reopened = {node: None for node in begun if node.writers}
         try:
             self.save([node for node in nodes if node not in reopened], asked=False)
         finally:
             with self._commit_lock:
                 self._commit([node for node in reopened if node.has_closed_copy], [])
-        for node in reopened:
-            if node.has_closed_copy and not node.gone:
-                self.soon(node)  # it was being sealed anew, or has been
+        for node, saved in begun.items():
+            if node.is_dirty and not node.gone:
+                if node.saved == saved:  # it was being closed, sealed anew, or opened again
+                    self._overdue.add(node)
+                if node.has_closed_copy:
+                    self.released(node)

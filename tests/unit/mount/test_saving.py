@@ -13,7 +13,7 @@ from helpers import unseal
 from mounts import CALLER, Mounted, Watcher
 
 from encvault.errors import KeysMissing
-from encvault.mount import due
+from encvault.mount import due, saving
 from encvault.vault.manifest import VaultLayout
 
 if TYPE_CHECKING:
@@ -78,6 +78,27 @@ def test_what_is_nearly_always_open_is_saved_as_it_was_closed(
     assert mounted.watcher.problems == []
     mounted.again()
     assert mounted.read("/log") == b"one more line\n" * (size // 14) + b"half"
+
+
+def test_what_is_closed_after_it_had_to_be_saved_is_saved_at_once(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "SOON", LONGEST)
+    size = append(mounted, b"one", 0, 0.0)
+    handle = mounted.view.open("/log", os.O_WRONLY, CALLER)
+    mounted.view.write(handle, b"two", size)
+    mounted.view.flush(handle)  # one of its descriptors is closed, and it may go on
+    time.sleep(3 * LONGEST)
+    assert mounted.watcher.saves == []
+    monkeypatch.setattr(due, "_LONGEST", 3_600.0)
+    mounted.view.release(handle)
+    handle = mounted.view.open("/log", os.O_WRONLY, CALLER)
+    mounted.view.write(handle, b" half", 2 * size)
+    begun = time.monotonic()
+    while (found := after_a_kill(mounted, "log")) == b"" and time.monotonic() - begun < 20:
+        time.sleep(0.1)
+    assert found == b"onetwo"
+    mounted.view.release(handle)
 
 
 def test_a_large_new_file_that_is_nearly_always_open_is_saved(mounted: Mounted) -> None:
