@@ -185,7 +185,8 @@ class VisibleLayout(OnDisk):
             self.remove_folder(over)
         old, new = node.path, join(folder.path, name)
         with self._lock:
-            self._check_folder_name(folder, name)
+            if over is None:  # else a file that has the name is behind a folder, and stays there
+                self._check_folder_name(folder, name)
             for path in (old, new):
                 self._tree.forget_below(path)
             above, own = split(old)

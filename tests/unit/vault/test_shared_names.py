@@ -339,3 +339,15 @@ def test_a_file_is_shown_before_it_was_sealed_anew(tmp_path: Path) -> None:
     assert [type(problem) for problem in one.watcher.problems] == [FileBehindFolder]
     verified = operations.verify(str(one.path), keys())
     assert (verified.problems, verified.notes) == ([], [])
+
+
+def test_a_folder_may_come_in_the_place_of_one_that_a_file_is_behind(tmp_path: Path) -> None:
+    with Mounted(tmp_path / "vault", "visible") as one:
+        with_a_file_behind(one)
+        one.view.make_folder("/d/new", 0o755, CALLER)
+        one.write("/d/new/f", b"inside")
+        one.view.rename("/d/new", "/d/plan", 0)
+        assert one.names("/d") == ["plan"]
+        assert one.read("/d/plan/f") == b"inside"
+        one.view.rename("/d/plan", "/d/new", 0)
+        assert one.read("/d/plan") == b"the file"
