@@ -269,32 +269,6 @@ def test_a_file_that_is_not_shown_moves_with_the_folder_that_it_is_in(tmp_path: 
         one.view.rename("/d", "/e", 0)
         one.view.make_folder("/d", 0o755, CALLER)
         one.write("/d/plan", b"another")
-    assert operations.verify(str(one.path), keys()).problems == []
-    (problem,) = unseal(one.path, to=str(tmp_path / "out")).problems
-    assert isinstance(problem, NameShared)
-    assert (tmp_path / "out/d/plan").read_bytes() == b"another"
-    assert (tmp_path / "out/e/plan (2)").read_bytes() == b"the file"
-
-
-@LAYOUTS
-@pytest.mark.parametrize("in_place", [True, False], ids=["in-place", "elsewhere"])
-def test_force_replaces_no_other_file_that_is_called_as_the_stand_in(
-    tmp_path: Path, *, hidden: bool, in_place: bool
-) -> None:
-    mirror = mirrored(tmp_path, hidden=hidden, now="file")
-    out = mirror if in_place else tmp_path / "out"
-    out.mkdir(exist_ok=True)
-    (out / "plan (2)").write_text("my notes")
-    (out / "other").write_text("an older one")
-    (problem,) = unseal(mirror, to=None if in_place else str(out), keep=True, force=True).problems
-    assert isinstance(problem, SharedNameTaken)
-    assert problem.fields() == {"path": str(out / "plan"), "taken": "plan (2)"}
-    assert (out / "plan (2)").read_text() == "my notes"
-    assert (out / "other").read_text() == "another", "what has the name of its own is replaced"
-    (out / "plan (2)").unlink()
-    unseal(mirror, to=None if in_place else str(out), keep=True, force=True)
-    check_both(out)
-
     check_moved(tmp_path, one.path)
 
 
@@ -351,3 +325,23 @@ def test_a_folder_may_come_in_the_place_of_one_that_a_file_is_behind(tmp_path: P
         assert one.read("/d/plan/f") == b"inside"
         one.view.rename("/d/plan", "/d/new", 0)
         assert one.read("/d/plan") == b"the file"
+
+
+@LAYOUTS
+@pytest.mark.parametrize("in_place", [True, False], ids=["in-place", "elsewhere"])
+def test_force_replaces_no_other_file_that_is_called_as_the_stand_in(
+    tmp_path: Path, *, hidden: bool, in_place: bool
+) -> None:
+    mirror = mirrored(tmp_path, hidden=hidden, now="file")
+    out = mirror if in_place else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    (out / "plan (2)").write_text("my notes")
+    (out / "other").write_text("an older one")
+    (problem,) = unseal(mirror, to=None if in_place else str(out), keep=True, force=True).problems
+    assert isinstance(problem, SharedNameTaken)
+    assert problem.fields() == {"path": str(out / "plan"), "taken": "plan (2)"}
+    assert (out / "plan (2)").read_text() == "my notes"
+    assert (out / "other").read_text() == "another", "what has the name of its own is replaced"
+    (out / "plan (2)").unlink()
+    unseal(mirror, to=None if in_place else str(out), keep=True, force=True)
+    check_both(out)
