@@ -8,24 +8,28 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from drivefs import STICK, DriveImage
-from helpers import Ran, seal
+from helpers import Ran, seal, unseal
 from serving import until
 from testbed import Testbed
 
 from encvault.cli import ui
 from encvault.cli.usb import watch
-from encvault.errors import HookFailed
+from encvault.errors import DrivePulledUnlocked, HookFailed
 from encvault.fs.mounts import Mount
-from encvault.operations.drives import DriveEvent
-from encvault.operations.drives.watching import state_at_a_glance
+from encvault.operations.drives import DriveEvent, glance
+from encvault.operations.drives.glance import SeenFolder, state_at_a_glance
+from encvault.operations.drives.watching import _Watcher
+from encvault.usb.arrivals import Look
 from encvault.usb.drives import Drive
 from encvault.usb.register import Standing
+from encvault.vault import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -516,16 +520,92 @@ def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     assert "not done in 0 seconds" in str(problem)
 
 
-def test_a_glance_knows_a_vault_that_shows_names(run: Command, tmp_path: Path) -> None:
+@pytest.fixture
+def visible(tmp_path: Path) -> Drive:
+    """A drive that was sealed with its names, folders and all."""
     folder = tmp_path / "drive"
-    (folder / "d").mkdir(parents=True)
-    (folder / "a").write_bytes(b"secret")
-    (folder / "d" / "b").write_bytes(b"secret")
+    (folder / "d" / "e").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    for name in ("a", "b", "d/a", "d/b", "d/e/a"):
+        (folder / name).write_bytes(b"secret")
     seal(folder)
-    here = Drive(STICK, Mount(str(folder), "exfat", "/dev/sdz1", (8, 1), "/"), "a" * 26)
-    assert state_at_a_glance(here, str(tmp_path / "state")) == "locked"
-    (folder / "new.sealed").write_bytes(b"in the clear, whatever it is called")
-    assert state_at_a_glance(here, str(tmp_path / "state")) == "unlocked"
+    return Drive(STICK, Mount(str(folder), "exfat", "/dev/sdz1", (8, 1), "/"), "a" * 26)
+
+
+def top_of(drive: Drive) -> Path:
+    assert drive.mount is not None
+    return Path(drive.mount.path)
+
+
+def age(folder: Path) -> None:
+    """Let its folders be of yesterday, as those of a drive that is plugged in."""
+    then = time.time() - 86_400
+    for path, _folders, _files in os.walk(folder):
+        os.utime(path, (then, then))
+
+
+def test_a_glance_knows_a_vault_that_shows_names(visible: Drive, tmp_path: Path) -> None:
+    assert state_at_a_glance(visible, str(tmp_path / "state")) == "locked"
+    (top_of(visible) / "new.sealed").write_bytes(b"in the clear, whatever it is called")
+    assert state_at_a_glance(visible, str(tmp_path / "state")) == "unlocked"
+
+
+@pytest.mark.parametrize("name", ["d/e/new", "d/new.sealed", "d/.DS_Store/new", "empty/new"])
+def test_a_glance_finds_what_lies_in_the_clear_in_folders(
+    visible: Drive, tmp_path: Path, name: str
+) -> None:
+    seen: dict[str, SeenFolder] = {}
+    top = top_of(visible)
+    new = top / name
+    for _time in range(2):  # the second one remembers the first
+        assert state_at_a_glance(visible, str(tmp_path), seen) == "locked"
+        new.parent.mkdir(exist_ok=True)
+        new.write_bytes(b"in the clear")
+        for known in (seen, {}):
+            assert state_at_a_glance(visible, str(tmp_path), known) == "unlocked"
+        new.unlink()
+        age(top)
+    (top / "d" / ".DS_Store").mkdir(exist_ok=True)
+    (top / "d" / "e" / ".DS_Store").write_bytes(b"of a system")
+    assert state_at_a_glance(visible, str(tmp_path), seen) == "locked"
+
+
+def test_a_drive_that_was_opened_is_told_when_it_is_pulled_out(
+    visible: Drive, tmp_path: Path
+) -> None:
+    top = top_of(visible)
+    for name in ("a", "b"):
+        (top / f"{name}.sealed").unlink()  # nothing but folders at the top
+    assert state_at_a_glance(visible, str(tmp_path)) == "locked"
+    unseal(top)
+    assert state_at_a_glance(visible, str(tmp_path)) == "unlocked"
+    watcher = _Watcher(str(tmp_path / "register"), str(tmp_path / "state"))
+    watcher.events(Look([], [], [visible], [visible]), is_first=False)
+    [gone] = watcher.events(Look([visible], [], [], []), is_first=False)
+    assert (gone.state, type(gone.warning)) == ("unlocked", DrivePulledUnlocked)
+
+
+def test_a_glance_looks_at_so_many_names_and_goes_on_the_next_time(
+    visible: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(glance, "_MOST_NAMES", 6)
+
+    def peek(*place: Any) -> Any:
+        read.append(place[2])
+        return layout.peek(*place)
+
+    monkeypatch.setattr(glance, "peek", peek)
+    age(top_of(visible))
+    seen: dict[str, SeenFolder] = {}
+    states = []
+    for _time in range(4):
+        read.clear()
+        states.append(state_at_a_glance(visible, str(tmp_path), seen))
+        assert len(read) <= 6
+    # 4 folders and 8 names in them; until all are seen, there may be some in the clear
+    assert (states[0], states[-1], read) == ("unlocked", "locked", [])
+    assert states == sorted(states, reverse=True)
 
 
 # -- jobs -----------------------------------------------------------------------------------

@@ -6,26 +6,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from encvault.errors import (
-    AccessLogError,
-    DrivePulledUnlocked,
-    DriveUnregistered,
-    EncvaultError,
-)
+from encvault.errors import AccessLogError, DrivePulledUnlocked, DriveUnregistered
 from encvault.i18n import _
-from encvault.operations.drives.found import ENCRYPTED, is_page, mounts_of, standing_of
+from encvault.operations.drives.found import ENCRYPTED, standing_of
+from encvault.operations.drives.glance import SeenFolder, state_at_a_glance
 from encvault.operations.recording import recording
 from encvault.usb.arrivals import Look, follow
-from encvault.usb.litter import is_litter, system_folders
 from encvault.usb.register import Standing
 from encvault.usb.udev import Monitor
-from encvault.vault.inspect import is_sealed_in
-from encvault.vault.manifest import FOLDER
-from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from encvault.errors import EncvaultError
     from encvault.operations.prompter import Prompter
     from encvault.usb.drives import Drive
     from encvault.vault.report import Observer
@@ -43,7 +36,7 @@ class DriveEvent(NamedTuple):
             after it came has a second ``in``.
         at: when it was seen, in UTC.
         drive: which.
-        state: as of `DriveStatus`, of what a glance at its top shows; of one that went, at last.
+        state: as of `DriveStatus`, of what a glance at it shows; of one that went, at last.
         standing: whether it is one of the company's.
         warning: what somebody should look after, or None.
     """
@@ -64,14 +57,19 @@ class _Watcher:
         register_path: of the company's drives.
         state_dir: local state folder.
         seen: state and standing of each drive at the last look, by the kernel's name.
+        folders: what was seen in the folders of each that stayed since, as it is mounted.
     """
 
     register_path: str
     state_dir: str
     seen: dict[str, tuple[str, Standing]] = field(default_factory=dict)
+    folders: dict[Drive, dict[str, SeenFolder]] = field(default_factory=dict)
 
     def events(self, look: Look, *, is_first: bool) -> list[DriveEvent]:
         """What a look means."""
+        self.folders = {
+            one: {} if one in look.come else self.folders.get(one, {}) for one in look.there
+        }
         events = [self._gone(drive) for drive in look.gone]
         for drive in look.brief:
             events += [self._come(drive, self._state(drive), is_first=False), self._gone(drive)]
@@ -87,7 +85,7 @@ class _Watcher:
     def _state(self, drive: Drive) -> str:
         """Its state; of one that is being pulled out, and cannot be read any more, the last one."""
         before = self.seen.get(drive.device.name, ("", None))[0]
-        state = state_at_a_glance(drive, self.state_dir)
+        state = state_at_a_glance(drive, self.state_dir, self.folders.get(drive))
         # nor does it change while it is not mounted
         is_told = before and state in ("", "plain", "unmounted")
         return before if is_told else state or "unreadable"
@@ -153,42 +151,3 @@ def _record(event: DriveEvent, prompter: Prompter) -> None:
             label=device.content.label,
             detail=" ".join((*words, ":".join(hardware))).strip(),
         )
-
-
-def state_at_a_glance(drive: Drive, state_dir: str) -> str:
-    """The state of a drive, by what lies at its top; "" if it cannot be read.
-
-    `drive_status` looks into every folder, which takes too long to do every two seconds.
-    """
-    if kind := ENCRYPTED.get(drive.device.content.kind):
-        return kind
-    if drive.mount is None:
-        return "unmounted"
-    if not drive.id:
-        return "plain"
-    path = drive.mount.path
-    try:
-        with Vault.load(path) as vault:
-            is_clear = _is_clear_at_top(vault)
-    except (OSError, EncvaultError):
-        return ""
-    return "unlocked" if is_clear or mounts_of(path, state_dir) else "locked"
-
-
-def _is_clear_at_top(vault: Vault) -> bool:
-    """Whether the user's own lie at the top; the folders of a vault that shows names are its."""
-    tree = vault.tree
-    own = {FOLDER, *system_folders(tree)}
-    folder = next(tree.walk(enter=lambda _path: False))
-    if folder.error is not None:
-        raise folder.error
-    return any(
-        not (
-            entry.name in own
-            or is_litter(entry.name)
-            or is_page(tree, entry.name)
-            or (entry.kind == "dir" and not vault.hidden)
-            or is_sealed_in(tree, "", entry, vault.record)
-        )
-        for entry in folder.entries
-    )
