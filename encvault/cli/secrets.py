@@ -245,9 +245,18 @@ class CommandLinePrompter:
                 self._identities.append(PasswordIdentity(self._given_password()))
             if self._identities and self.keyring is not None:
                 self._identities.append(self.keyring)
-        if self._identities:
-            return self._identities
-        asking: list[Identity] = [self._default, _AskedPassword(self, self._typed, what)]
+        return self._identities or self._asking(what, "")
+
+    def staying_identities(self, what: str, gone: str) -> Sequence[Identity]:
+        """See `encvault.operations.Prompter`. Who types a password hears why it takes another."""
+        found = self.identities(what)
+        if self._identities or not self.may_ask():
+            return found
+        why = _("{label} is to be dropped: it takes the password of a keyslot that stays")
+        return self._asking(what, why.format(label=gone))
+
+    def _asking(self, what: str, why: str) -> list[Identity]:
+        asking: list[Identity] = [self._default, _AskedPassword(self, self._typed, what, why)]
         # what asks nobody comes first
         return asking if self.keyring is None else [self.keyring, *asking]
 
@@ -398,13 +407,20 @@ class _AskedPassword:
     """Asks for a password only when a file has a slot that needs one, and up to three times.
 
     What opened an earlier file is tried first, so that files with one password ask for it once. Who
-    has opened a file by a password is not asked for another one.
+    has opened a file by a password is not asked for another one, unless it is said why.
+
+    Args:
+        prompter: asks.
+        typed: what was typed before.
+        what: is to be opened.
+        why: it takes another password than the one that opened it; "" if that is enough.
     """
 
-    def __init__(self, prompter: CommandLinePrompter, typed: _Typed, what: str) -> None:
+    def __init__(self, prompter: CommandLinePrompter, typed: _Typed, what: str, why: str) -> None:
         self._prompter = prompter
         self._typed = typed
         self._what = what
+        self._why = why
 
     def unwrap(self, slots: Sequence[Slot], path: str) -> Unwrapped | None:
         if not any(slot["kind"] == "password" for slot in slots):
@@ -412,12 +428,15 @@ class _AskedPassword:
         for known in self._typed.passwords:
             if (unwrapped := known.unwrap(slots, path)) is not None:
                 return unwrapped
-        if path in self._typed.paths:  # what was typed fits none of these keyslots of it
+        # what was typed fits none of these keyslots of it
+        if path in self._typed.paths and not self._why:
             return None
         if self._prompter.keyring is not None and not self._prompter.may_ask():
             raise self._prompter.keyring.missing(self._what)
         for attempt in range(_TRIES):
-            if attempt:
+            if self._why:  # nor is a password wrong that opens what is to be dropped
+                ui.message(self._why)
+            elif attempt:
                 ui.message(_("that password does not fit"))
             password = self._prompter.password(self._what)
             identity = PasswordIdentity(password)

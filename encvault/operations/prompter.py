@@ -40,6 +40,14 @@ class Prompter(Protocol):
     def identities(self, what: str) -> Sequence[Identity]:
         """What to open `what` with."""
 
+    def staying_identities(self, what: str, gone: str) -> Sequence[Identity]:
+        """What to open the vault `what` with once more, by a keyslot that stays.
+
+        Args:
+            what: the vault.
+            gone: the label or id of the keyslot that opened it, which is to be dropped.
+        """
+
     def passwords_for(self, what: str, label: str) -> Iterable[Identity]:
         """What may be the password of one more keyslot of `what`; nothing if it is not at hand."""
 
@@ -95,6 +103,10 @@ class Answers:
         return self.new_recipients_given
 
     def identities(self, what: str) -> Sequence[Identity]:  # noqa: ARG002 - see Prompter
+        """See `Prompter`."""
+        return self.identities_given
+
+    def staying_identities(self, what: str, gone: str) -> Sequence[Identity]:  # noqa: ARG002 - see Prompter
         """See `Prompter`."""
         return self.identities_given
 

@@ -181,8 +181,9 @@ def _tell_who_stays(
 
 def _open_otherwise(vault: Vault, prompter: Prompter, slot: Slot, rest: tuple[Slot, ...]) -> None:
     """Open the vault by a keyslot that stays, so that the new one can be proved."""
+    identities = prompter.staying_identities(vault.path, slot["label"] or slot["id"])
     try:
-        vault.opened_by = unwrap_any(rest, prompter.identities(vault.path), vault.path)
+        vault.opened_by = unwrap_any(rest, identities, vault.path)
     except NoMatchingKeyslot:
         raise KeptKeyslot(path=vault.path, slot=slot["id"]) from None
 
