@@ -31,6 +31,17 @@ class NotAVault(FormatError):
     path: str
 
 
+class SealedBelow(NotAVault):
+    """The folder holds no vault, but a file that was sealed in one, perhaps in another place."""
+
+    message = N_("{path}: not a vault, and not inside one; {file} in it was sealed in a vault")
+    advice = N_(
+        "a sealed file opens where the .encvault of its vault is: put it back there, or restore "
+        ".encvault from a copy"
+    )
+    file: str
+
+
 class UnsupportedVersion(FormatError):
     """Made by a newer encvault."""
 

@@ -80,9 +80,10 @@ class LostVault(KeyslotError):
     """Sealed files whose vault is not there: a new one in its place would not open them."""
 
     exit_code = 66
-    message = N_("{path}: {file} was sealed in a vault whose folder .encvault is not here any more")
+    message = N_("{path}: {file} was sealed in a vault whose folder .encvault is not here")
     advice = N_(
-        "restore .encvault from a copy: nothing else opens it; seal --force seals it once more"
+        "if that vault lies elsewhere, put the file back there; else restore .encvault from a "
+        "copy; seal --force seals it once more"
     )
     path: str
     file: str

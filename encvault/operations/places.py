@@ -16,13 +16,14 @@ from encvault.errors import (
     NotAVault,
     NotSealed,
     PlainSide,
+    SealedBelow,
     SourceMissing,
     StateUnavailable,
 )
 from encvault.fs.durable import storage_error
 from encvault.fs.tree import Tree
 from encvault.i18n import _
-from encvault.vault.inspect import find_orphan
+from encvault.vault.inspect import glimpse_orphan
 from encvault.vault.report import Report
 from encvault.vault.sealed import read_header
 from encvault.vault.vault import Vault, canonical, find_vault
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from encvault.envelope import Header
     from encvault.operations.prompter import Prompter
     from encvault.vault.report import Observer
-
-
-_FOLDERS_TO_LOOK_INTO = 1000  # somebody may ask about all of the disk
 
 
 def each(paths: Sequence[str], operate: Callable[[str], Report], observer: Observer) -> Report:
@@ -162,8 +160,10 @@ def no_vault(path: str) -> EncvaultError:
 def _no_vault_of_files(path: str) -> EncvaultError:
     """What is wrong with a folder: its own .encvault may be what is missing."""
     with contextlib.suppress(OSError), Tree(path) as tree:
-        if (file := find_orphan(tree, most=_FOLDERS_TO_LOOK_INTO)) is not None:
-            return LostVault(path=path, file=file)
+        if (found := glimpse_orphan(tree)) is not None:
+            if found.is_own:
+                return LostVault(path=path, file=found.file)
+            return SealedBelow(path=path, file=found.file)
     return NotAVault(path=path)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from encvault.envelope import VaultKeyInfo
 from encvault.fs import durable
-from encvault.fs.tree import join, split
+from encvault.fs.tree import Names, join, split
 from encvault.vault.datakeys import sound_key_ids
 from encvault.vault.layout import (
     SUFFIX,
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Entry, Folder, Tree
     from encvault.vault.manifest import VaultRecord
     from encvault.vault.vault import Vault
+
+# that are looked at on the way to an error
+_MOST_NAMES = 10_000
+_MOST_HEADERS = 100
 
 
 @dataclass(slots=True)
@@ -192,27 +199,94 @@ def is_sealed_in(tree: Tree, folder: str, entry: Entry, record: VaultRecord) -> 
         return False
 
 
-def find_orphan(tree: Tree, most: int = -1) -> str | None:
+def find_orphan(tree: Tree) -> str | None:
     """A file in a folder that is no vault, sealed in one; None if there is none.
 
     Args:
         tree: the folder. What lies in vaults inside it is theirs.
-        most: of how many folders to look into, or -1 for all of them.
     """
-    for number, found in enumerate(tree.names(enter=_is_looked_into)):
-        if number == most:
-            break
+    for found in tree.names(enter=_is_looked_into):
         if found.path and FOLDER in (*found.folders, *found.files):
             found.folders.clear()
             continue
         for name in sorted(name for name in found.files if name.endswith(SUFFIX)):
-            try:
-                header = peek(tree, found.path, name)
-            except OSError:
-                continue
-            if header is not None and isinstance(header.key_info, VaultKeyInfo):
+            if _vault_of(tree, found.path, name):
                 return join(found.path, name)
     return None
+
+
+class Stray(NamedTuple):
+    """A file in a folder that is no vault, sealed in one.
+
+    Attributes:
+        file: its path within the folder.
+        is_own: whether it looks as if the folder had been that vault; a file of a vault may have
+            been copied to anywhere.
+    """
+
+    file: str
+    is_own: bool
+
+
+def glimpse_orphan(tree: Tree) -> Stray | None:
+    """What `find_orphan` finds among the first names of a folder, from its top downwards.
+
+    That the folder was a vault is believed if one lies at its top; or, if there are no files at
+    all, if most of those below are called sealed and are of one vault, and more than one is.
+
+    Args:
+        tree: the folder. Somebody may ask about all of the disk.
+    """
+    first = ""
+    is_bare = True
+    counts: Counter[bool] = Counter()  # of files, by whether they are called sealed
+    vaults: Counter[str] = Counter()
+    for found in _from_top(tree, _MOST_NAMES):
+        named = sorted(name for name in found.files if name.endswith(SUFFIX))
+        counts.update({True: len(named), False: len(found.files) - len(named)})
+        for name in named[: _MOST_HEADERS - vaults.total()]:
+            vault = _vault_of(tree, found.path, name)
+            vaults[vault] += 1
+            if vault:
+                first = first or join(found.path, name)
+        if not found.path:
+            is_bare = not found.files
+            if first:
+                return Stray(first, is_own=True)
+        if (first and not is_bare) or vaults.total() == _MOST_HEADERS:
+            break
+    if not first:
+        return None
+    is_one = len(vaults) == 1 and vaults.total() > 1
+    return Stray(first, is_own=is_bare and is_one and counts[True] > counts[False])
+
+
+def _from_top(tree: Tree, most: int) -> Iterator[Names]:
+    """Folders with what is in them, those above first; not those of vaults inside."""
+    waiting = deque([""])
+    while waiting and most > 0:
+        found = Names(waiting.popleft(), [], [])
+        with contextlib.suppress(OSError), os.scandir(tree.folder(found.path)) as entries:
+            if found.path and tree.exists(join(found.path, FOLDER)):
+                continue
+            for entry in itertools.islice(entries, most):
+                most -= 1
+                if entry.is_dir(follow_symlinks=False):
+                    found.folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    found.files.append(entry.name)
+        most -= 1
+        yield found
+        waiting += filter(_is_looked_into, (join(found.path, name) for name in found.folders))
+
+
+def _vault_of(tree: Tree, folder: str, name: str) -> str:
+    """The id of the vault that a file was sealed in; "" if it was not, or cannot be read."""
+    with contextlib.suppress(OSError):
+        header = peek(tree, folder, name)
+        if header is not None and isinstance(header.key_info, VaultKeyInfo):
+            return header.key_info.vault
+    return ""
 
 
 def objects(vault: Vault, left_out: Callable[[Folder], None]) -> Iterator[Entry]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import NOBODY, in_child, keys, seal, unseal
 
 from encvault import operations
-from encvault.errors import CannotRemove, LostVault, NotAVault
+from encvault.errors import CannotRemove, LostVault, NotAVault, SealedBelow
+from encvault.vault import inspect, layout
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -258,7 +260,8 @@ def test_what_cannot_be_removed_is_told_as_that(public_path: Path) -> None:
 def test_who_opens_what_has_lost_its_keys_is_told_so(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     (docs / "d").mkdir(parents=True)
-    (docs / "d" / "file").write_text("content")
+    for name in ("file", "other"):
+        (docs / "d" / name).write_text("content")
     seal(docs)
     (docs / ".encvault").rename(tmp_path / "tidied")
     with pytest.raises(LostVault) as caught:
@@ -266,6 +269,60 @@ def test_who_opens_what_has_lost_its_keys_is_told_so(tmp_path: Path) -> None:
     assert caught.value.fields()["file"] == "d/file.sealed"
     with pytest.raises(LostVault):
         operations.status(str(docs))
-    (docs / "d" / "file.sealed").unlink()
-    with pytest.raises(NotAVault):
+    (docs / "d" / "file.sealed").rename(docs / "file.sealed")
+    (docs / "plain").write_text("of another time")
+    with pytest.raises(LostVault):
         unseal(docs)
+    for path in docs.rglob("*.sealed"):
+        path.unlink()
+    with pytest.raises(NotAVault) as told:
+        unseal(docs)
+    assert type(told.value) is NotAVault
+
+
+@pytest.mark.parametrize("beside", [(), ("a", "Downloads/b"), ("Pictures/a", "Pictures/b")])
+def test_a_sealed_file_that_was_copied_makes_no_vault_of_a_home(
+    tmp_path: Path, beside: tuple[str, ...]
+) -> None:
+    other, home = tmp_path / "other", tmp_path / "home"
+    other.mkdir()
+    (other / "q").write_text("content")
+    seal(other)
+    for name in ("Downloads/x", *beside):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("content")
+    (home / "Downloads" / "x").unlink()
+    shutil.copy(other / "q.sealed", home / "Downloads")
+    for look in (operations.status, unseal):
+        with pytest.raises(SealedBelow) as caught:
+            look(home) if look is unseal else look(str(home))
+        assert isinstance(caught.value, NotAVault)
+        assert "Downloads/q.sealed in it was sealed in a vault" in str(caught.value)
+    with pytest.raises(LostVault) as lost:  # which would seal it once more
+        seal(home)
+    assert "nothing else" not in str(lost.value.hint)
+    assert "if that vault lies elsewhere, put the file back there" in str(lost.value.hint)
+
+
+def test_a_look_for_a_lost_vault_reads_so_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in range(20):
+        (tmp_path / str(folder)).mkdir()
+        for name in range(20):
+            (tmp_path / str(folder) / f"{name}.sealed").write_text("called so")
+    read: list[str] = []
+
+    def peek(*place: Any) -> Any:
+        read.append(place[2])
+        return layout.peek(*place)
+
+    monkeypatch.setattr(inspect, "peek", peek)
+    with pytest.raises(NotAVault):
+        operations.status(str(tmp_path))
+    assert len(read) == 100
+    monkeypatch.setattr(inspect, "_MOST_NAMES", 60)  # 20 of them are of the folders
+    read.clear()
+    with pytest.raises(NotAVault):
+        operations.status(str(tmp_path))
+    assert 20 <= len(read) <= 40
