@@ -129,10 +129,11 @@ class JobRecordsOfAnother(ConfigError):
     """Who runs a job cannot use what another user, such as root, has made among its records."""
 
     message = N_("{path} belongs to the user {owner}, and the user {user} cannot use it")
-    advice = N_("as root, give that user what is there: chown -hR {user} {place}")
+    advice = N_("as root, give that user what is there: chown -hR {account} {place}")
     path: str
     owner: str
     user: str
+    account: str
     place: str
 
 

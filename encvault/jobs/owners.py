@@ -59,8 +59,13 @@ def check(state_dir: str, records: str) -> None:
     own = os.geteuid() if hasattr(os, "geteuid") else 0
     for found in [*map(_look, above), *_below([*kept, records])]:
         if found is not None and not _is_usable(found, own):
-            user, owner = name_of(own), name_of(found.uid)
-            raise JobRecordsOfAnother(path=found.path, owner=owner, user=user, place=state_dir)
+            raise JobRecordsOfAnother(
+                path=found.path,
+                owner=name_of(found.uid),
+                user=name_of(own),
+                account=name_of(own) if is_known(own) else str(own),  # as chown takes it
+                place=state_dir,
+            )
 
 
 def strays(state_dir: str, uid: int) -> Iterator[Owned]:
@@ -82,7 +87,7 @@ def is_known(uid: int) -> bool:
 
 
 def name_of(uid: int) -> str:
-    """The name of a user, or his number if he has none."""
+    """The name of a user, or his number, marked as one, if he has none; to tell people."""
     import pwd  # noqa: PLC0415 - POSIX only
 
     try:

@@ -54,8 +54,13 @@ def test_what_root_writes_is_of_the_user_whose_the_records_are(records: Records)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(
+    ("uid", "name"), [(NOBODY, "nobody"), (54_321, "#54321")], ids=["named", "nameless"]
+)
 @pytest.mark.parametrize("left", ["", "lock", "history.jsonl"])
-def test_who_is_kept_out_by_what_root_left_is_told_so(public_path: Path, left: str) -> None:
+def test_who_is_kept_out_by_what_root_left_is_told_so(
+    public_path: Path, left: str, uid: int, name: str
+) -> None:
     records = Records.of(job(public_path), str(public_path / "state"))
 
     def run() -> None:
@@ -67,16 +72,16 @@ def test_who_is_kept_out_by_what_root_left_is_told_so(public_path: Path, left: s
     run()  # reads what the first has left: not every user can load the modules for that
     state = public_path / "state"
     for path in (state, *state.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    in_child(run, uid=NOBODY)
+        os.chown(path, uid, uid)
+    in_child(run, uid=uid)
     path = Path(records.folder, left)  # the folder itself, if it is ""
     os.chown(path, 0, 0)
     with pytest.raises(JobRecordsOfAnother) as caught:
-        in_child(run, uid=NOBODY)
-    told = f"{path} belongs to the user root, and the user nobody cannot use it"
+        in_child(run, uid=uid)
+    told = f"{path} belongs to the user root, and the user {name} cannot use it"
     assert str(caught.value) == told
     subprocess.run(str(caught.value.hint).partition(": ")[2], shell=True, check=True)  # noqa: S602 - what people copy
-    in_child(run, uid=NOBODY)
+    in_child(run, uid=uid)
 
 
 def test_the_last_run_and_the_last_success_are_kept(records: Records) -> None:
