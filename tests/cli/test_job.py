@@ -1007,6 +1007,22 @@ def test_check_names_what_root_left_in_the_records_of_another(
 
 
 @only_root
+@pytest.mark.parametrize("home", ["/", "/nonexistent", ""])
+def test_the_job_of_a_service_without_a_home_is_the_machines(
+    night: Night, public_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    night.write()
+    night.run("job", "check", night.file, "--as", "root")  # not every user can load the modules
+    known = pwd.getpwnam("nobody")
+    as_service = pwd.struct_passwd((*known[:5], home, *known[6:]))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: as_service)
+    monkeypatch.setattr("encvault.cli.job.keep.STATE_BASE", str(public_path / "lib"))
+    done = night.run("job", "check", night.file, "--as", "nobody", "--json")
+    records = json.loads(done.out)["records"]
+    assert Path(records).is_relative_to(public_path / "lib" / "encvault" / "jobs")
+
+
+@only_root
 def test_the_folder_of_a_user_without_a_name_is_left_to_him(night: Night) -> None:
     night.write()
     state = Path(os.environ["XDG_STATE_HOME"], "encvault")

@@ -191,7 +191,9 @@ def check_command(
 
 def _is_in_home(job: Job, user: str) -> bool:
     home = os.path.expanduser(f"~{user}")
-    return os.path.isabs(home) and job.path.startswith(os.path.join(home, ""))
+    # a service that has none of its own is often given /, in which everything is
+    is_own = os.path.isabs(home) and home.strip("/")
+    return bool(is_own) and job.path.startswith(os.path.join(home, ""))
 
 
 def _check(job: Job, *, quiet: bool, as_json: bool, command: Sequence[str] = ()) -> int:
