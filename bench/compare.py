@@ -102,6 +102,9 @@ def install() -> None:
             print(f"could not install {program} (package {package})")
 
 
+_CHANGING = ("encvault", "date")  # of what `machine` tells
+
+
 def machine() -> dict[str, str]:
     """What the figures were taken on, without its name."""
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -184,7 +187,7 @@ def main() -> None:
                     continue
                 bench.measure(case)
                 print(table(case), flush=True)
-                results[case.name, case.title] = described(case, runs)
+                results[case.name, case.title] = described(case, runs, about)
                 if options.small:
                     continue  # which measures little but start-up
                 RESULTS.parent.mkdir(exist_ok=True)
@@ -193,15 +196,19 @@ def main() -> None:
 
 
 def _known(about: dict[str, str]) -> dict[tuple[str, str], dict[str, object]]:
-    """What was measured on the same machine, day and commit, which a run of some parts adds to."""
+    """What was measured on the same machine, which a run of some parts adds to.
+
+    Each case is of one state of the program, and has it by its side; all contenders of a case are
+    of one run.
+    """
     if not RESULTS.exists():
         return {}
     before = json.loads(RESULTS.read_text())
-    return {
-        (case["name"], case["title"]): case
-        for case in before["cases"]
-        if before["machine"] == about
-    }
+    then = before["machine"]
+    if any(then.get(name) != about[name] for name in about if name not in _CHANGING):
+        return {}
+    state = {name: then[name] for name in _CHANGING}
+    return {(case["name"], case["title"]): state | case for case in before["cases"]}
 
 
 if __name__ == "__main__":

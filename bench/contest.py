@@ -281,12 +281,14 @@ def _output(*command: object) -> str:
     return done.stdout.strip()
 
 
-def described(case: Case, runs: int) -> dict[str, Any]:
-    """A case for machines."""
+def described(case: Case, runs: int, about: dict[str, str]) -> dict[str, Any]:
+    """A case for machines, with the state of the program that it was measured at."""
     return {
         "name": case.name,
         "title": case.title,
         "runs": runs,
+        "encvault": about["encvault"],
+        "date": about["date"],
         "contenders": [
             {
                 "name": one.name,

@@ -37,6 +37,7 @@ _WORDS = {
         "missed": "**missed**",
         "figures": "Figures",
         "runs": "Counted rounds: {runs}.",
+        "state": " State {encvault}, {date}.",
         "head": "| program | median s | fastest | slowest | times {base} | CPU s | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -50,6 +51,7 @@ _WORDS = {
         "missed": "**未达到**",
         "figures": "数据",
         "runs": "计入 {runs} 轮。",
+        "state": "测于 {date}，提交 {encvault}。",
         "head": "| 程序 | 中位数（秒） | 最快 | 最慢 | 相当于 {base} 的倍数 | CPU（秒） | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -65,8 +67,16 @@ def page(measured: dict[str, Any], words: dict[str, str]) -> str:
     parts.append(f"## {words['figures']}")
     for case in measured["cases"]:
         title = f"### {case['name']}: {case['title']}"
-        parts += [title, words["runs"].format(runs=case["runs"]), _figures(case, words)]
+        parts += [title, _circumstances(case, measured["machine"], words), _figures(case, words)]
     return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(case: dict[str, Any], last: dict[str, str], words: dict[str, str]) -> str:
+    """How often it was measured, and at which state of the program if that is not the last one."""
+    text = words["runs"].format(**case)
+    if (case["encvault"], case["date"]) != (last["encvault"], last["date"]):
+        text += words["state"].format(**case)
+    return text
 
 
 def _aims(measured: dict[str, Any], words: dict[str, str]) -> str:
