@@ -67,6 +67,15 @@ def test_one_who_hammers_on_ctrl_c_sees_no_traceback(tmp_path: Path, seed: int) 
     assert names == {".encvault", *map(str, range(1000))}
 
 
+@pytest.fixture
+def _quits() -> Iterator[None]:
+    """What is started in the background of a shell ignores this signal, and so do its children."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.mark.usefixtures("_quits")
 def test_ctrl_backslash_writes_no_memory_to_a_file(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     os.mkfifo(tmp_path / "password")
@@ -80,11 +89,11 @@ def test_ctrl_backslash_writes_no_memory_to_a_file(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as waiting,
-        (tmp_path / "password").open("w"),
-    ):  # it is opened when somebody reads it
+        (tmp_path / "password").open("w"),  # it is opened when somebody reads it
+    ):
         limits = Path(f"/proc/{waiting.pid}/limits").read_text().splitlines()
         waiting.send_signal(signal.SIGQUIT)
-        waiting.wait()
+        waiting.wait(60)
     assert waiting.returncode == -signal.SIGQUIT
     (limit,) = [line.split()[4:6] for line in limits if line.startswith("Max core file size")]
     assert limit[0] == "0"
