@@ -1,4 +1,4 @@
-"""What names the file system of a folder takes.
+"""What names the file system of a folder takes, and what it keeps of a file.
 
 Drivers differ in what they refuse, and in the error they give for it, so most of it is tried out.
 Beyond that a drive of a kind that Windows reads gets no name that Windows cannot open, whatever
@@ -23,6 +23,7 @@ _WITHOUT_LIMITS = frozenset(
     {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs"}
 )
 _OF_WINDOWS = frozenset({"exfat", "fat", "fusefat", "msdos", "ntfs", "ntfs-3g", "ntfs3", "vfat"})
+_WITHOUT_NUMBERS = frozenset({"exfat", "msdos", "vfat"})
 # exfat-fuse has no file of such a name; fusefat does not permit it; most find it invalid
 _REFUSALS = frozenset(
     {
@@ -36,13 +37,29 @@ _REFUSALS = frozenset(
 )
 
 
-def keeps_modes(device: int) -> bool:
-    """Whether a file system has permission bits of its own; FAT gives all to everybody.
+class Keeping:
+    """What the file systems that a run meets keep of a file; they are given as `os.stat` does."""
 
-    Args:
-        device: as `os.stat` gives it.
-    """
-    return not _is_of_windows(kind_of(device))
+    def __init__(self) -> None:
+        self._kinds: dict[int, str] = {}
+
+    def modes(self, device: int) -> bool:
+        """Whether it has permission bits of its own; FAT gives all to everybody."""
+        return not _is_of_windows(self._kind(device))
+
+    def inodes(self, device: int) -> bool:
+        """Whether a file has its number for good.
+
+        FAT has none, and neither have most servers of FUSE: the number is made up anew when the
+        drive is mounted, or when memory was needed for something else.
+        """
+        kind = self._kind(device)
+        return kind not in _WITHOUT_NUMBERS and not kind.startswith("fuse")
+
+    def _kind(self, device: int) -> str:
+        if device not in self._kinds:
+            self._kinds[device] = kind_of(device)
+        return self._kinds[device]
 
 
 def _is_of_windows(kind: str) -> bool:

@@ -22,7 +22,7 @@ from encvault.errors import (
     Unreadable,
 )
 from encvault.fs.durable import is_temporary, storage_error
-from encvault.fs.rules import keeps_modes
+from encvault.fs.rules import Keeping
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join, split
 from encvault.i18n import _, system_reason
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from encvault.vault.vault import Vault
 
 _USUAL_MODE = 0o755
-
-
 _SEALED_KINDS = ("file", "symlink")
 
 
@@ -88,7 +86,7 @@ class Planner:
         self.folder_rows: dict[str, FolderRow] = {}
         self.leftovers: list[tuple[str, str]] = []
         self._ids = nearby_ids()
-        self._keeps_modes: dict[int, bool] = {}
+        self._keeping = Keeping()
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._unlisted: dict[str, OSError] = {}  # folders, and why they have no object
@@ -222,10 +220,8 @@ class Planner:
 
     def _mode(self, status: os.stat_result) -> int:
         """The permission bits to keep: where all may do all to everything, nobody meant it so."""
-        device, mode = status.st_dev, stat.S_IMODE(status.st_mode)
-        if device not in self._keeps_modes:
-            self._keeps_modes[device] = keeps_modes(device)
-        return mode if self._keeps_modes[device] else mode & _USUAL_MODE
+        mode = stat.S_IMODE(status.st_mode)
+        return mode if self._keeping.modes(status.st_dev) else mode & _USUAL_MODE
 
     def _parent_id(self, path: str) -> str:
         return self.folder_rows[path].folder if path else ""
@@ -271,7 +267,7 @@ class Planner:
             return folder.entries
         path, rest, size = folder.path, [], 0
         chooses = bool(self._options.only or self._options.exclude or self._options.own)
-        is_hidden = self._vault.hidden
+        is_hidden, has_inodes = self._vault.hidden, self._counts_inodes(folder.status)
         for entry in folder.entries:
             name, status, kind = entry
             row = known.get(name)
@@ -280,7 +276,7 @@ class Planner:
                 or row[0] != status.st_size
                 or row[1] != status.st_mtime_ns
                 or row[2] != status.st_ctime_ns
-                or row[3] != status.st_ino
+                or (row[3] != status.st_ino and has_inodes)
                 or kind not in _SEALED_KINDS
                 or not (
                     self._objects_there(row)
@@ -296,6 +292,18 @@ class Planner:
             self._report.unchanged += count
             self._observer.progress(count, size)
         return rest
+
+    def _counts_inodes(self, status: os.stat_result) -> bool:
+        """Whether a file with another inode is another file; it is for who may remove it."""
+        is_kept = self.in_place or self._options.reads_back
+        return is_kept or self._keeping.inodes(status.st_dev)
+
+    def _matches(self, known: Known, status: os.stat_result) -> bool:
+        """Whether a file is as it is remembered."""
+        stamp = Stamp.of(status)
+        if not self._counts_inodes(status):
+            stamp = stamp._replace(inode=known.inode)
+        return known.matches(stamp)
 
     def _objects_there(self, row: Known) -> bool:
         """Whether a file's objects are there, whole, and nothing of what they replaced."""
@@ -395,7 +403,7 @@ class Planner:
     ) -> SealTask | None:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
-        unchanged = known is not None and not self._drops_source and known.matches(stamp)
+        unchanged = known is not None and not self._drops_source and self._matches(known, status)
         older: tuple[str, ...] = ()
         if self._vault.hidden:
             if known is not None:

@@ -7,10 +7,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from drivefs import DriveImage
 from helpers import NOBODY, everything, in_child, keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.errors import Conflict, NameTaken, NestedVault, SpecialFile, Unreadable
+from encvault.fs.rules import Keeping
 from encvault.vault.report import Observer
 from encvault.vault.selection import SealOptions
 
@@ -302,3 +304,39 @@ def test_a_sealed_file_on_its_own_is_not_taken_for_the_vaults(tree: Path, tmp_pa
     (tree / "src" / "run.sh").unlink()
     report = seal(tree / "src", to=str(mirror), delete=True)
     assert (mirror / "run.sh.sealed").read_bytes() == alone
+
+
+@pytest.mark.xdist_group("loop devices")
+@pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+@pytest.mark.parametrize("kind", ["exfat", "ext4"])
+def test_a_drive_that_is_mounted_anew_is_not_sealed_anew(
+    tmp_path: Path, kind: str, *, hidden: bool
+) -> None:
+    """FAT has no inodes: the numbers are made up at each mount."""
+    vault, state = tmp_path / "vault", tmp_path / "state"
+    with DriveImage(kind, tmp_path / "top") as drive:
+        docs = drive.path / "docs"
+        docs.mkdir()
+        for name in ("a", "b", "c"):
+            (docs / name).write_text(name)
+            os.utime(docs / name, (1_700_000_000, 1_700_000_000))
+        options = {"to": str(vault), "state_dir": str(state)}
+        assert seal(docs, hide_names=hidden, **options).files == 3
+        drive.unmount()
+        drive.mount()
+        for name in ("c", "b", "a"):  # the numbers are given as files are looked at
+            (docs / name).stat()
+        report = seal(docs, **options)
+        assert (report.files, report.unchanged) == (0, 3)
+        (docs / "b").write_text("another")
+        report = seal(docs, **options)
+        assert (report.files, report.unchanged) == (1, 2)
+
+
+@pytest.mark.xdist_group("loop devices")
+@pytest.mark.parametrize(("kind", "counts"), [("exfat", False), ("fat", False), ("ext4", True)])
+def test_the_numbers_of_which_file_systems_count(
+    tmp_path: Path, kind: str, *, counts: bool
+) -> None:
+    with DriveImage(kind, tmp_path / "top") as drive:
+        assert Keeping().inodes(drive.path.stat().st_dev) == counts
