@@ -184,7 +184,8 @@ class _Ahead:
         if folder >= self._begin and (self._end is None or folder < self._end):
             self._served += 1
         else:
-            self._most = min(2 * self._most, _MOST_AHEAD) if self._served else _FEWEST_AHEAD
+            goes_on = self._served or folder == self._end
+            self._most = min(2 * self._most, _MOST_AHEAD) if goes_on else _FEWEST_AHEAD
             self._served = 0
             self._look_ahead(folder)
         return self._rows.get(folder, [])
@@ -194,6 +195,7 @@ class _Ahead:
         if len(rows) == self._most and rows[-1][0] == folder:
             self._rows = {folder: self._read(folder, None)}
             self._begin, self._end = folder, folder + b"\0"  # the next path that could be
+            self._served = 1  # more at once would have
             return
         self._rows = {path: list(own) for path, own in itertools.groupby(rows, itemgetter(0))}
         self._begin, self._end = folder, None

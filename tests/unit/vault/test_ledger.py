@@ -183,11 +183,12 @@ def test_what_is_changed_meanwhile_is_known_at_once(tmp_path: Path) -> None:
         assert ledger.files("f00").keys() == {"0.txt", "1.txt"}
 
 
-def test_one_query_serves_many_folders(tmp_path: Path) -> None:
-    ledger, names = _kept(tmp_path, {f"f{number:04}": 3 for number in range(2000)})
+@pytest.mark.parametrize("each", [3, 50, 100])
+def test_one_query_serves_many_folders(tmp_path: Path, each: int) -> None:
+    ledger, names = _kept(tmp_path, {f"f{number:04}": each for number in range(6000 // each)})
     queries: list[str] = []
     with ledger:
         ledger._db.set_trace_callback(queries.append)
         for path in names:
-            ledger.files(path)
+            assert len(ledger.files(path)) == each
     assert len([text for text in queries if text.startswith("SELECT")]) < 20
