@@ -40,13 +40,15 @@ class Terminal:
             finally:
                 os._exit(127)
         self.screen = ""
+        self._expected = 0
         self._code: int | None = None
 
     def expect(self, text: str) -> None:
-        """Read until the text has appeared."""
+        """Read until the text has appeared, after what was expected before."""
         deadline = time.monotonic() + _PATIENCE
-        while text not in self.screen:
+        while (at := self.screen.find(text, self._expected)) < 0:
             assert self._read(deadline), f"{text!r} did not appear in {self.screen!r}"
+        self._expected = at + len(text)
 
     def expect_question(self, prompt: re.Pattern[str], after: int) -> None:
         """Read until what has appeared, from a place on the screen on, ends in a question."""
