@@ -239,44 +239,56 @@ class Tree:
             self.sync_all({folder for folder, _name in files})
             return
         for folder, name in files:
-            above = self.folder(folder)
-            status = os.stat(name, dir_fd=above, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                try:
-                    fd = calls.open_read(above, name)
-                except PermissionError:  # its own owner may not read it
-                    self.sync_all({folder})
-                    continue
-                try:
-                    calls.fsync(fd)
-                finally:
-                    os.close(fd)
+            if not self._sync_file(folder, name):
+                self.sync_all({folder})
+
+    def _sync_file(self, folder: str, name: str) -> bool:
+        """Whether it was synced: its own owner may not be permitted to read it."""
+        above = self.folder(folder)
+        if stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            try:
+                fd = calls.open_read(above, name)
+            except PermissionError:
+                return False
+            try:
+                calls.fsync(fd)
+            finally:
+                os.close(fd)
+        return True
 
     def sync_each(self, files: Sequence[Sequence[tuple[str, str]]]) -> list[OSError | None]:
         """Make the content of new files durable, and tell of each whether it is.
 
-        Some file systems find out only now that there is no room. Then it is one file that has
-        none, or a few, and not all.
+        Some file systems find out only now that there is no room: for a few files, and not for all.
+        The kernel tells it once of a file and once of a file system, and calls the next sync a
+        success. So none is asked a second time after it has failed.
 
         Args:
             files: of each its parts; see `sync_files`.
         """
-        try:
-            self.sync_files([part for parts in files for part in parts])
-        except OSError as error:
-            if error.errno not in _FULL:
-                return [error] * len(files)
-        else:
-            return [None] * len(files)
-        return [self._sync_alone(parts) for parts in files]
+        failures: list[OSError | None] = [None] * len(files)
+        failed: OSError | None = None
+        if sum(map(len, files)) > _FEW:
+            try:
+                self.sync_all({folder for parts in files for folder, _name in parts})
+            except OSError as error:
+                failed = error
+            if failed is None:
+                return failures
+        for index, parts in enumerate(files):
+            for folder, name in parts:
+                if failed is None or failed.errno in _FULL:
+                    try:
+                        if not self._sync_file(folder, name):
+                            self._sync_unreadable(folder, failed)
+                    except OSError as error:
+                        failures[index] = failed = error
+        return failures if failed is None or failed.errno in _FULL else [failed] * len(files)
 
-    def _sync_alone(self, parts: Sequence[tuple[str, str]]) -> OSError | None:
-        try:
-            for part in parts:
-                self.sync_files([part])
-        except OSError as error:
-            return error
-        return None
+    def _sync_unreadable(self, folder: str, failed: OSError | None) -> None:
+        if failed is not None:
+            raise failed
+        self.sync_all({folder})
 
     def sync_names(self, folders: Collection[str]) -> None:
         """Make what was created, renamed and removed in these folders durable."""

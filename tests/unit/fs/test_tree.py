@@ -404,6 +404,61 @@ def test_what_a_file_system_finds_out_late_concerns_the_files_that_have_no_room(
     assert len(record.synced) == (9 if number != errno.EIO else 0), "each is durable by itself"
 
 
+class ToldOnce:
+    """A kernel that tells of a failed write once for a file and once for a file system."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lost: set[int], number: int) -> None:
+        self._lost, self._number, self._is_told = set(lost), number, False
+        monkeypatch.setattr(os, "fsync", self._fsync)
+        monkeypatch.setattr(calls, "sync_filesystem", self._sync_filesystem)
+
+    def _fsync(self, fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        if inode in self._lost:
+            self._lost.remove(inode)
+            raise OSError(self._number, os.strerror(self._number))
+
+    def _sync_filesystem(self, _fd: int) -> None:
+        if self._lost and not self._is_told:
+            self._is_told = True
+            raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize("count", [1, 4, 8, 9, 20])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_what_is_told_once_is_not_taken_for_durable(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, count: int, number: int
+) -> None:
+    paths = [root / "a" / f"n{index}" for index in range(count)]
+    for path in paths:
+        path.touch()
+    lost = {0, count - 1}
+    ToldOnce(monkeypatch, {paths[index].stat().st_ino for index in lost}, number)
+    found = tree.sync_each([[("a", path.name)] for path in paths])
+    expected = lost if number == errno.ENOSPC else set(range(count))
+    assert {index for index, error in enumerate(found) if error is not None} == expected
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_a_file_that_may_not_be_read_is_lost_if_its_file_system_told_of_a_loss(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    paths = [root / "a" / f"n{index}" for index in range(count)]
+    for path in paths:
+        path.touch()
+    ToldOnce(monkeypatch, {paths[0].stat().st_ino}, errno.ENOSPC)
+    opened = calls.open_read
+
+    def refuse(folder: int, name: str) -> int:
+        if name == paths[-1].name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(folder, name)
+
+    monkeypatch.setattr(calls, "open_read", refuse)
+    found = tree.sync_each([[("a", path.name)] for path in paths])
+    assert {index for index, error in enumerate(found) if error is not None} == {0, count - 1}
+
+
 def test_names_are_synced_with_the_folders_above_and_gone_ones_passed_over(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
