@@ -417,12 +417,12 @@ def test_a_sync_that_fails_keeps_every_file_of_the_batch(
     (tree / "hollow").rmdir()
     before = snapshot(tree, times=False)
 
-    def fail(_tree: object, files: list[tuple[str, str]]) -> None:
-        if files:
-            raise OSError(5, "Input/output error")
+    def fail(*_arguments: object) -> None:
+        raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+        patch.setattr("encvault.fs.tree.Tree._sync_file", fail)
+        patch.setattr(calls, "sync_filesystem", fail)
         report = seal(tree, hide_names=hidden, jobs=1)
         assert report.files == 0
         assert {type(problem) for problem in report.problems} == {InputOutputError}
@@ -432,7 +432,8 @@ def test_a_sync_that_fails_keeps_every_file_of_the_batch(
     assert leftovers(tree) == []
     seal(tree)
     with monkeypatch.context() as patch:
-        patch.setattr("encvault.fs.tree.Tree.sync_files", fail)
+        patch.setattr("encvault.fs.tree.Tree._sync_file", fail)
+        patch.setattr(calls, "sync_filesystem", fail)
         report = unseal(tree, jobs=1)
         assert report.files == 0
         assert {type(problem) for problem in report.problems} == {InputOutputError}
