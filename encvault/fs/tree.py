@@ -18,12 +18,11 @@ from encvault.fs import calls
 from encvault.i18n import N_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
 _MAX_OPEN_FOLDERS = 64
-_FEW = 8
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FEW = 8  # are synced one by one; for more it is cheaper to sync their file systems
 
 _HAS_NUMBERS = hasattr(os, "major")
 
@@ -226,70 +225,6 @@ class Tree:
         self.fd = own
         self._devices = {os.fstat(own).st_dev: own}
 
-    def sync_files(self, files: Sequence[tuple[str, str]]) -> None:
-        """Make the content of new files durable.
-
-        A few are synced one by one. More are cheaper by syncing their file systems, which has to
-        wait for everything else that is being written there as well.
-
-        Args:
-            files: folder and name of each. A link has no content and is left to `sync_names`.
-        """
-        if len(files) > _FEW:
-            self.sync_all({folder for folder, _name in files})
-            return
-        for folder, name in files:
-            if not self._sync_file(folder, name):
-                self.sync_all({folder})
-
-    def _sync_file(self, folder: str, name: str) -> bool:
-        """Whether it was synced: its own owner may not be permitted to read it."""
-        above = self.folder(folder)
-        if stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
-            try:
-                fd = calls.open_read(above, name)
-            except PermissionError:
-                return False
-            try:
-                calls.fsync(fd)
-            finally:
-                os.close(fd)
-        return True
-
-    def sync_each(self, files: Sequence[Sequence[tuple[str, str]]]) -> list[OSError | None]:
-        """Make the content of new files durable, and tell of each whether it is.
-
-        Some file systems find out only now that there is no room: for a few files, and not for all.
-        The kernel tells it once of a file and once of a file system, and calls the next sync a
-        success. So none is asked a second time after it has failed.
-
-        Args:
-            files: of each its parts; see `sync_files`.
-        """
-        failures: list[OSError | None] = [None] * len(files)
-        failed: OSError | None = None
-        if sum(map(len, files)) > _FEW:
-            try:
-                self.sync_all({folder for parts in files for folder, _name in parts})
-            except OSError as error:
-                failed = error
-            if failed is None:
-                return failures
-        for index, parts in enumerate(files):
-            for folder, name in parts:
-                if failed is None or failed.errno in _FULL:
-                    try:
-                        if not self._sync_file(folder, name):
-                            self._sync_unreadable(folder, failed)
-                    except OSError as error:
-                        failures[index] = failed = error
-        return failures if failed is None or failed.errno in _FULL else [failed] * len(files)
-
-    def _sync_unreadable(self, folder: str, failed: OSError | None) -> None:
-        if failed is not None:
-            raise failed
-        self.sync_all({folder})
-
     def sync_names(self, folders: Collection[str]) -> None:
         """Make what was created, renamed and removed in these folders durable."""
         concerned = set()
@@ -297,7 +232,7 @@ class Tree:
             while folder not in concerned:
                 concerned.add(folder)
                 folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
-            if len(concerned) > _FEW:
+            if len(concerned) > FEW:
                 self.sync_all(folders)
                 return
         for folder in concerned:

@@ -14,6 +14,7 @@ from encvault.errors import EncvaultError, KeysMissing, UnknownDataKey
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.sharing import share_as
+from encvault.fs.syncing import sync_files
 from encvault.i18n import N_
 from encvault.keyslots import is_time, now_text
 from encvault.secret import Secret
@@ -192,7 +193,7 @@ def _replace(tree: Tree, files: dict[str, bytes]) -> None:
             calls.write(handle, data)
         finally:
             os.close(handle)
-    tree.sync_files([(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in files])
+    sync_files(tree, [(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in files])
     for key_id in files:
         calls.replace(folder, durable.temporary_name(key_id), f"{key_id}.json")
     calls.fsync(folder)

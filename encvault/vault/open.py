@@ -29,6 +29,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_files
 from encvault.fs.tree import join, split
 from encvault.i18n import ngettext
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
@@ -248,7 +249,7 @@ class _OpenRun:
             # one that somebody has removed meanwhile is told where the sealed file would go
             if not outcome.same or self.target.exists(join(task.target_dir, outcome.name))
         ]
-        self.target.sync_files(files)
+        sync_files(self.target, files)
 
     def _fail(self, task: OpenTask, error: EncvaultError) -> None:
         self._problem(error)

@@ -23,6 +23,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join
 from encvault.i18n import _
 from encvault.vault import attributes
@@ -429,7 +430,7 @@ def _open_body(
 
 
 def _prove_all(context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, _Written]]) -> None:
-    failures = context.target.sync_each([[task.temporary] for task, _outcome, _copy in written])
+    failures = sync_each(context.target, [[task.temporary] for task, _outcome, _copy in written])
     for (task, outcome, copy), failure in zip(written, failures, strict=True):
         try:
             if failure is not None:

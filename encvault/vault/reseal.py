@@ -18,6 +18,7 @@ from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_files
 from encvault.fs.tree import join, split
 from encvault.vault import attributes
 from encvault.vault.index import discard_index
@@ -298,7 +299,7 @@ def _reseal_batch(
     written = [_write(vault, task, key_id, key, (reading, writing), tick) for task in batch]
     good = [piece for piece in written if piece.answer.error is None]
     try:
-        vault.tree.sync_files([piece.task.place for piece in good])
+        sync_files(vault.tree, [piece.task.place for piece in good])
     except OSError as error:
         for piece in good:
             _fail(vault, piece, storage_error(error, vault.path))

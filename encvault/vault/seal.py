@@ -29,6 +29,7 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
+from encvault.fs.syncing import sync_files
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
 from encvault.vault.burial import clean_objects
@@ -213,14 +214,15 @@ class _SealRun:
         self._remember(good, named=False)
         if not self._checks:
             # the workers did not sync: no name may become durable before its content
-            self.target.sync_files(
+            sync_files(
+                self.target,
                 [
                     (folder, temporary)
                     for task in good
                     for temporary, (folder, _name) in zip(
                         task.temporaries, task.places, strict=True
                     )
-                ]
+                ],
             )
         named = [task for task in good if self._name(task)]
         if not named:

@@ -29,6 +29,7 @@ from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.sharing import share_as
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join
 from encvault.vault import attributes
 from encvault.vault.layout import vault_name_taken
@@ -181,7 +182,7 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultErro
             answers[index] = _named(error, context, task)
     if context.check and written:
         parts = [[(one.folder, one.temporary) for one in pieces] for pieces in written.values()]
-        failures = context.target.sync_each(parts)
+        failures = sync_each(context.target, parts)
         for index, failure in zip(list(written), failures, strict=True):
             if failure is not None:
                 answers[index] = storage_error(failure, context.target.path)

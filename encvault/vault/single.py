@@ -28,6 +28,7 @@ from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
 from encvault.fs.rules import TargetNames
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_files
 from encvault.fs.tree import Tree, file_kind
 from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
@@ -173,7 +174,7 @@ def seal_file(
         if isinstance(answer, EncvaultError):
             raise answer
         if keep:
-            target.sync_files([("", task.temporaries[0])])
+            sync_files(target, [("", task.temporaries[0])])
         temporary = task.temporaries[0]
         if keep:
             publish(target, temporary, output_name, output, force=force)
@@ -254,7 +255,7 @@ def open_file(
         plain = opened if in_place else os.path.join(folder, plain_name(name))
         try:
             if outcome.same == drops:
-                target.sync_files([("", outcome.name) if outcome.same else task.temporary])
+                sync_files(target, [("", outcome.name) if outcome.same else task.temporary])
             watcher.before_release(
                 [Event("open", plain, outcome.file, outcome.size, outcome.sealed_as)]
             )

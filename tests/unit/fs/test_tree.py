@@ -13,6 +13,7 @@ from helpers import NOBODY, in_child
 
 from encvault.fs import calls
 from encvault.fs.stamp import Stamp
+from encvault.fs.syncing import sync_each, sync_files
 from encvault.fs.tree import Tree, file_kind, join, split
 
 if TYPE_CHECKING:
@@ -358,11 +359,11 @@ def test_few_files_are_synced_one_by_one(
         (root / "a" / name).touch()
     (root / "a" / "link").symlink_to("nowhere")
     record = Recorder(monkeypatch)
-    tree.sync_files([("a", name) for name in names[1:]] + [("a", "link"), ("a", names[0])][-1:])
+    sync_files(tree, [("a", name) for name in names[1:]] + [("a", "link"), ("a", names[0])][-1:])
     assert sorted(record.synced) == sorted((root / "a" / name).stat().st_ino for name in names)
     assert record.devices == []
     record.synced.clear()
-    tree.sync_files([("a", "link")])
+    sync_files(tree, [("a", "link")])
     assert record.synced == []
 
 
@@ -371,7 +372,7 @@ def test_many_files_are_synced_by_their_file_system(
 ) -> None:
     files = [("a", f"n{index}") for index in range(9)]
     record = Recorder(monkeypatch)
-    tree.sync_files(files)
+    sync_files(tree, files)
     assert (record.synced, record.devices) == ([], [root.stat().st_dev])
 
 
@@ -398,7 +399,7 @@ def test_what_a_file_system_finds_out_late_concerns_the_files_that_have_no_room(
 
     monkeypatch.setattr(calls, "sync_filesystem", fail)
     monkeypatch.setattr(os, "fsync", fail_for_one)
-    found = tree.sync_each([[("a", f"n{index}")] for index in range(9)])
+    found = sync_each(tree, [[("a", f"n{index}")] for index in range(9)])
     assert {index for index, error in enumerate(found) if error is not None} == lost
     assert {error.errno for error in found if error is not None} == {number}
     assert len(record.synced) == (9 if number != errno.EIO else 0), "each is durable by itself"
@@ -434,7 +435,7 @@ def test_what_is_told_once_is_not_taken_for_durable(
         path.touch()
     lost = {0, count - 1}
     ToldOnce(monkeypatch, {paths[index].stat().st_ino for index in lost}, number)
-    found = tree.sync_each([[("a", path.name)] for path in paths])
+    found = sync_each(tree, [[("a", path.name)] for path in paths])
     expected = lost if number == errno.ENOSPC else set(range(count))
     assert {index for index, error in enumerate(found) if error is not None} == expected
 
@@ -455,7 +456,7 @@ def test_a_file_that_may_not_be_read_is_lost_if_its_file_system_told_of_a_loss(
         return opened(folder, name)
 
     monkeypatch.setattr(calls, "open_read", refuse)
-    found = tree.sync_each([[("a", path.name)] for path in paths])
+    found = sync_each(tree, [[("a", path.name)] for path in paths])
     assert {index for index, error in enumerate(found) if error is not None} == {0, count - 1}
 
 
@@ -476,7 +477,7 @@ def test_names_are_synced_with_the_folders_above_and_gone_ones_passed_over(
 
 def test_a_file_that_vanished_before_its_sync_is_an_error(tree: Tree) -> None:
     with pytest.raises(FileNotFoundError):
-        tree.sync_files([("a", "gone")])
+        sync_files(tree, [("a", "gone")])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
@@ -495,7 +496,7 @@ def test_a_file_system_mounted_inside_is_synced_too(
         assert len(devices) == 2
         record = Recorder(monkeypatch)
         with Tree(str(root)) as tree:
-            tree.sync_files([("a/b/c", f"n{index}") for index in range(9)])
+            sync_files(tree, [("a/b/c", f"n{index}") for index in range(9)])
             assert set(record.devices) == devices
             record.devices.clear()
             tree.sync_all(["not/there"])

@@ -421,7 +421,7 @@ def test_a_sync_that_fails_keeps_every_file_of_the_batch(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("encvault.fs.tree.Tree._sync_file", fail)
+        patch.setattr("encvault.fs.syncing._sync_file", fail)
         patch.setattr(calls, "sync_filesystem", fail)
         report = seal(tree, hide_names=hidden, jobs=1)
         assert report.files == 0
@@ -432,7 +432,7 @@ def test_a_sync_that_fails_keeps_every_file_of_the_batch(
     assert leftovers(tree) == []
     seal(tree)
     with monkeypatch.context() as patch:
-        patch.setattr("encvault.fs.tree.Tree._sync_file", fail)
+        patch.setattr("encvault.fs.syncing._sync_file", fail)
         patch.setattr(calls, "sync_filesystem", fail)
         report = unseal(tree, jobs=1)
         assert report.files == 0
