@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS keys (root BLOB, id TEXT, PRIMARY KEY (root, id)) WIT
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsdecode
 _UNPROVEN = -1  # for a mode
 _HALF = 1 << 63
+_UNPROVEN_NS = -_HALF  # for a file's ctime: some servers of FUSE give 0 for every file
 _FEWEST_AHEAD, _MOST_AHEAD = 64, 2048  # rows
 
 
@@ -66,6 +67,10 @@ class FileRow(NamedTuple):
     stamp: Stamp
     ids: tuple[str, ...]
     older: tuple[str, ...] = ()
+
+    def unproven(self) -> FileRow:
+        """The row before the sealed file has its name: such that the file is sealed again."""
+        return self._replace(stamp=self.stamp._replace(ctime_ns=_UNPROVEN_NS))
 
 
 class Known(NamedTuple):
@@ -102,7 +107,7 @@ class Known(NamedTuple):
     @property
     def is_proven(self) -> bool:
         """Whether it is sure that the sealed file got its name, and of what it was made."""
-        return self.ctime_ns != 0
+        return self.ctime_ns != _UNPROVEN_NS
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""

@@ -294,20 +294,19 @@ class _SealRun:
         if self.ledger is None:
             return
         now = time.time_ns()
-        rows = []
+        files: list[FileRow] = []
         folders: dict[str, FolderRow] = {}
         for task in tasks:
             if task.type == "dir":
-                row = self.planner.folder_rows[task.dir]
-                folders[task.dir] = row if named else row.unproven()
+                folder = self.planner.folder_rows[task.dir]
+                folders[task.dir] = folder if named else folder.unproven()
                 continue
-            stamp = task.stamp
-            # a stamp of the future proves nothing: a change may set the same time again
-            if not named or stamp.changed_at_ns > now:
-                stamp = stamp._replace(ctime_ns=0)
             older = task.predecessors if not named or self.vault.hidden else ()
-            rows.append(FileRow(task.dir, task.name, stamp, task.ids, older))
-        self.ledger.remember(rows, folders)
+            row = FileRow(task.dir, task.name, task.stamp, task.ids, older)
+            # a stamp of the future proves nothing: a change may set the same time again
+            is_proven = named and task.stamp.changed_at_ns <= now
+            files.append(row if is_proven else row.unproven())
+        self.ledger.remember(files, folders)
 
     def _name(self, task: SealTask) -> bool:
         """Give a task's sealed copies their final names, the first object last."""

@@ -49,6 +49,23 @@ def test_a_newer_row_takes_the_place_of_the_older(tmp_path: Path) -> None:
         assert not ledger.files("")["a"].matches(STAMP)
 
 
+def test_no_file_is_like_a_row_whose_sealed_file_may_have_no_name(tmp_path: Path) -> None:
+    """Some servers of FUSE give 0 as the time of each file's last change."""
+    stamps = {"a": STAMP, "timeless": STAMP._replace(ctime_ns=0), "epoch": Stamp(1, 2, 3, 0, 0)}
+    rows = [row("", name, "x", stamp=stamp) for name, stamp in stamps.items()]
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        ledger.remember([one.unproven() for one in rows], {})
+        for name, known in ledger.files("").items():
+            assert not known.is_proven
+            assert not known.matches(stamps[name])
+            assert known.ctime_ns != stamps[name].ctime_ns
+            assert known.ids == ("x",)
+        ledger.remember(rows, {})
+        for name, known in ledger.files("").items():
+            assert known.is_proven
+            assert known.matches(stamps[name])
+
+
 @pytest.mark.parametrize("field", ["size", "mtime_ns", "ctime_ns", "inode"])
 def test_any_change_of_a_file_is_noticed_but_not_of_the_device(tmp_path: Path, field: str) -> None:
     with Ledger(str(tmp_path), VAULT, "") as ledger:
