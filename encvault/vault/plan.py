@@ -43,6 +43,7 @@ from encvault.vault.layout import (
 )
 from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import new_id
+from encvault.vault.sameness import Sameness
 from encvault.vault.sealing import SealTask, object_sizes
 from encvault.vault.visited import VisitedFolders
 
@@ -87,6 +88,8 @@ class Planner:
         self.leftovers: list[tuple[str, str]] = []
         self._ids = nearby_ids()
         self._keeping = Keeping()
+        may_remove = self.in_place or options.reads_back
+        self._sameness = Sameness(self._keeping, counts_always=may_remove)
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._unlisted: dict[str, OSError] = {}  # folders, and why they have no object
@@ -231,6 +234,7 @@ class Planner:
     def _plan_files(self, folder: Folder, folder_id: str | None) -> Iterator[SealTask]:
         path = folder.path
         known = self._ledger.files(path) if self._ledger else {}
+        self._sameness.enter(known.values())
         taken: set[str] = set()
         files: dict[str, int] = {}  # those of them that may be sealed copies, and their bytes
         if self.in_place:
@@ -267,7 +271,7 @@ class Planner:
             return folder.entries
         path, rest, size = folder.path, [], 0
         chooses = bool(self._options.only or self._options.exclude or self._options.own)
-        is_hidden, has_inodes = self._vault.hidden, self._counts_inodes(folder.status)
+        is_hidden, inode_counts = self._vault.hidden, self._sameness.inode_counts
         for entry in folder.entries:
             name, status, kind = entry
             row = known.get(name)
@@ -276,7 +280,7 @@ class Planner:
                 or row[0] != status.st_size
                 or row[1] != status.st_mtime_ns
                 or row[2] != status.st_ctime_ns
-                or (row[3] != status.st_ino and has_inodes)
+                or (row[3] != status.st_ino and inode_counts(row, status.st_dev))
                 or kind not in _SEALED_KINDS
                 or not (
                     self._objects_there(row)
@@ -292,18 +296,6 @@ class Planner:
             self._report.unchanged += count
             self._observer.progress(count, size)
         return rest
-
-    def _counts_inodes(self, status: os.stat_result) -> bool:
-        """Whether a file with another inode is another file; it is for who may remove it."""
-        is_kept = self.in_place or self._options.reads_back
-        return is_kept or self._keeping.inodes(status.st_dev)
-
-    def _matches(self, known: Known, status: os.stat_result) -> bool:
-        """Whether a file is as it is remembered."""
-        stamp = Stamp.of(status)
-        if not self._counts_inodes(status):
-            stamp = stamp._replace(inode=known.inode)
-        return known.matches(stamp)
 
     def _objects_there(self, row: Known) -> bool:
         """Whether a file's objects are there, whole, and nothing of what they replaced."""
@@ -403,7 +395,9 @@ class Planner:
     ) -> SealTask | None:
         status, where = entry.status, join(folder.path, entry.name)
         stamp = Stamp.of(status)
-        unchanged = known is not None and not self._drops_source and self._matches(known, status)
+        unchanged = (
+            known is not None and not self._drops_source and self._sameness.matches(known, status)
+        )
         older: tuple[str, ...] = ()
         if self._vault.hidden:
             if known is not None:

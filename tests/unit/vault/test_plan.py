@@ -318,7 +318,7 @@ def test_a_drive_that_is_mounted_anew_is_not_sealed_anew(
         docs = drive.path / "docs"
         docs.mkdir()
         for name in ("a", "b", "c"):
-            (docs / name).write_text(name)
+            (docs / name).write_text(f"of {name:>{ord(name)}}")  # each of another size
             os.utime(docs / name, (1_700_000_000, 1_700_000_000))
         options = {"to": str(vault), "state_dir": str(state)}
         assert seal(docs, hide_names=hidden, **options).files == 3
@@ -331,6 +331,31 @@ def test_a_drive_that_is_mounted_anew_is_not_sealed_anew(
         (docs / "b").write_text("another")
         report = seal(docs, **options)
         assert (report.files, report.unchanged) == (1, 2)
+
+
+@pytest.mark.xdist_group("loop devices")
+@pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
+@pytest.mark.parametrize("kind", ["exfat", "fat"])
+def test_a_file_that_took_the_name_of_one_of_its_size_and_time_is_noticed(
+    tmp_path: Path, kind: str, *, hidden: bool
+) -> None:
+    """As with pictures of one burst: where a rename leaves no trace in a file's times."""
+    vault, state = tmp_path / "vault", tmp_path / "state"
+    with DriveImage(kind, tmp_path / "top") as drive:
+        docs = drive.path / "docs"
+        docs.mkdir()
+        for name, content in (("1", "AAAA"), ("2", "BBBB"), ("3", "other")):
+            (docs / name).write_text(content)
+            os.utime(docs / name, (1_700_000_000, 1_700_000_000))
+        options = {"to": str(vault), "state_dir": str(state), "delete": True}
+        assert seal(docs, hide_names=hidden, **options).files == 3
+        (docs / "2").replace(docs / "1")
+        report = seal(docs, **options)
+        assert report.problems == []
+        assert (report.files, report.unchanged) == (1, 1)
+    assert unseal(vault, to=str(tmp_path / "out")).problems == []
+    assert (tmp_path / "out" / "1").read_text() == "BBBB"
+    assert not (tmp_path / "out" / "2").exists()
 
 
 @pytest.mark.xdist_group("loop devices")
