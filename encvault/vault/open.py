@@ -169,7 +169,7 @@ class _OpenRun:
 
     def _open_crowded(self, context: OpenContext) -> None:
         def attempt(tasks: list[OpenTask]) -> int:
-            self.tree.sync_names(self._touched)  # which frees what was removed
+            self._make_durable()  # which frees what was removed
             before = self.report.files
             self._open(context, tasks, jobs=1)
             return self.report.files - before
@@ -344,6 +344,10 @@ class _OpenRun:
         calls.unlink(self.tree.folder(folder), name)
         self._touched.add(folder)
 
+    def _make_durable(self) -> None:
+        self.target.sync_names(self._touched)
+        self._touched.clear()
+
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self, folders: OpenFolders) -> None:
@@ -363,7 +367,7 @@ class _OpenRun:
             and not self.options.only
             and self._is_complete()
         ):
-            self.target.sync_names(self._touched)
+            self._make_durable()
             self._remove_objects(self.catalog)
         if self._moved:
             self._note(
@@ -374,7 +378,7 @@ class _OpenRun:
                 ).format(count=self._moved)
             )
         self.report.note_lost(self._lost.elements(), self.observer)
-        self.target.sync_names(self._touched)
+        self._make_durable()
 
     def _is_open(self, found: Found) -> bool:
         """Whether a superseded object holds what the newer one of its path was opened to."""

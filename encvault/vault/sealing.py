@@ -185,7 +185,7 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultErro
         failures = sync_each(context.target, parts)
         for index, failure in zip(list(written), failures, strict=True):
             if failure is not None:
-                answers[index] = storage_error(failure, context.target.path)
+                answers[index] = _named(failure, context, tasks[index])
                 discard_task(context.target, tasks[index])
                 del written[index]
     for index, pieces in written.items():

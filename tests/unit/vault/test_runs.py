@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,7 @@ from helpers import keys, seal, snapshot, unseal, write_tree
 
 from encvault import operations
 from encvault.crypto.suite import Suite
-from encvault.errors import InputOutputError, SourceChanged, VerificationFailed
+from encvault.errors import InputOutputError, OutOfSpace, SourceChanged, VerificationFailed
 from encvault.fs import calls
 from encvault.operations.places import refuse
 from encvault.vault import open as opening_run, opening, plan, seal as sealing_run, sealing
@@ -20,7 +22,6 @@ from encvault.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from encvault.vault.report import Event
 
@@ -552,3 +553,54 @@ def test_a_folder_whose_object_fails_keeps_its_name_and_what_is_in_it(
     assert seal(tree).problems == []
     assert unseal(tree).problems == []
     assert snapshot(tree, times=False) == before
+
+
+# -- a disk that tells only at the sync that it is full ------------------------------------------
+
+
+@LAYOUTS
+def test_files_without_room_at_the_sync_are_named_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("a", "b", "c"):
+        (tree / name).write_text(name)
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("encvault.fs.syncing._sync_file", fail)
+        report = seal(tree, hide_names=hidden, jobs=1)
+    assert {type(problem) for problem in report.problems} == {OutOfSpace}
+    shown = [Path(problem.fields()["path"]).name for problem in report.problems]
+    assert {name.removesuffix(".sealed") for name in shown} == {"a", "b", "c"}
+    assert {path.name for path in tree.iterdir() if path.is_file()} == {"a", "b", "c"}
+
+
+def test_what_is_durable_is_not_made_so_again_when_files_that_had_no_room_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    for name in ("a", "b", "c"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_text(name)
+    seal(tree)
+    has_no_room = ["b", "c", "c"]
+    synced: list[set[str]] = []
+
+    def sync_file(_tree: object, folder: str, _name: str) -> bool:
+        if folder in has_no_room:
+            has_no_room.remove(folder)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return True
+
+    monkeypatch.setattr("encvault.fs.syncing._sync_file", sync_file)
+    monkeypatch.setattr(
+        "encvault.fs.tree.Tree.sync_names", lambda _tree, folders: synced.append(set(folders))
+    )
+    report = unseal(tree, jobs=1)
+    assert (report.files, report.problems, has_no_room) == (3, [], [])
+    # the names that a batch gave, and those that went, in turns; in the end all get their times
+    assert synced == [{"a"}, {"a"}, {"b"}, {"b"}, {"c"}, {"a", "b", "c", ""}]
