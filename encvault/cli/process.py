@@ -106,14 +106,16 @@ def languages(environ: Mapping[str, str]) -> list[str]:
 def _leave_no_core() -> None:
     """Have a crash, or a quit signal, write no memory with keys in it to a file.
 
-    What this process starts does as well, and may raise its own limit again.
+    What this process starts does as well, and may raise its own limit again. A program that dumps
+    are piped to is called with a limit of 0 too, and not with one of 1 (core(5) does not say it;
+    `do_coredump` in Linux, fs/coredump.c); no file of one byte is written.
     """
     try:
         import resource  # noqa: PLC0415 - not on every system
     except ImportError:
         return
     _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
 
 
 @contextlib.contextmanager

@@ -487,16 +487,24 @@ def test_a_locale_without_utf_8(environment: dict[str, str], shown: str) -> None
     assert one["fix"] == ("export LANG=C.UTF-8" if shown else None)
 
 
-def test_core_dumps() -> None:
+@pytest.mark.parametrize(
+    ("ulimit", "limit"),
+    [
+        ("ulimit -S -c unlimited", 1),  # with 0 Linux calls the program that dumps are piped to
+        ("ulimit -c 0", 0),  # for good: it cannot be raised to 1
+    ],
+)
+def test_core_dumps(ulimit: str, limit: int) -> None:
     done = subprocess.run(
-        ["sh", "-c", 'ulimit -S -c unlimited && "$0" -m encvault doctor --json', sys.executable],
+        ["sh", "-c", f'{ulimit} && "$0" -m encvault doctor --json', sys.executable],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
     )
     (one,) = [row for row in json.loads(done.stdout)["checks"] if row["name"] == "core-dumps"]
     assert (one["state"], one["fix"]) == ("ok", None), "encvault lets none be written"
-    assert Path("/proc/sys/kernel/core_pattern").read_text().strip() in one["detail"]
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    assert one["detail"] == f"limit {limit}, pattern {pattern}"
 
 
 def test_core_dumps_that_could_be_written(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from encvault.cli.usb import watch
 from encvault.errors import DrivePulledUnlocked, HookFailed
 from encvault.fs.mounts import Mount
 from encvault.operations.drives import DriveEvent, glance
-from encvault.operations.drives.glance import SeenFolder, state_at_a_glance
+from encvault.operations.drives.glance import Seen, state_at_a_glance
 from encvault.operations.drives.watching import _Watcher
 from encvault.usb.arrivals import Look
 from encvault.usb.drives import Drive
@@ -554,14 +554,14 @@ def test_a_glance_knows_a_vault_that_shows_names(visible: Drive, tmp_path: Path)
 def test_a_glance_finds_what_lies_in_the_clear_in_folders(
     visible: Drive, tmp_path: Path, name: str
 ) -> None:
-    seen: dict[str, SeenFolder] = {}
+    seen = Seen()
     top = top_of(visible)
     new = top / name
     for _time in range(2):  # the second one remembers the first
         assert state_at_a_glance(visible, str(tmp_path), seen) == "locked"
         new.parent.mkdir(exist_ok=True)
         new.write_bytes(b"in the clear")
-        for known in (seen, {}):
+        for known in (seen, Seen()):
             assert state_at_a_glance(visible, str(tmp_path), known) == "unlocked"
         new.unlink()
         age(top)
@@ -597,7 +597,7 @@ def test_a_glance_looks_at_so_many_names_and_goes_on_the_next_time(
 
     monkeypatch.setattr(glance, "peek", peek)
     age(top_of(visible))
-    seen: dict[str, SeenFolder] = {}
+    seen = Seen()
     states = []
     for _time in range(4):
         read.clear()
@@ -606,6 +606,38 @@ def test_a_glance_looks_at_so_many_names_and_goes_on_the_next_time(
     # 4 folders and 8 names in them; until all are seen, there may be some in the clear
     assert (states[0], states[-1], read) == ("unlocked", "locked", [])
     assert states == sorted(states, reverse=True)
+
+
+def test_glances_go_round_a_drive_of_more_folders_than_one_looks_at(
+    visible: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = top_of(visible)
+    for number in range(20):
+        (top / "d" / f"folder {number}").mkdir()
+    age(top)
+    monkeypatch.setattr(glance, "_MOST_NAMES", 10)
+    seen = Seen()
+
+    def states(count: int = 8) -> list[str]:
+        return [state_at_a_glance(visible, str(tmp_path), seen) for _time in range(count)]
+
+    first = states()
+    assert (first[0], first[-1]) == ("unlocked", "locked"), "24 folders and 30 names in them"
+    assert first == sorted(first, reverse=True)
+    assert set(states()) == {"locked"}
+    new = top / "d" / "folder 7" / "new"
+    new.write_bytes(b"in the clear")
+    found = states(4)  # three of them are a round
+    assert found[-1] == "unlocked"
+    assert found == sorted(found)
+    assert set(states()) == {"unlocked"}
+    new.unlink()
+    age(top)
+    assert states()[-1] == "locked", "all were read again, since all have new stamps"
+    (top / "d" / "e" / "f").mkdir()
+    (top / "d" / "e" / "f" / "new").write_bytes(b"in a folder that nobody has seen")
+    assert "unlocked" in states(4)
+    assert states(1) == ["unlocked"]
 
 
 # -- jobs -----------------------------------------------------------------------------------

@@ -147,8 +147,8 @@ def core_dumps(where: Surroundings) -> Finding:
     words = [line.split() for line in limits if line.startswith("Max core file size")]
     limit = words[0][4] if words else "?"
     detail = _("limit {limit}, pattern {pattern}").format(limit=limit, pattern=pattern or "?")
-    if limit == "0":
-        # a program that dumps are piped to is called whatever the limit; the usual ones keep it
+    if limit in ("0", "1"):
+        # with 0 a program that dumps are piped to is called all the same; the usual ones keep it
         return Finding("ok", detail)
     return Finding("warn", detail, "ulimit -c 0")
 

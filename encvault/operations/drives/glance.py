@@ -37,28 +37,45 @@ class SeenFolder:
 
     Attributes:
         stamp: of the folder.
-        sealed: names of sealed files, of which there may be more; none of a folder that was seen
-            to its end.
+        read: names of sealed files and folders, of which there may be more; none of a folder that
+            was seen to its end.
         folders: paths of the folders in it.
         is_whole: whether it was.
     """
 
     stamp: tuple[int, ...]
-    sealed: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     folders: list[str] = field(default_factory=list)
     is_whole: bool = False
 
 
-def state_at_a_glance(
-    drive: Drive, state_dir: str, seen: dict[str, SeenFolder] | None = None
-) -> str:
+@dataclass(slots=True)
+class Seen:
+    """What the glances have seen of a vault that shows names.
+
+    They go round its folders, and where there are many a round takes several glances.
+
+    Attributes:
+        folders: what the round before this one saw, by path.
+        this_round: what this one has seen.
+        waiting: paths of the folders that it has still to look at; none between two rounds.
+        is_locked: whether a round has ended, and nothing was in the clear since.
+    """
+
+    folders: dict[str, SeenFolder] = field(default_factory=dict)
+    this_round: dict[str, SeenFolder] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    is_locked: bool = False
+
+
+def state_at_a_glance(drive: Drive, state_dir: str, seen: Seen | None = None) -> str:
     """The state of a drive, as of `DriveStatus`; "" if it cannot be read.
 
     Args:
         drive: which.
         state_dir: local state folder.
-        seen: what the glances before saw in the folders of a vault that shows names; changed. It
-            must be of the same mount, since FAT has no stamp for its top.
+        seen: what the glances before saw; changed. It must be of the same mount, since FAT has no
+            stamp for its top.
     """
     if kind := ENCRYPTED.get(drive.device.content.kind):
         return kind
@@ -69,7 +86,7 @@ def state_at_a_glance(
     path = drive.mount.path
     try:
         with Vault.load(path) as vault:
-            glance = _Glance(vault, {} if seen is None else seen)
+            glance = _Glance(vault, Seen() if seen is None else seen)
             is_clear = glance.is_top_clear() if vault.hidden else glance.is_clear()
     except (OSError, EncvaultError):
         return ""
@@ -84,7 +101,7 @@ class _Glance:
         seen: see `state_at_a_glance`.
     """
 
-    def __init__(self, vault: Vault, seen: dict[str, SeenFolder]) -> None:
+    def __init__(self, vault: Vault, seen: Seen) -> None:
         self._vault = vault
         self._tree = vault.tree
         self._seen = seen
@@ -101,34 +118,52 @@ class _Glance:
         Raises:
             OSError: the drive was pulled out.
         """
-        found: dict[str, SeenFolder] = {}
-        waiting = [""]
-        is_clear = False
-        while waiting and not is_clear:
-            path = waiting.pop()
+        is_begun = bool(self._seen.waiting)
+        is_clear = self._goes_on()
+        if is_begun and not is_clear and not self._seen.waiting:
+            is_clear = self._goes_on()  # what was seen first may be of a while ago
+        self._tree.check_there()
+        return is_clear
+
+    def _goes_on(self) -> bool:
+        """Go on with the round, or begin one, up to its end or as far as a glance may."""
+        seen = self._seen
+        if not seen.waiting:
+            seen.waiting = [""]
+        while seen.waiting:
+            if self._left <= 0:
+                new = any(path not in seen.folders for path in seen.waiting)
+                return new or not seen.is_locked
+            path = seen.waiting.pop()
             self._left -= 1
             try:
-                is_clear = self._left < 0 or self._is_folder_clear(path)
+                is_clear = self._is_folder_clear(path)
             except FileNotFoundError:
                 continue  # removed since the one above it was read
             except OSError:
                 is_clear = True
-            if path in self._seen:
-                found[path] = self._seen[path]
-                waiting += found[path].folders
-        self._tree.check_there()
-        if not is_clear:  # else there is more, which the next glance goes on with
-            self._seen.clear()
-            self._seen.update(found)
-        return is_clear
+            if is_clear:
+                seen.is_locked = False
+                if self._left < 0:  # it has more names than a glance reads
+                    seen.waiting.append(path)
+                else:
+                    seen.waiting.clear()  # the next round finds what was seen before as it was
+                    seen.folders |= seen.this_round
+                    seen.this_round.clear()
+                return True
+            seen.waiting += seen.this_round[path].folders
+        seen.folders, seen.this_round = seen.this_round, {}
+        seen.is_locked = True
+        return False
 
     def _is_folder_clear(self, path: str) -> bool:
         """Look at a folder, unless it is as it was when it was looked at; remember it."""
         status = os.fstat(self._tree.folder(path))
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        known = self._seen.get(path)
+        known = self._seen.this_round.get(path) or self._seen.folders.get(path)
         if known is None or known.stamp != stamp or not _is_settled(status):
-            known = self._seen[path] = SeenFolder(stamp)
+            known = SeenFolder(stamp)
+        self._seen.this_round[path] = known
         if not known.is_whole:
             is_other = path and self._tree.exists(join(path, FOLDER))  # a vault of its own
             known.is_whole = bool(is_other) or self._is_read(path, known)
@@ -136,10 +171,9 @@ class _Glance:
 
     def _is_read(self, path: str, known: SeenFolder) -> bool:
         """Read a folder up to what is in the clear or is too much; whether all of it was read."""
-        known.folders.clear()
         with os.scandir(self._tree.folder(path)) as entries:
             for entry in entries:
-                if entry.name in known.sealed:
+                if entry.name in known.read:
                     continue
                 self._left -= 1
                 if self._left < 0 or is_temporary(entry.name):
@@ -147,11 +181,12 @@ class _Glance:
                 if entry.is_dir(follow_symlinks=False):
                     if not self._is_own(path, entry):
                         known.folders.append(join(path, entry.name))
+                        known.read.add(entry.name)
                 elif self._is_sealed(path, entry):
-                    known.sealed.add(entry.name)
+                    known.read.add(entry.name)
                 elif not self._is_left(path, entry):
                     return False
-        known.sealed.clear()
+        known.read.clear()
         return True
 
     def _is_sealed(self, folder: str, entry: os.DirEntry[str]) -> bool:

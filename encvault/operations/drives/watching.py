@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from encvault.errors import AccessLogError, DrivePulledUnlocked, DriveUnregistered
 from encvault.i18n import _
 from encvault.operations.drives.found import ENCRYPTED, standing_of
-from encvault.operations.drives.glance import SeenFolder, state_at_a_glance
+from encvault.operations.drives.glance import Seen, state_at_a_glance
 from encvault.operations.recording import recording
 from encvault.usb.arrivals import Look, follow
 from encvault.usb.register import Standing
@@ -63,12 +63,12 @@ class _Watcher:
     register_path: str
     state_dir: str
     seen: dict[str, tuple[str, Standing]] = field(default_factory=dict)
-    folders: dict[Drive, dict[str, SeenFolder]] = field(default_factory=dict)
+    folders: dict[Drive, Seen] = field(default_factory=dict)
 
     def events(self, look: Look, *, is_first: bool) -> list[DriveEvent]:
         """What a look means."""
         self.folders = {
-            one: {} if one in look.come else self.folders.get(one, {}) for one in look.there
+            one: Seen() if one in look.come else self.folders.get(one, Seen()) for one in look.there
         }
         events = [self._gone(drive) for drive in look.gone]
         for drive in look.brief:
