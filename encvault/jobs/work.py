@@ -14,8 +14,9 @@ from encvault.envelope import VAULT_FOLDER, is_vault_folder
 from encvault.errors import CopyLost, EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
+from encvault.fs.rules import Keeping
 from encvault.fs.stamp import Stamp
-from encvault.fs.tree import Tree, join
+from encvault.fs.tree import Tree, join, split
 from encvault.jobs.archives import Shelf
 from encvault.jobs.destinations import (
     base_of,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from encvault.jobs.records import Outcome
     from encvault.operations.prompter import Prompter
     from encvault.vault.ledger import Ledger
-    from encvault.vault.report import Observer
+    from encvault.vault.report import Event, Observer
 
 _SAMPLE_PERCENT = 1.0
 _ALL_PERCENT = 100.0
@@ -72,6 +73,19 @@ class _Members(Relay):
         """See `Observer`."""
         self.names.add(path)
         super().member(action, path)
+
+
+class _Sealed(Relay):
+    """Notes what was sealed in this very run."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(observer)
+        self.paths: set[str] = set()
+
+    def before_release(self, events: Sequence[Event]) -> None:
+        """See `Observer`."""
+        super().before_release(events)
+        self.paths.update(event.path for event in events)
 
 
 class Work:
@@ -114,6 +128,7 @@ class Work:
         self.verified = 0
         self.archive = ""
         self._archived: set[str] = set()  # names of the members
+        self._sealed: dict[str, set[str]] = {}  # by source, of mirrors whose originals shall go
 
     def do(self) -> Report:
         """Do it; failures of single files and sources are in the report.
@@ -219,7 +234,11 @@ class Work:
             delete=self.job.delete,
             reads_back=self.job.remove_sources,
         )
-        report = operations.seal(request, self.prompter, self.observer)
+        observer = self.observer
+        if self.job.remove_sources:
+            observer = sealed = _Sealed(self.observer)
+            self._sealed[source] = sealed.paths
+        report = operations.seal(request, self.prompter, observer)
         self.report.add(report)
         return report
 
@@ -273,30 +292,47 @@ class Work:
             ledger_of(self.state_dir, vault, tree.path) as ledger,
         ):
             if ledger is not None:
-                options = self._request().options()
+                options, keeping = self._request().options(), Keeping()
                 rows = {join(folder, name): known for folder, name, known in ledger.rows()}
                 stamps = {
                     path: known for path, known in rows.items() if not options.excludes_within(path)
                 }
-                self._remove(tree, lambda path, stamp: stamps[path].matches(stamp), list(stamps))
+                sealed = self._sealed[source]
 
-    def _remove(self, tree: Tree, is_same: Callable[[str, Stamp], bool], paths: list[str]) -> None:
-        touched = set()
+                def is_same(path: str, stamp: Stamp) -> bool:
+                    # where inodes do not last, what an earlier run sealed may look just like it
+                    is_told = path in sealed or keeping.inodes(stamp.device)
+                    return is_told and stamps[path].matches(stamp)
+
+                gone: list[tuple[str, str]] = []
+                try:
+                    self._remove(tree, is_same, list(stamps), gone)
+                finally:
+                    ledger.note_removed(gone)
+
+    def _remove(
+        self,
+        tree: Tree,
+        is_same: Callable[[str, Stamp], bool],
+        paths: list[str],
+        gone: list[tuple[str, str]],
+    ) -> None:
+        """Remove those that are the same; folder and name of each goes to `gone` at once."""
         for path in paths:
             self.limits.boundary()
             try:
                 if not is_same(path, Stamp.of(tree.status(path))):
                     continue  # it was changed since; the next run seals it
-                folder, _slash, name = path.rpartition("/")
+                folder, name = split(path)
                 calls.unlink(tree.folder(folder), name)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 self._problem(storage_error(error, tree.show(path)))
                 continue
-            touched.add(folder)
+            gone.append((folder, name))
             self.report.removed += 1
-        tree.sync_names(touched)
+        tree.sync_names({folder for folder, _name in gone})
 
     # -- servers ----------------------------------------------------------------------------
 
@@ -411,7 +447,7 @@ class Work:
             with Tree(source) as tree:
                 prefix = os.path.basename(tree.path) if len(stamps) > 1 else ""
                 paths = [path for path in found if join(prefix, path) in self._archived]
-                self._remove(tree, functools.partial(_is_same, found), paths)
+                self._remove(tree, functools.partial(_is_same, found), paths, [])
 
     def _verify_archives(self, shelf: Shelf, inventory: Inventory) -> None:
         """Look at the archives that there are; this run's is the last."""

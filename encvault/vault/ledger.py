@@ -77,13 +77,13 @@ class Known(NamedTuple):
     """What is remembered of one name: a row as it is stored, for there may be a million of them.
 
     Attributes:
-        size, mtime_ns, ctime_ns, inode: of the plain file.
+        size, mtime_ns, ctime_ns, inode: of the plain file; no `mtime_ns` if a run has removed it.
         ids_text: ids of the sealed file and its parts, with blanks between.
         older_text: of what that one replaced, likewise.
     """
 
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
     ctime_ns: int
     inode: int
     ids_text: str
@@ -369,6 +369,18 @@ class Ledger(Database):
                     )
                     for path, row in folders.items()
                 ),
+            )
+
+    def note_removed(self, paths: Iterable[tuple[str, str]]) -> None:
+        """A run has removed the originals of these folders and names: no file is like them.
+
+        The rows are proven as before: each copy that they tell of may be the only one, and must be
+        missed if it is lost.
+        """
+        with self._change():
+            self._db.executemany(
+                "UPDATE files SET mtime_ns=NULL WHERE root=? AND dir=? AND name=?",
+                ((self._root, os.fsencode(folder), os.fsencode(name)) for folder, name in paths),
             )
 
     def forget(self, paths: Iterable[tuple[str, str]]) -> None:

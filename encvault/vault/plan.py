@@ -89,7 +89,7 @@ class Planner:
         self._ids = nearby_ids()
         self._keeping = Keeping()
         may_remove = self.in_place or options.reads_back
-        self._sameness = Sameness(self._keeping, counts_always=may_remove)
+        self._sameness = Sameness(self._keeping, may_remove=may_remove)
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
         self._unlisted: dict[str, OSError] = {}  # folders, and why they have no object
@@ -234,7 +234,7 @@ class Planner:
     def _plan_files(self, folder: Folder, folder_id: str | None) -> Iterator[SealTask]:
         path = folder.path
         known = self._ledger.files(path) if self._ledger else {}
-        self._sameness.enter(known.values())
+        self._sameness.enter(known.values(), folder.status.st_dev)
         taken: set[str] = set()
         files: dict[str, int] = {}  # those of them that may be sealed copies, and their bytes
         if self.in_place:
@@ -271,7 +271,8 @@ class Planner:
             return folder.entries
         path, rest, size = folder.path, [], 0
         chooses = bool(self._options.only or self._options.exclude or self._options.own)
-        is_hidden, inode_counts = self._vault.hidden, self._sameness.inode_counts
+        is_hidden, is_another = self._vault.hidden, self._sameness.is_another
+        lasting = self._sameness.lasting_device
         for entry in folder.entries:
             name, status, kind = entry
             row = known.get(name)
@@ -280,7 +281,10 @@ class Planner:
                 or row[0] != status.st_size
                 or row[1] != status.st_mtime_ns
                 or row[2] != status.st_ctime_ns
-                or (row[3] != status.st_ino and inode_counts(row, status.st_dev))
+                or (
+                    (row[3] != status.st_ino or status.st_dev != lasting)
+                    and is_another(row, status)
+                )
                 or kind not in _SEALED_KINDS
                 or not (
                     self._objects_there(row)

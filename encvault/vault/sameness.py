@@ -19,29 +19,47 @@ if TYPE_CHECKING:
 class Sameness:
     """Compares the files of one folder at a time with what is remembered of them.
 
-    FAT and most servers of FUSE make inodes up anew at each mount. There they count only where
-    size and time leave a doubt: of two files in a folder that have both in common, one may have
-    taken the other's name. One that comes from another folder so is not told from the former.
+    FAT and most servers of FUSE make inodes up anew at each mount, often the same number for the
+    same name, whatever file has it by then. In a run after which originals may be removed, a file
+    from there never counts as unchanged: what has its name, size and time may be another that was
+    never sealed. In other runs inodes count there where size and time leave a doubt: of two files
+    in a folder that have both in common, one may have taken the other's name. One that comes from
+    another folder so is not told from the former.
 
     Args:
         keeping: of the file systems that are met.
-        counts_always: for a run after which originals may be removed.
+        may_remove: for a run after which originals may be removed.
+
+    Attributes:
+        lasting_device: number of the folder's file system, if a file on it has its inode for good;
+            else -1. For the loop that meets nearly all files: there a file with the inode that is
+            remembered is no other, and needs no call.
     """
 
-    def __init__(self, keeping: Keeping, *, counts_always: bool) -> None:
+    def __init__(self, keeping: Keeping, *, may_remove: bool) -> None:
+        self.lasting_device = -1
         self._keeping = keeping
-        self._counts_always = counts_always
+        self._may_remove = may_remove
         self._rows: Collection[Known] = ()
-        self._twins: set[tuple[int, ...]] | None = None
+        self._twins: set[tuple[object, ...]] | None = None
 
-    def enter(self, rows: Collection[Known]) -> None:
-        """Go on with another folder, of whose files this is remembered."""
+    def enter(self, rows: Collection[Known], device: int) -> None:
+        """Go on with another folder.
+
+        Args:
+            rows: what is remembered of its files.
+            device: number of the file system that it is on.
+        """
+        self.lasting_device = device if self._keeping.inodes(device) else -1
         self._rows, self._twins = rows, None
 
-    def inode_counts(self, known: Known, device: int) -> bool:
-        """Whether a file that has another inode than is remembered is another file."""
-        if self._counts_always or self._keeping.inodes(device):
-            return True
+    def is_another(self, known: Known, status: os.stat_result) -> bool:
+        """Whether a file of the size and the times that are remembered counts as another one."""
+        if self._keeping.inodes(status.st_dev):
+            return known.inode != stored(status.st_ino)
+        return self._may_remove or (self._has_twin(known) and known.inode != stored(status.st_ino))
+
+    def _has_twin(self, known: Known) -> bool:
         if self._twins is None:
             seen = Counter(row[:2] for row in self._rows)
             self._twins = {both for both, count in seen.items() if count > 1}
@@ -50,6 +68,8 @@ class Sameness:
     def matches(self, known: Known, status: os.stat_result) -> bool:
         """Whether a file is as it is remembered."""
         stamp = Stamp.of(status)
-        if known.inode != stored(stamp.inode) and not self.inode_counts(known, stamp.device):
+        if not self._keeping.inodes(stamp.device):
+            if self.is_another(known, status):
+                return False
             stamp = stamp._replace(inode=known.inode)
         return known.matches(stamp)

@@ -66,6 +66,22 @@ def test_no_file_is_like_a_row_whose_sealed_file_may_have_no_name(tmp_path: Path
             assert known.matches(stamps[name])
 
 
+def test_no_file_is_like_one_that_a_run_has_removed(tmp_path: Path) -> None:
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        ledger.remember([row("a", "gone", "x"), row("a", "there", "y"), row("b", "gone", "z")], {})
+        assert ledger.files("a")["gone"].matches(STAMP)
+        ledger.note_removed([("a", "gone"), ("c", "gone")])
+        known = ledger.files("a")
+        assert known["gone"].is_proven  # its copy is to be missed
+        assert (known["gone"].ids, known["gone"].size) == (("x",), STAMP.size)
+        assert not any(known["gone"].matches(STAMP._replace(mtime_ns=time)) for time in (0, 4, -1))
+        assert known["there"].matches(STAMP)
+        assert ledger.files("b")["gone"].matches(STAMP)
+        assert ledger.files("c") == {}
+        ledger.remember([row("a", "gone", "x")], {})
+        assert ledger.files("a")["gone"].matches(STAMP)
+
+
 @pytest.mark.parametrize("field", ["size", "mtime_ns", "ctime_ns", "inode"])
 def test_any_change_of_a_file_is_noticed_but_not_of_the_device(tmp_path: Path, field: str) -> None:
     with Ledger(str(tmp_path), VAULT, "") as ledger:
