@@ -129,7 +129,7 @@ class _Server:
         os.utime(self._at(path), ns=(times[0] + behind, times[1] + behind))
 
     def readdir(self, path: str, _fh: int) -> list[str]:
-        return [".", "..", *os.listdir(self._at(path))]
+        return [".", "..", *sorted(os.listdir(self._at(path)))]
 
     def readlink(self, path: str) -> str:
         return os.readlink(self._at(path))

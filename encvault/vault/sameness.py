@@ -22,9 +22,9 @@ class Sameness:
     FAT and most servers of FUSE make inodes up anew at each mount, often the same number for the
     same name, whatever file has it by then. In a run after which originals may be removed, a file
     from there never counts as unchanged: what has its name, size and time may be another that was
-    never sealed. In other runs inodes count there where size and time leave a doubt: of two files
-    in a folder that have both in common, one may have taken the other's name. One that comes from
-    another folder so is not told from the former.
+    never sealed. Neither does it in other runs if another remembered file of its folder has its
+    size and time: one of the two may have taken the other's name. One that comes from another
+    folder so is not told from the former.
 
     Args:
         keeping: of the file systems that are met.
@@ -57,7 +57,7 @@ class Sameness:
         """Whether a file of the size and the times that are remembered counts as another one."""
         if self._keeping.inodes(status.st_dev):
             return known.inode != stored(status.st_ino)
-        return self._may_remove or (self._has_twin(known) and known.inode != stored(status.st_ino))
+        return self._may_remove or (known.size > 0 and self._has_twin(known))
 
     def _has_twin(self, known: Known) -> bool:
         if self._twins is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from drivefs import DriveImage
 from helpers import NOBODY, everything, in_child, keys, seal, snapshot, unseal, write_tree
+from passthrough import Passthrough
 
 from encvault import operations
 from encvault.errors import Conflict, NameTaken, NestedVault, SpecialFile, Unreadable
@@ -356,6 +357,42 @@ def test_a_file_that_took_the_name_of_one_of_its_size_and_time_is_noticed(
     assert unseal(vault, to=str(tmp_path / "out")).problems == []
     assert (tmp_path / "out" / "1").read_text() == "BBBB"
     assert not (tmp_path / "out" / "2").exists()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_file_that_took_a_name_before_its_server_was_mounted_anew_is_noticed(
+    tmp_path: Path, *, hidden: bool, mounted: bool
+) -> None:
+    """libfuse numbers nodes as they are looked up: the name gets the number that it had."""
+    vault, state = tmp_path / "vault", tmp_path / "state"
+    with Passthrough(tmp_path / "server") as server:
+        docs = server.path / "docs"
+        docs.mkdir()
+        for name, content in (("A", "AAAA"), ("B", "BBBB"), ("C", "other"), ("D", ""), ("E", "")):
+            (docs / name).write_text(content)
+            os.utime(docs / name, (1_700_000_000, 1_700_000_000))
+        options = {"to": str(vault), "state_dir": str(state), "delete": True}
+        assert seal(docs, hide_names=hidden, **options).files == 5
+        number = (docs / "A").stat().st_ino
+        server.unmount()
+        if not mounted:
+            (server.behind / "docs" / "B").replace(server.behind / "docs" / "A")
+        server.mount()
+        if mounted:
+            (docs / "B").replace(docs / "A")
+            server.again()
+        report = seal(docs, **options)
+        assert (docs / "A").stat().st_ino == number
+        assert report.problems == []
+        # an empty file is like any other
+        assert (report.files, report.unchanged) == (1, 3)
+        # the only one of its size now
+        report = seal(docs, **options)
+        assert (report.files, report.unchanged) == (0, 4)
+    assert unseal(vault, to=str(tmp_path / "out")).problems == []
+    assert (tmp_path / "out" / "A").read_text() == "BBBB"
+    assert not (tmp_path / "out" / "B").exists()
 
 
 @pytest.mark.xdist_group("loop devices")
