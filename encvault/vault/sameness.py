@@ -23,8 +23,11 @@ class Sameness:
     same name, whatever file has it by then. In a run after which originals may be removed, a file
     from there never counts as unchanged: what has its name, size and time may be another that was
     never sealed. Neither does it in other runs if another remembered file of its folder has its
-    size and time: one of the two may have taken the other's name. One that comes from another
-    folder so is not told from the former.
+    size and time: one of the two may have taken the other's name.
+
+    What is not told there, if a rename leaves no trace in the times: that the name of a file was
+    taken by one of its size and time that is not remembered in this folder, be it from another
+    folder or new since the last run.
 
     Args:
         keeping: of the file systems that are met.
