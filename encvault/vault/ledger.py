@@ -48,7 +48,6 @@ CREATE TABLE IF NOT EXISTS keys (root BLOB, id TEXT, PRIMARY KEY (root, id)) WIT
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsdecode
 _UNPROVEN = -1  # for a mode
 _HALF = 1 << 63
-_UNPROVEN_NS = -_HALF  # for a file's ctime: some servers of FUSE give 0 for every file
 _FEWEST_AHEAD, _MOST_AHEAD = 64, 2048  # rows
 
 
@@ -60,6 +59,7 @@ class FileRow(NamedTuple):
         stamp: the plain file when it was read.
         ids: file id of the sealed file, and those of its further parts.
         older: ids of what that one replaces, which may still be there.
+        is_proven: whether the sealed file has its name, and it is sure of what it was made.
     """
 
     dir: str
@@ -67,24 +67,27 @@ class FileRow(NamedTuple):
     stamp: Stamp
     ids: tuple[str, ...]
     older: tuple[str, ...] = ()
+    is_proven: bool = True
 
     def unproven(self) -> FileRow:
         """The row before the sealed file has its name: such that the file is sealed again."""
-        return self._replace(stamp=self.stamp._replace(ctime_ns=_UNPROVEN_NS))
+        return self._replace(is_proven=False)
 
 
 class Known(NamedTuple):
     """What is remembered of one name: a row as it is stored, for there may be a million of them.
 
     Attributes:
-        size, mtime_ns, ctime_ns, inode: of the plain file; no `mtime_ns` if a run has removed it.
+        size, mtime_ns, ctime_ns, inode: of the plain file. There is no `mtime_ns` if a run has
+            removed it, and no `ctime_ns` if the row is not proven: a number that stood for that
+            could be some file's, and with none no file is like the row.
         ids_text: ids of the sealed file and its parts, with blanks between.
         older_text: of what that one replaced, likewise.
     """
 
     size: int
     mtime_ns: int | None
-    ctime_ns: int
+    ctime_ns: int | None
     inode: int
     ids_text: str
     older_text: str
@@ -107,7 +110,7 @@ class Known(NamedTuple):
     @property
     def is_proven(self) -> bool:
         """Whether it is sure that the sealed file got its name, and of what it was made."""
-        return self.ctime_ns != _UNPROVEN_NS
+        return self.ctime_ns is not None
 
     def matches(self, stamp: Stamp) -> bool:
         """Whether the plain file is unchanged. Device numbers change at reboot and do not count."""
@@ -130,6 +133,11 @@ def _numbers(stamp: Stamp) -> tuple[int, int, int, int]:
         stored(stamp.ctime_ns),
         stored(stamp.inode),
     )
+
+
+def _columns(row: FileRow) -> tuple[int, int, int | None, int]:
+    size, mtime_ns, ctime_ns, inode = _numbers(row.stamp)
+    return size, mtime_ns, ctime_ns if row.is_proven else None, inode
 
 
 class FolderRow(NamedTuple):
@@ -349,7 +357,7 @@ class Ledger(Database):
                         self._root,
                         os.fsencode(row.dir),
                         os.fsencode(row.name),
-                        *_numbers(row.stamp),
+                        *_columns(row),
                         " ".join(row.ids),
                         " ".join(row.older),
                     )
