@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECOND_NS = 1_000_000_000
+_JUST_NS = 50_000_000
 
 
 @dataclass
@@ -77,15 +79,20 @@ class Passthrough:
         self.unmount()
         self.mount()
 
+    def begin_tick(self) -> None:
+        """Wait until the server's clock has just ticked: what follows gets the same time."""
+        while (ago := (time.time_ns() - self.behind_ns) % self.tick_ns) > _JUST_NS:
+            time.sleep((self.tick_ns - ago + _JUST_NS // 2) / _SECOND_NS)
+
     def _serve(self) -> None:
         try:
             with default_signals():
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 library = fuse.load()
                 operations = _operations(library, self)
-                library.FUSE(
-                    operations, str(self.path), foreground=True, nothreads=True, fsname="server"
-                )
+                # as long as it is mounted the numbers stay, also if the kernel needs its memory
+                options = {"foreground": True, "nothreads": True, "noforget": True}
+                library.FUSE(operations, str(self.path), fsname="server", **options)
         finally:
             os._exit(0)
 

@@ -24,6 +24,26 @@ _WITHOUT_LIMITS = frozenset(
 )
 _OF_WINDOWS = frozenset({"exfat", "fat", "fusefat", "msdos", "ntfs", "ntfs-3g", "ntfs3", "vfat"})
 _WITHOUT_NUMBERS = frozenset({"exfat", "msdos", "vfat"})
+# the kernel here writes the times; so do the programs for drives of Windows
+_OF_OUR_CLOCK = frozenset(
+    {
+        "bcachefs",
+        "btrfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "hfsplus",
+        "jfs",
+        "nilfs2",
+        "ramfs",
+        "reiserfs",
+        "tmpfs",
+        "udf",
+        "xfs",
+        "zfs",
+    }
+)
 # exfat-fuse has no file of such a name; fusefat does not permit it; most find it invalid
 _REFUSALS = frozenset(
     {
@@ -55,6 +75,14 @@ class Keeping:
         """
         kind = self._kind(device)
         return kind not in _WITHOUT_NUMBERS and not kind.startswith("fuse")
+
+    def our_clock(self, device: int) -> bool:
+        """Whether this machine's clock gives files their times, as far as that is known.
+
+        A server has a clock of its own, which may be before or behind ours by any time.
+        """
+        kind = self._kind(device)
+        return kind in _OF_OUR_CLOCK or _is_of_windows(kind)
 
     def _kind(self, device: int) -> str:
         if device not in self._kinds:

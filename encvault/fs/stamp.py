@@ -34,14 +34,23 @@ class Stamp(NamedTuple):
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
 
+    @property
+    def granule_ns(self) -> int:
+        """For how long after a change of the file another one may get the same times."""
+        coarse = self.mtime_ns % _SECOND_NS == 0 and self.ctime_ns % _SECOND_NS == 0
+        return COARSE_RACY_NS if coarse else RACY_NS
+
     def settles_in_ns(self, now_ns: int) -> int:
         """How long until a change would show in a new stamp; 0 if it would by now.
 
         A change within the clock's granularity after this stamp was taken leaves no trace, as with
         git's "racy" entries. Waiting does not help with a file of the future.
+
+        Args:
+            now_ns: by the clock that gave the file its times. With another clock nothing can be
+                said but that `granule_ns` after the stamp was taken a change would show.
         """
-        coarse = self.mtime_ns % _SECOND_NS == 0 and self.ctime_ns % _SECOND_NS == 0
-        settled = self.changed_at_ns + (COARSE_RACY_NS if coarse else RACY_NS)
+        settled = self.changed_at_ns + self.granule_ns
         return settled - now_ns if self.changed_at_ns <= now_ns < settled else 0
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encvault import operations
 from encvault.crypto.suite import Suite
-from encvault.envelope import VAULT_FOLDER, is_vault_folder
+from encvault.envelope import VAULT_FOLDER
 from encvault.errors import CopyLost, EncvaultError, SourceEmpty, SourceMissing
 from encvault.fs import calls
 from encvault.fs.durable import storage_error
@@ -26,6 +26,7 @@ from encvault.jobs.destinations import (
     shelf_of,
 )
 from encvault.jobs.inventory import Inventory, check_presence, copies_of, lost_copies
+from encvault.jobs.originals import settled_stamps
 from encvault.jobs.sending import Outbox, send_mirror, spool_of
 from encvault.operations.drives.found import reached
 from encvault.vault.keywatch import KeyWatch
@@ -468,28 +469,10 @@ class Work:
 
     def _stamps(self, sources: list[str]) -> dict[str, dict[str, Stamp]]:
         """Every file that may be removed if it is the same afterwards."""
-        options = self._request().options()
         log = self.prompter.access_log()
         # what encvault itself works with is in no archive
         own = [os.path.realpath(one) for one in (self.state_dir, log.path if log else None) if one]
-
-        def enters(tree: Tree, path: str) -> bool:
-            real = os.path.join(os.path.realpath(tree.path), path)
-            is_own = any(f"{real}/".startswith(f"{one}/") for one in own)
-            name = path.rpartition("/")[2]
-            return not (is_own or is_vault_folder(name) or options.excludes(path))
-
-        found: dict[str, dict[str, Stamp]] = {}
-        for source in sources:
-            mine = found[source] = {}
-            with Tree(source) as tree:
-                enters_here = functools.partial(enters, tree)
-                for folder in tree.walk(enter=enters_here):
-                    for entry in folder.entries:
-                        path = join(folder.path, entry.name)
-                        if entry.kind in ("file", "symlink") and enters_here(path):
-                            mine[path] = Stamp.of(entry.status)
-        return found
+        return settled_stamps(sources, self._request().options(), own)
 
 
 def _is_same(stamps: Mapping[str, Stamp], path: str, stamp: Stamp) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from encvault.errors import EncvaultError
-    from encvault.fs.tree import Tree
+    from encvault.fs.tree import Folder, Tree
     from encvault.vault.ledger import Known, Ledger
     from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
@@ -195,3 +195,15 @@ class Gone:
 
     def _is_excluded(self, path: str) -> bool:
         return self._options.excludes_within(path)
+
+
+def expected_names(folder: Folder) -> set[str]:
+    """The names that the visible layout has for what is in a folder."""
+    names = {
+        entry.name if entry.kind == "dir" else sealed_name(entry.name) for entry in folder.entries
+    }
+    return names | {
+        sealed_name(entry.name)
+        for entry in folder.entries
+        if entry.kind == "dir" and entry.is_unknown
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, cast
 
 from encvault.envelope import PART_SIZE, VaultKeyInfo, is_vault_folder
@@ -26,7 +27,7 @@ from encvault.fs.rules import Keeping
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join, split
 from encvault.i18n import _, system_reason
-from encvault.vault.gone import Gone
+from encvault.vault.gone import Gone, expected_names
 from encvault.vault.keywatch import KeyWatch
 from encvault.vault.layout import (
     SUFFIX,
@@ -92,6 +93,7 @@ class Planner:
         self._sameness = Sameness(self._keeping, may_remove=may_remove)
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
+        self._listed_ns = 0  # by the monotonic clock: when the folder at hand had been listed
         self._unlisted: dict[str, OSError] = {}  # folders, and why they have no object
         self._vault = vault
         self._source = source
@@ -233,6 +235,7 @@ class Planner:
 
     def _plan_files(self, folder: Folder, folder_id: str | None) -> Iterator[SealTask]:
         path = folder.path
+        self._listed_ns = time.monotonic_ns()
         known = self._ledger.files(path) if self._ledger else {}
         self._sameness.enter(known.values(), folder.status.st_dev)
         taken: set[str] = set()
@@ -257,7 +260,7 @@ class Planner:
         if self.in_place:
             self.lost_rows += [(path, name) for name in known.keys() - taken]
         elif self._options.delete and self._options.covers(path):
-            self.gone.look_in(path, taken, _expected(folder), known)
+            self.gone.look_in(path, taken, expected_names(folder), known)
 
     def _without_unchanged(
         self, folder: Folder, known: dict[str, Known], files: dict[str, int]
@@ -447,6 +450,7 @@ class Planner:
             replaces=replaces,
             predecessors=older,
             linked=status.st_nlink > 1 and entry.kind == "file",
+            seen_ns=None if self._keeping.our_clock(status.st_dev) else self._listed_ns,
         )
 
     def _count_unchanged(self, entry: Entry) -> None:
@@ -484,15 +488,3 @@ class Planner:
         """Tell something that is no failure."""
         self._report.notes.append(message)
         self._observer.note(message)
-
-
-def _expected(folder: Folder) -> set[str]:
-    """The names that the visible layout has for what is in a folder."""
-    names = {
-        entry.name if entry.kind == "dir" else sealed_name(entry.name) for entry in folder.entries
-    }
-    return names | {
-        sealed_name(entry.name)
-        for entry in folder.entries
-        if entry.kind == "dir" and entry.is_unknown
-    }

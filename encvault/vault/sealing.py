@@ -66,6 +66,8 @@ class SealTask:
         temporary_id: for the temporary name, where it is not that of `ids`.
         linked: whether the file has other hard links: removing one of them changes the time of
             the last change that all of them show.
+        seen_ns: by the monotonic clock, not before the stamp was taken; None where the file's
+            times are those of this machine's clock, so that they tell how old they are.
     """
 
     type: Literal["file", "symlink", "dir"]
@@ -83,6 +85,7 @@ class SealTask:
     predecessors: tuple[str, ...] = ()
     temporary_id: str | None = None
     linked: bool = False
+    seen_ns: int | None = None
 
     @property
     def source_path(self) -> str:
@@ -101,6 +104,12 @@ class SealTask:
         if self.linked:
             stamp = stamp._replace(ctime_ns=self.stamp.ctime_ns)
         return stamp == self.stamp
+
+    def settles_in_ns(self) -> int:
+        """How long until every change of the file would show in its stamp; 0 if it would by now."""
+        if self.seen_ns is None:
+            return self.stamp.settles_in_ns(time.time_ns())
+        return max(0, self.seen_ns + self.stamp.granule_ns - time.monotonic_ns())
 
 
 Records = tuple[bytes, ...]
@@ -257,7 +266,7 @@ def _write_file(context: SealContext, task: SealTask, fd: int) -> list[_Written]
     status = os.fstat(fd)
     if not task.is_of(status) or not stat.S_ISREG(status.st_mode):
         raise SourceChanged(path=context.source.show(task.source_path))
-    if wait := task.stamp.settles_in_ns(time.time_ns()):  # else even 0 costs a time slice
+    if wait := task.settles_in_ns():  # else even 0 costs a time slice
         time.sleep(wait / 1e9)  # from here on every change of the file shows in its stamp
     size = task.stamp.size
     holes = status.st_blocks * 512 < size if hasattr(status, "st_blocks") else False

@@ -26,7 +26,7 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.rules import TargetNames
+from encvault.fs.rules import Keeping, TargetNames
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_files
 from encvault.fs.tree import Tree, file_kind
@@ -158,6 +158,7 @@ def seal_file(
             path=name,
             temporary_id=durable.own_temporary(target, output_name),
             linked=status.st_nlink > 1,
+            seen_ns=None if Keeping().our_clock(status.st_dev) else time.monotonic_ns(),
         )
         context = SealContext(
             source=source,

@@ -157,3 +157,33 @@ def test_a_copy_that_is_lost_after_its_original_is_missed(
     outcome = job.night(code=66)
     assert [error["error"] for error in outcome["errors"]] == ["SourceMissing"]
     assert (source / "new").exists()
+
+
+@pytest.mark.parametrize("behind_s", [5, 0, -5])
+@pytest.mark.parametrize("mode", ["mirror", "archive"])
+def test_what_is_saved_in_the_same_tick_after_it_was_sealed_is_kept(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, behind_s: int
+) -> None:
+    """A server whose clock is not ours, and whose times are coarse."""
+    second_ns = 1_000_000_000
+    with Passthrough(tmp_path / "server", behind_s * second_ns, 2 * second_ns) as server:
+        source = server.path / "source"
+        source.mkdir()
+        job = Emptying(run, tmp_path, source, mode=mode)
+        job.copies.mkdir()
+        saved: list[str] = []
+
+        def save(name: str, _fd: int, what: str) -> None:
+            if name == "unlink" and what == "a" and not saved:
+                saved.append(what)
+                (source / "b").write_text("second")
+
+        server.begin_tick()
+        (source / "a").write_text("a")
+        (source / "b").write_text("first ")
+        monkeypatch.setattr(calls, "probe", save)
+        job.night()
+        monkeypatch.setattr(calls, "probe", None)
+        # the clock ahead is a reason to wait for another night
+        assert saved or behind_s < 0
+        assert (source / "b").read_text() == ("second" if saved else "first ")

@@ -402,3 +402,16 @@ def test_the_numbers_of_which_file_systems_count(
 ) -> None:
     with DriveImage(kind, tmp_path / "top") as drive:
         assert Keeping().inodes(drive.path.stat().st_dev) == counts
+
+
+@pytest.mark.xdist_group("loop devices")
+@pytest.mark.parametrize("kind", ["exfat", "ext4"])
+def test_drives_have_our_clock(tmp_path: Path, kind: str) -> None:
+    """Their drivers run on this machine, whatever it says when the drive goes to another."""
+    with DriveImage(kind, tmp_path / "top") as drive:
+        assert Keeping().our_clock(drive.path.stat().st_dev)
+
+
+def test_a_server_has_its_own_clock(tmp_path: Path) -> None:
+    with Passthrough(tmp_path / "server") as server:
+        assert not Keeping().our_clock(server.path.stat().st_dev)
