@@ -176,7 +176,7 @@ def _remove(path: str) -> None:
     try:
         with Tree(folder) as tree, contextlib.suppress(FileNotFoundError):
             calls.unlink(tree.fd, name)
-            calls.fsync(tree.fd)
+            calls.fsync_folder(tree.fd)
     except OSError as error:
         raise durable.storage_error(error, path) from None
 

@@ -118,7 +118,7 @@ def erase_keys(tree: Tree, before: str) -> list[str]:
             os.close(fd)
         calls.unlink(folder, month)
     if gone:
-        calls.fsync(tree.folder(KEYS_FOLDER))
+        calls.fsync_folder(tree.folder(KEYS_FOLDER))
     return gone
 
 

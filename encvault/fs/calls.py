@@ -129,24 +129,42 @@ def truncate(fd: int, size: int) -> None:
 
 
 def fsync(fd: int) -> None:
-    """Make a file or folder durable. File systems that cannot sync a folder are forgiven."""
+    """Make a file durable; where a file system cannot sync one file, all of it is synced."""
     _probe("fsync", fd)
     try:
         os.fsync(fd)
     except OSError as error:
-        # network file systems: gocryptfs#390, restic#4016
+        if error.errno not in _NOT_SUPPORTED:  # restic#4016
+            raise
+        sync_filesystem(fd)
+
+
+def fsync_folder(fd: int) -> None:
+    """Make the names in a folder durable. File systems that cannot sync a folder are forgiven."""
+    _probe("fsync", fd)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # network file systems: gocryptfs#390
         if error.errno not in _NOT_SUPPORTED:
             raise
 
 
-def sync_filesystem(fd: int) -> None:
-    """Make everything on the file system of `fd` durable, in one call instead of one per file."""
+def sync_filesystem(fd: int) -> bool:
+    """Make everything on the file system of `fd` durable, in one call instead of one per file.
+
+    Returns:
+        False where only all file systems can be asked together, which then tell of no failure.
+    """
     _probe("sync_filesystem", fd)
-    if (syncfs := _libc("syncfs")) is None:
-        os.sync()
-    elif syncfs(fd) != 0:
+    if (syncfs := _libc("syncfs")) is not None:
+        if syncfs(fd) == 0:
+            return True
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        if code != errno.ENOSYS:  # as a filter of system calls may say
+            raise OSError(code, os.strerror(code))
+    os.sync()
+    return False
 
 
 def die_with(parent: int) -> None:

@@ -172,7 +172,7 @@ def write_file(
     except BaseException:
         discard(fd, temporary)
         raise
-    calls.fsync(fd)
+    calls.fsync_folder(fd)
 
 
 def read_file(tree: Tree, path: str, limit: int) -> bytes:
@@ -255,3 +255,15 @@ def storage_error(error: OSError, path: str, *, reading: bool = False) -> Encvau
             return Unreadable(path=path, reason=reason)
         return CannotCreate(path=path, reason=reason)
     return InputOutputError(path=path, reason=reason)
+
+
+def copy_error(error: OSError, path: str) -> EncvaultError:
+    """The named error for a new file that could not be made durable.
+
+    Args:
+        error: as raised.
+        path: for the message.
+    """
+    if error.errno == errno.ENOENT:  # somebody has removed it; what it was made from is there
+        return InputOutputError(path=path, reason=system_reason(error))
+    return storage_error(error, path)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
+import sys
 from typing import NamedTuple
 
 _TABLE = "/proc/self/mountinfo"
+_RELEASE = re.compile(r"([0-9]+)\.([0-9]+)")
+_TELLS_SINCE = (5, 8)  # Linux, of what syncfs(2) could not write
+_SYNCED_WHOLE = frozenset(
+    {
+        *("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "jfs", "msdos"),
+        *("nilfs2", "ntfs3", "ramfs", "tmpfs", "vfat", "xfs"),
+    }
+)
 _USER = re.compile(rb"\buser_id=([0-9]+)")
 
 
@@ -63,6 +73,21 @@ def kind_of(device: int) -> str:
     """The file system's name of what has this number, as `os.stat` gives it, or ""."""
     number = (os.major(device), os.minor(device))
     return next((one.kind for one in reversed(mounts()) if one.number == number), "")
+
+
+def is_synced_whole(device: int) -> bool:
+    """Whether syncfs(2) makes all of a file system durable, and tells if it could not.
+
+    A server of FUSE never hears of it, unless it has a block device; overlayfs keeps for itself
+    what the layer below tells; what others do is not known.
+    """
+    return _can_tell() and kind_of(device) in _SYNCED_WHOLE
+
+
+@functools.cache
+def _can_tell() -> bool:
+    found = _RELEASE.match(os.uname().release) if sys.platform.startswith("linux") else None
+    return found is not None and (int(found[1]), int(found[2])) >= _TELLS_SINCE
 
 
 def _plain(escaped: bytes) -> str:

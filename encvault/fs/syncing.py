@@ -12,21 +12,21 @@ import stat
 from typing import TYPE_CHECKING
 
 from encvault.fs import calls
-from encvault.fs.tree import FEW
+from encvault.fs.tree import FEW, FULL, NO_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from encvault.fs.tree import Tree
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+    Parts = Sequence[tuple[str, str]]
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 
 
-def sync_files(tree: Tree, files: Sequence[tuple[str, str]]) -> None:
+def sync_files(tree: Tree, files: Parts) -> None:
     """Make the content of new files durable.
-
-    A few are synced one by one. More are cheaper by syncing their file systems, which has to
-    wait for everything else that is being written there as well.
 
     Args:
         tree: where they are.
@@ -35,66 +35,105 @@ def sync_files(tree: Tree, files: Sequence[tuple[str, str]]) -> None:
     Raises:
         OSError: some of them may be lost.
     """
-    if len(files) > FEW:
-        tree.sync_all({folder for folder, _name in files})
-        return
-    for folder, name in files:
-        if not _sync_file(tree, folder, name):
-            tree.sync_all({folder})
+    for failure in sync_each(tree, [[place] for place in files]):
+        if failure is not None:
+            raise failure
 
 
-def sync_each(tree: Tree, files: Sequence[Sequence[tuple[str, str]]]) -> Sequence[OSError | None]:
+def sync_each(
+    tree: Tree, files: Sequence[Parts], lock: AbstractContextManager[object] = NO_LOCK
+) -> Sequence[OSError | None]:
     """The same, telling of each file why it may be lost, or None.
+
+    A few are synced one by one. More are cheaper by syncing their file systems, which has to wait
+    for everything else that is being written there as well; where that is not known to be enough,
+    they are asked one by one after it, and have nothing left to write then.
 
     Some file systems find out only now that there is no room: for a few files, and not for all.
     After any other failure all count as lost.
 
     Args:
         tree: where they are.
-        files: of each its parts; see `sync_files`.
+        files: of each its parts, as in `sync_files`.
+        lock: held while the tree is used, and not while it is waited for the disk.
+    """
+    failed: OSError | None = None
+    if sum(map(len, files)) > FEW:
+        try:
+            if tree.sync_all({folder for parts in files for folder, _name in parts}, lock):
+                return [None] * len(files)
+        except OSError as error:
+            failed = error
+    return ask_each(tree, files, failed, lock)
+
+
+def ask_each(
+    tree: Tree,
+    files: Sequence[Parts],
+    failed: OSError | None = None,
+    lock: AbstractContextManager[object] = NO_LOCK,
+) -> Sequence[OSError | None]:
+    """The same, one by one.
+
+    Args:
+        tree: where they are.
+        files: of each its parts.
+        failed: what was told of all of them together.
+        lock: as in `sync_each`.
     """
     failures: list[OSError | None] = []
-    failed: OSError | None = None
-    try:
-        if sum(map(len, files)) > FEW:
-            tree.sync_all({folder for parts in files for folder, _name in parts})
-            return [None] * len(files)
-    except OSError as error:
-        failed = error
     for parts in files:
-        if failed is not None and failed.errno not in _FULL:
+        if failed is not None and failed.errno not in FULL:
             break
-        failures.append(_sync_parts(tree, parts, failed))
-        failed = failures[-1] or failed
-    if failed is not None and failed.errno not in _FULL:
+        failure = _sync_parts(tree, parts, failed, lock)
+        failures.append(failure)
+        if failure is not None and failure.errno not in _GONE:
+            failed = failure
+    if failed is not None and failed.errno not in FULL:
         return [failed] * len(files)
     return failures
 
 
+def sync_tree(tree: Tree) -> None:
+    """Make everything beneath durable.
+
+    Raises:
+        OSError: some of it may be lost.
+    """
+    if tree.sync_all():
+        return
+    for folder in tree.names(enter=lambda _path: True):
+        sync_files(tree, [(folder.path, name) for name in folder.files])
+        calls.fsync_folder(tree.folder(folder.path))
+
+
 def _sync_parts(
-    tree: Tree, parts: Sequence[tuple[str, str]], failed: OSError | None
+    tree: Tree, parts: Parts, failed: OSError | None, lock: AbstractContextManager[object]
 ) -> OSError | None:
     """Why a file may be lost; what failed before says it of one that cannot be asked."""
     try:
         for folder, name in parts:
-            if not _sync_file(tree, folder, name):
+            if not _sync_file(tree, folder, name, lock):
                 if failed is not None:
                     return failed
-                tree.sync_all({folder})
+                # the most that can be had, and nothing where the file system does not hear of it
+                tree.sync_all({folder}, lock)
     except OSError as error:
         return error
     return None
 
 
-def _sync_file(tree: Tree, folder: str, name: str) -> bool:
+def _sync_file(tree: Tree, folder: str, name: str, lock: AbstractContextManager[object]) -> bool:
     """Whether it could be asked: its own owner may not be permitted to read it."""
-    if stat.S_ISREG(tree.status_in(folder, name).st_mode):
+    with lock:
+        if not stat.S_ISREG(tree.status_in(folder, name).st_mode):
+            return True
         try:
             fd = calls.open_read(tree.folder(folder), name)
         except PermissionError:
             return False
-        try:
-            calls.fsync(fd)
-        finally:
-            os.close(fd)
+    try:
+        calls.fsync(fd)
+    finally:
+        os.close(fd)
     return True

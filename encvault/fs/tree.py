@@ -15,14 +15,18 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from encvault.fs import calls
+from encvault.fs.mounts import is_synced_whole
 from encvault.i18n import N_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 _MAX_OPEN_FOLDERS = 64
 FEW = 8  # are synced one by one; for more it is cheaper to sync their file systems
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_LOCK: AbstractContextManager[object] = contextlib.nullcontext()
 
 _HAS_NUMBERS = hasattr(os, "major")
 
@@ -161,6 +165,7 @@ class Tree:
         # one descriptor on each file system met, so that a sync reaches what is mounted inside
         number = os.fstat(self.fd).st_dev
         self._devices: dict[int, int] = {number: self.fd}
+        self._synced_whole: dict[int, bool] = {}
         self._drives = _drives(number)  # what the kernel has of the block devices that it is on
 
     def check_there(self) -> None:
@@ -202,7 +207,7 @@ class Tree:
                 except FileExistsError:
                     if not stat.S_ISDIR(tree.status(name).st_mode):
                         raise
-                calls.fsync(tree.fd)
+                calls.fsync_folder(tree.fd)
                 tree = cls(name, within=tree)
         return tree
 
@@ -225,31 +230,65 @@ class Tree:
         self.fd = own
         self._devices = {os.fstat(own).st_dev: own}
 
-    def sync_names(self, folders: Collection[str]) -> None:
-        """Make what was created, renamed and removed in these folders durable."""
+    def sync_names(
+        self, folders: Collection[str], lock: AbstractContextManager[object] = NO_LOCK
+    ) -> None:
+        """Make what was created, renamed and removed in these folders durable.
+
+        Args:
+            folders: in which, with those above them.
+            lock: held while the tree is used, and not while it is waited for the disk.
+        """
         concerned = set()
         for folder in folders:
             while folder not in concerned:
                 concerned.add(folder)
                 folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
-            if len(concerned) > FEW:
-                self.sync_all(folders)
-                return
+        if len(concerned) > FEW:
+            try:
+                if self.sync_all(folders, lock):
+                    return
+            except OSError as error:
+                if error.errno not in FULL:  # else some file had no room, which is told of that
+                    raise
         for folder in concerned:
             with contextlib.suppress(FileNotFoundError):  # removed; the one above knows
-                calls.fsync(self.folder(folder))
+                with lock:
+                    fd = os.dup(self.folder(folder))
+                try:
+                    calls.fsync_folder(fd)
+                finally:
+                    os.close(fd)
 
-    def sync_all(self, folders: Iterable[str] = ()) -> None:
+    def sync_all(
+        self, folders: Iterable[str] = (), lock: AbstractContextManager[object] = NO_LOCK
+    ) -> bool:
         """Make everything beneath durable, one call per file system.
 
         Args:
             folders: where other processes wrote, each once, if this one has not been there yet.
+            lock: held while the tree is used, and not while it is waited for the disk.
+
+        Returns:
+            Whether that was enough. Where it is not known to be, each file and each folder has to
+            be asked as well.
         """
-        for folder in folders:
-            with contextlib.suppress(OSError):  # a folder on another file system is noticed here
-                self.folder(folder)
-        for fd in self._devices.values():
-            calls.sync_filesystem(fd)
+        with lock:
+            for folder in folders:
+                with contextlib.suppress(OSError):  # one on another file system is noticed here
+                    self.folder(folder)
+            devices = {device: os.dup(fd) for device, fd in self._devices.items()}
+        is_enough = True
+        try:
+            for device, fd in devices.items():
+                if device not in self._synced_whole:
+                    self._synced_whole[device] = is_synced_whole(device)
+                is_told = calls.sync_filesystem(fd)
+                is_enough = is_enough and is_told and self._synced_whole[device]
+        finally:
+            for fd in devices.values():
+                os.close(fd)
+        return is_enough
 
     def __enter__(self) -> Self:
         return self

@@ -160,7 +160,7 @@ def copy_log(path: str, target: str) -> int:
             copy = stack.enter_context(Tree.made(target))
             for name in (CHECKPOINTS, ENTRIES, POLICY):
                 _copy_file(files[name], sizes[name], copy, name)
-            calls.fsync(copy.fd)
+            calls.fsync_folder(copy.fd)
     write_new(os.path.join(target, CHECKPOINT), latest)
     return sizes[ENTRIES]
 

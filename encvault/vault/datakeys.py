@@ -78,7 +78,7 @@ def make_data_key(tree: Tree, record: VaultRecord) -> tuple[str, Secret]:
         mode=None,
         replace=False,
     )
-    calls.fsync(tree.folder(FOLDER))
+    calls.fsync_folder(tree.folder(FOLDER))
     return key_id, key
 
 
@@ -196,7 +196,7 @@ def _replace(tree: Tree, files: dict[str, bytes]) -> None:
     sync_files(tree, [(KEYS_FOLDER, durable.temporary_name(key_id)) for key_id in files])
     for key_id in files:
         calls.replace(folder, durable.temporary_name(key_id), f"{key_id}.json")
-    calls.fsync(folder)
+    calls.fsync_folder(folder)
 
 
 def is_key_file(name: str) -> bool:

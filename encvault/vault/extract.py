@@ -19,6 +19,7 @@ from encvault.envelope import Record, check_path
 from encvault.errors import DestinationExists, MalformedRecord, NameEscaped, SpecialFile, UnsafePath
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
+from encvault.fs.syncing import sync_tree
 from encvault.fs.tree import Tree, join, split
 from encvault.i18n import N_, _
 from encvault.vault import attributes
@@ -77,7 +78,7 @@ def extract_archive(
         with Tree(temporary, within=target) as inside:
             unpacker = _Unpacker(inside, shown, report, watcher)
             unpacker.unpack(pieces)
-            inside.sync_all()
+            sync_tree(inside)
             names = sorted(os.listdir(inside.fd))
             taken = [name for name in names if calls.exists(target.fd, name)]
             for name in taken:

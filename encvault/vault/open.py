@@ -29,7 +29,7 @@ from encvault.errors import (
 from encvault.fs import calls, durable, locks
 from encvault.fs.durable import storage_error
 from encvault.fs.stamp import Stamp
-from encvault.fs.syncing import sync_files
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join, split
 from encvault.i18n import ngettext
 from encvault.vault.burial import bury, finish_burials, remove_empty_folders
@@ -54,6 +54,7 @@ from encvault.vault.opening import (
     is_still_there,
     is_ticked,
     open_batch,
+    sync_error,
 )
 from encvault.vault.opentasks import OpenPlan
 from encvault.vault.pool import Tick, default_jobs, in_batches
@@ -217,7 +218,7 @@ class _OpenRun:
                 self._fail(task, outcome.error)
             else:
                 good.append((task, outcome))
-        self._sync_contents(good)
+        good = self._durable(good)
         self.observer.before_release(
             [
                 Event(
@@ -240,16 +241,28 @@ class _OpenRun:
             self._target_dirs.add(task.target_dir)
             self._release(task, outcome)
 
-    def _sync_contents(self, good: list[tuple[OpenTask, OpenOutcome]]) -> None:
-        """What the workers did not sync: without a check all copies; in place those found there."""
+    def _durable(
+        self, good: list[tuple[OpenTask, OpenOutcome]]
+    ) -> list[tuple[OpenTask, OpenOutcome]]:
+        """Those whose content is durable.
+
+        The workers did not sync all: without a check no copies, and in place none that was found
+        there.
+        """
         concerned = [pair for pair in good if pair[1].same == self.drops_sealed]
         files = [
-            (task.target_dir, outcome.name) if outcome.same else task.temporary
-            for task, outcome in concerned
+            [(task.target_dir, outcome.name) if outcome.same else task.temporary]
             # one that somebody has removed meanwhile is told where the sealed file would go
             if not outcome.same or self.target.exists(join(task.target_dir, outcome.name))
+            else []
+            for task, outcome in concerned
         ]
-        sync_files(self.target, files)
+        failed = set()
+        for (task, outcome), failure in zip(concerned, sync_each(self.target, files), strict=True):
+            if failure is not None:
+                failed.add(task.path)
+                self._fail(task, sync_error(failure, self.target, task, outcome))
+        return [pair for pair in good if pair[0].path not in failed]
 
     def _fail(self, task: OpenTask, error: EncvaultError) -> None:
         self._problem(error)

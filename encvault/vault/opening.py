@@ -21,7 +21,7 @@ from encvault.errors import (
     VerificationFailed,
 )
 from encvault.fs import calls, durable
-from encvault.fs.durable import storage_error
+from encvault.fs.durable import copy_error, storage_error
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join
@@ -238,6 +238,11 @@ def _named(
     return storage_error(error, context.target.show(join(task.target_dir, name)))
 
 
+def sync_error(error: OSError, target: Tree, task: OpenTask, outcome: OpenOutcome) -> EncvaultError:
+    """The named error for an opened file that could not be made durable."""
+    return copy_error(error, target.show(join(task.target_dir, outcome.name)))
+
+
 def _open_task(context: OpenContext, task: OpenTask, outcome: OpenOutcome) -> _Written | None:
     fd = open_sealed(context.tree, task.path)
     try:
@@ -434,7 +439,7 @@ def _prove_all(context: OpenContext, written: list[tuple[OpenTask, OpenOutcome, 
     for (task, outcome, copy), failure in zip(written, failures, strict=True):
         try:
             if failure is not None:
-                raise failure
+                raise sync_error(failure, context.target, task, outcome)
             if not _reads_back(context, task, copy):
                 shown = context.target.show(join(task.target_dir, outcome.name))
                 raise VerificationFailed(path=shown)

@@ -158,7 +158,7 @@ def publish(tree: Tree, temporary: str, name: str, path: str, *, force: bool) ->
             calls.replace(tree.fd, temporary, name)
         else:
             calls.rename_new(tree.fd, temporary, name)
-        calls.fsync(tree.fd)
+        calls.fsync_folder(tree.fd)
     except BaseException as error:
         durable.discard(tree.fd, temporary)
         if isinstance(error, OSError):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from encvault.envelope import Header, VaultKeyInfo
 from encvault.errors import EncvaultError, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
-from encvault.fs.durable import storage_error
+from encvault.fs.durable import copy_error, storage_error
 from encvault.fs.stamp import Stamp
-from encvault.fs.syncing import sync_files
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join, split
 from encvault.vault import attributes
 from encvault.vault.index import discard_index
@@ -298,14 +298,12 @@ def _reseal_batch(
     reading, writing = Buffers(), Buffers()
     written = [_write(vault, task, key_id, key, (reading, writing), tick) for task in batch]
     good = [piece for piece in written if piece.answer.error is None]
-    try:
-        sync_files(vault.tree, [piece.task.place for piece in good])
-    except OSError as error:
-        for piece in good:
-            _fail(vault, piece, storage_error(error, vault.path))
-        return [piece.answer for piece in written]
-    for piece in good:
+    failures = sync_each(vault.tree, [[piece.task.place] for piece in good])
+    for piece, failure in zip(good, failures, strict=True):
         shown = vault.tree.show(piece.task.path)
+        if failure is not None:
+            _fail(vault, piece, copy_error(failure, shown))
+            continue
         try:
             if _digest(vault, piece.task.place, key, reading) != piece.digest:
                 _fail(vault, piece, VerificationFailed(path=shown))

@@ -29,7 +29,7 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.syncing import sync_files
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join, split
 from encvault.i18n import _, ngettext
 from encvault.vault.burial import clean_objects
@@ -47,6 +47,7 @@ from encvault.vault.sealing import (
     discard_task,
     is_ticked,
     seal_batch,
+    sync_error,
 )
 from encvault.vault.settling import settled
 
@@ -213,17 +214,7 @@ class _SealRun:
             return
         self._remember(good, named=False)
         if not self._checks:
-            # the workers did not sync: no name may become durable before its content
-            sync_files(
-                self.target,
-                [
-                    (folder, temporary)
-                    for task in good
-                    for temporary, (folder, _name) in zip(
-                        task.temporaries, task.places, strict=True
-                    )
-                ],
-            )
+            good = self._durable(good)  # the workers did not sync
         named = [task for task in good if self._name(task)]
         if not named:
             return
@@ -270,6 +261,23 @@ class _SealRun:
             else:
                 good.append(task)
         return good
+
+    def _durable(self, tasks: list[SealTask]) -> list[SealTask]:
+        """The tasks whose copies are durable: no name may become so before its content."""
+        parts = [
+            [
+                (folder, name)
+                for name, (folder, _name) in zip(task.temporaries, task.places, strict=True)
+            ]
+            for task in tasks
+        ]
+        durable = []
+        for task, failure in zip(tasks, sync_each(self.target, parts), strict=True):
+            if failure is None:
+                durable.append(task)
+            else:
+                self._fail(task, sync_error(failure, self.target, task))
+        return durable
 
     def _forget_released(self) -> None:
         """Not before the originals are gone for good: what a crash brings back must be known."""

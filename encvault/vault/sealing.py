@@ -26,7 +26,7 @@ from encvault.envelope import (
 )
 from encvault.errors import EncvaultError, OutOfSpace, SourceChanged, VerificationFailed
 from encvault.fs import calls, durable
-from encvault.fs.durable import storage_error
+from encvault.fs.durable import copy_error, storage_error
 from encvault.fs.sharing import share_as
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_each
@@ -194,7 +194,7 @@ def seal_batch(context: SealContext, tasks: list[SealTask]) -> list[EncvaultErro
         failures = sync_each(context.target, parts)
         for index, failure in zip(list(written), failures, strict=True):
             if failure is not None:
-                answers[index] = _named(failure, context, tasks[index])
+                answers[index] = sync_error(failure, context.target, tasks[index])
                 discard_task(context.target, tasks[index])
                 del written[index]
     for index, pieces in written.items():
@@ -221,14 +221,18 @@ def discard_task(target: Tree, task: SealTask) -> None:
         durable.discard(fd, temporary)
 
 
+def sync_error(error: OSError, target: Tree, task: SealTask) -> EncvaultError:
+    """The named error for a sealed copy that could not be made durable."""
+    place = join(*task.places[0]) if task.parent is None else task.source_path
+    return copy_error(error, target.show(place))
+
+
 def _named(error: EncvaultError | OSError, context: SealContext, task: SealTask) -> EncvaultError:
     if isinstance(error, EncvaultError):
         return error
     named = storage_error(error, context.source.show(task.source_path))
-    if isinstance(named, OutOfSpace):  # on the disk of the sealed copy, perhaps another one
-        place = join(*task.places[0]) if task.parent is None else task.source_path
-        return OutOfSpace(path=context.target.show(place))
-    return named
+    # there is no room on the disk of the sealed copy, perhaps another one
+    return sync_error(error, context.target, task) if isinstance(named, OutOfSpace) else named
 
 
 def _write_task(context: SealContext, task: SealTask) -> list[_Written]:

@@ -25,7 +25,7 @@ from encvault.errors import (
     SpecialFile,
 )
 from encvault.fs import calls, durable
-from encvault.fs.durable import storage_error
+from encvault.fs.durable import copy_error, storage_error
 from encvault.fs.rules import Keeping, TargetNames
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_files
@@ -174,10 +174,13 @@ def seal_file(
             (answer,) = seal_batch(context, [task])
         if isinstance(answer, EncvaultError):
             raise answer
-        if keep:
-            sync_files(target, [("", task.temporaries[0])])
         temporary = task.temporaries[0]
         if keep:
+            try:
+                _sync(target, temporary, output)
+            except BaseException:
+                durable.discard(target.fd, temporary)
+                raise
             publish(target, temporary, output_name, output, force=force)
         else:
             _publish_twice(target, temporary, output_name, output, force=force)
@@ -256,7 +259,7 @@ def open_file(
         plain = opened if in_place else os.path.join(folder, plain_name(name))
         try:
             if outcome.same == drops:
-                sync_files(target, [("", outcome.name) if outcome.same else task.temporary])
+                _sync(target, outcome.name if outcome.same else task.temporary[1], opened)
             watcher.before_release(
                 [Event("open", plain, outcome.file, outcome.size, outcome.sealed_as)]
             )
@@ -363,6 +366,18 @@ def _plain_status(tree: Tree, name: str, path: str) -> os.stat_result:
     return status
 
 
+def _sync(tree: Tree, name: str, path: str) -> None:
+    """Make a new file's content durable.
+
+    Raises:
+        EncvaultError: it may be lost; it is told as `path`.
+    """
+    try:
+        sync_files(tree, [("", name)])
+    except OSError as error:
+        raise copy_error(error, path) from None
+
+
 def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: bool) -> None:
     """Publish, but leave the temporary name as well until the original is gone.
 
@@ -373,12 +388,12 @@ def _publish_twice(tree: Tree, temporary: str, name: str, path: str, *, force: b
     try:
         if force:
             durable.discard(tree.fd, second)  # a killed run left it
-        calls.fsync(tree.fd)  # no second name may outlive a crash without the first
+        calls.fsync_folder(tree.fd)  # no second name may outlive a crash without the first
         if calls.link(tree.fd, temporary, second):
             if force:
                 calls.replace(tree.fd, second, name)
             linked = True
-            calls.fsync(tree.fd)
+            calls.fsync_folder(tree.fd)
             return
     except BaseException as error:
         durable.discard(tree.fd, temporary)
@@ -397,7 +412,7 @@ def _forget_temporary(tree: Tree, temporary: str, path: str) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):  # where files have one name only
             calls.unlink(tree.fd, temporary)
-            calls.fsync(tree.fd)
+            calls.fsync_folder(tree.fd)
     except OSError as error:
         durable.discard(tree.fd, temporary)
         raise storage_error(error, path) from None
@@ -438,6 +453,6 @@ def _drop(tree: Tree, name: str, is_unchanged: Callable[[os.stat_result], bool],
         if not is_unchanged(status):
             raise SourceChanged(path=path)
         calls.unlink(tree.fd, name)
-        calls.fsync(tree.fd)
+        calls.fsync_folder(tree.fd)
     except OSError as error:
         raise storage_error(error, path) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -138,26 +139,51 @@ def test_a_file_system_that_cannot_sync_a_folder_is_forgiven(
     folder: int, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "fsync", failing(number))
+    calls.fsync_folder(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_all_is_synced_where_one_file_cannot_be(
+    folder: int, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    done = []
+    monkeypatch.setattr(os, "fsync", failing(number))
+    monkeypatch.setattr(calls, "sync_filesystem", done.append)
     calls.fsync(folder)
+    assert done == [folder]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
-def test_a_lost_write_is_told(folder: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize("call", [calls.fsync, calls.fsync_folder])
+def test_a_lost_write_is_told(
+    folder: int, monkeypatch: pytest.MonkeyPatch, number: int, call: Callable[[int], None]
+) -> None:
     monkeypatch.setattr(os, "fsync", failing(number))
     with pytest.raises(OSError, match=r".") as caught:
-        calls.fsync(folder)
+        call(folder)
     assert caught.value.errno == number
 
 
-def test_a_file_system_is_synced_as_a_whole(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls.sync_filesystem(folder)
+def test_a_file_system_is_synced_as_a_whole(folder: int) -> None:
+    assert calls.sync_filesystem(folder)
     with pytest.raises(OSError, match=r".") as caught:
         calls.sync_filesystem(1_000_000)
     assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_all_file_systems_are_synced_where_one_cannot_be(
+    folder: int, monkeypatch: pytest.MonkeyPatch, *, is_filtered: bool
+) -> None:
     done = []
-    monkeypatch.setattr(calls, "_libc", lambda _name: None)
+
+    def filtered(_fd: int) -> int:
+        ctypes.set_errno(errno.ENOSYS)
+        return -1
+
+    monkeypatch.setattr(calls, "_libc", lambda _name: filtered if is_filtered else None)
     monkeypatch.setattr(os, "sync", lambda: done.append("sync"))
-    calls.sync_filesystem(folder)
+    assert not calls.sync_filesystem(folder)
     assert done == ["sync"]
 
 

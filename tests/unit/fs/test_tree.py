@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from helpers import NOBODY, in_child
 
 from encvault.fs import calls
 from encvault.fs.stamp import Stamp
-from encvault.fs.syncing import sync_each, sync_files
+from encvault.fs.syncing import sync_each, sync_files, sync_tree
 from encvault.fs.tree import Tree, file_kind, join, split
 
 if TYPE_CHECKING:
@@ -346,8 +347,9 @@ class Recorder:
         self.devices: list[int] = []
         monkeypatch.setattr(os, "fsync", lambda fd: self.synced.append(os.fstat(fd).st_ino))
         monkeypatch.setattr(
-            calls, "sync_filesystem", lambda fd: self.devices.append(os.fstat(fd).st_dev)
+            calls, "sync_filesystem", lambda fd: not self.devices.append(os.fstat(fd).st_dev)
         )
+        monkeypatch.setattr("encvault.fs.tree.is_synced_whole", lambda _device: True)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -412,6 +414,7 @@ class ToldOnce:
         self._lost, self._number, self._is_told = set(lost), number, False
         monkeypatch.setattr(os, "fsync", self._fsync)
         monkeypatch.setattr(calls, "sync_filesystem", self._sync_filesystem)
+        monkeypatch.setattr("encvault.fs.tree.is_synced_whole", lambda _device: True)
 
     def _fsync(self, fd: int) -> None:
         inode = os.fstat(fd).st_ino
@@ -419,10 +422,11 @@ class ToldOnce:
             self._lost.remove(inode)
             raise OSError(self._number, os.strerror(self._number))
 
-    def _sync_filesystem(self, _fd: int) -> None:
+    def _sync_filesystem(self, _fd: int) -> bool:
         if self._lost and not self._is_told:
             self._is_told = True
             raise OSError(self._number, os.strerror(self._number))
+        return True
 
 
 @pytest.mark.parametrize("count", [1, 4, 8, 9, 20])
@@ -524,3 +528,98 @@ def test_a_stamp_settles_when_the_clock_has_moved_on() -> None:
     assert whole.settles_in_ns(101 * second) == second
     assert whole.settles_in_ns(102 * second) == 0
     assert fine.settles_in_ns(99 * second) == 0  # of the future: waiting does not help
+
+
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """A file system that does not hear of a sync of all of it, as those of FUSE."""
+    record = Recorder(monkeypatch)
+    monkeypatch.setattr("encvault.fs.tree.is_synced_whole", lambda _device: False)
+    return record
+
+
+def test_each_of_many_files_is_asked_where_a_file_system_does_not_hear(
+    root: Path, tree: Tree, deaf: Recorder
+) -> None:
+    paths = [root / "a" / f"n{index}" for index in range(20)]
+    for path in paths:
+        path.touch()
+    sync_files(tree, [("a", path.name) for path in paths])
+    assert sorted(deaf.synced) == sorted(path.stat().st_ino for path in paths)
+
+
+def test_each_of_many_folders_is_asked_where_a_file_system_does_not_hear(
+    root: Path, tree: Tree, deaf: Recorder
+) -> None:
+    folders = [root / "a" / f"n{index}" for index in range(20)]
+    for path in folders:
+        path.mkdir()
+    tree.sync_names({f"a/{path.name}" for path in folders})
+    concerned = [root, root / "a", *folders]
+    assert sorted(deaf.synced) == sorted(path.stat().st_ino for path in concerned)
+
+
+def test_everything_beneath_is_asked_where_a_file_system_does_not_hear(
+    root: Path, tree: Tree, deaf: Recorder
+) -> None:
+    sync_tree(tree)
+    everything = [path for path in (root, *root.rglob("*")) if not path.is_symlink()]
+    assert sorted(deaf.synced) == sorted(path.stat().st_ino for path in everything)
+
+
+def test_everything_beneath_is_synced_as_a_whole(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Recorder(monkeypatch)
+    sync_tree(tree)
+    assert (record.synced, record.devices) == ([], [root.stat().st_dev])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_names_are_durable_though_some_file_had_no_room(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    folders = [root / "a" / f"n{index}" for index in range(9)]
+    for path in folders:
+        path.mkdir()
+    record = Recorder(monkeypatch)
+
+    def fail(_fd: int) -> bool:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(calls, "sync_filesystem", fail)
+    wanted = {f"a/{path.name}" for path in folders}
+    if number == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            tree.sync_names(wanted)
+        return
+    tree.sync_names(wanted)
+    concerned = [root, root / "a", *folders]
+    assert sorted(record.synced) == sorted(path.stat().st_ino for path in concerned)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_file_that_somebody_removed_concerns_no_other(
+    root: Path, tree: Tree, deaf: Recorder, count: int
+) -> None:
+    paths = [root / "a" / f"n{index}" for index in range(count)]
+    for path in paths:
+        path.touch()
+    paths[1].unlink()
+    found = sync_each(tree, [[("a", path.name)] for path in paths])
+    assert [index for index, error in enumerate(found) if error is not None] == [1]
+    assert len(deaf.synced) == count - 1
+
+
+def test_the_lock_is_free_while_the_disk_is_waited_for(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = threading.Lock()
+    (root / "a" / "n").touch()
+    held: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _fd: held.append(lock.locked()))
+    monkeypatch.setattr(calls, "sync_filesystem", lambda _fd: not held.append(lock.locked()))
+    assert list(sync_each(tree, [[("a", "n")]], lock)) == [None]
+    tree.sync_names({"a"}, lock)
+    tree.sync_all({"a"}, lock)
+    assert held == [False] * 4

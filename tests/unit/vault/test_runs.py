@@ -590,7 +590,7 @@ def test_what_is_durable_is_not_made_so_again_when_files_that_had_no_room_are_op
     has_no_room = ["b", "c", "c"]
     synced: list[set[str]] = []
 
-    def sync_file(_tree: object, folder: str, _name: str) -> bool:
+    def sync_file(_tree: object, folder: str, _name: str, _lock: object) -> bool:
         if folder in has_no_room:
             has_no_room.remove(folder)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -604,3 +604,40 @@ def test_what_is_durable_is_not_made_so_again_when_files_that_had_no_room_are_op
     assert (report.files, report.problems, has_no_room) == (3, [], [])
     # the names that a batch gave, and those that went, in turns; in the end all get their times
     assert synced == [{"a"}, {"a"}, {"b"}, {"b"}, {"c"}, {"a", "b", "c", ""}]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_copy_that_is_not_durable_is_named_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, number: int
+) -> None:
+    source, vault, opened = (tmp_path / name for name in ("source", "vault", "opened"))
+    source.mkdir()
+    for index in range(count):
+        (source / f"f{index:02}").write_text("x")
+    real, lost = os.fsync, set[str]()
+
+    def fsync(fd: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        if os.path.isfile(path) and os.path.dirname(path) in lost:
+            lost.clear()  # it is told once
+            raise OSError(number, os.strerror(number))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr("encvault.fs.tree.is_synced_whole", lambda _device: False)
+    lost.add(str(vault))
+    report = seal(source, to=str(vault), jobs=1)
+    assert report.files + len(report.problems) == count
+    assert (len(report.problems) == 1) == (number == errno.ENOSPC), "else all of its batch"
+    assert all(one.fields()["path"].startswith(f"{vault}/f") for one in report.problems)
+    assert leftovers(vault) == []
+    assert seal(source, to=str(vault), jobs=1).problems == []
+    lost.add(str(opened))
+    report = unseal(vault, to=str(opened), jobs=1)
+    assert report.files + len(report.problems) == count
+    assert (len(report.problems) == 1) == (number == errno.ENOSPC)
+    assert all(one.fields()["path"].startswith(f"{opened}/f") for one in report.problems)
+    assert leftovers(opened) == []
+    assert unseal(vault, to=str(opened), jobs=1).problems == []
+    assert len(list(opened.iterdir())) == count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -32,6 +33,7 @@ from encvault.errors import (
     MalformedRecord,
     NoMatchingKeyslot,
     NotSealed,
+    OutOfSpace,
     SourceChanged,
     SourceMissing,
     SpecialFile,
@@ -442,6 +444,24 @@ def test_a_sync_that_fails_after_the_name_was_taken_leaves_a_sealed_copy(
     assert quote.read_bytes() == content
     assert names(quote.parent) == ["quote.xlsx", "quote.xlsx.sealed"]
     assert read(quote.parent / "quote.xlsx.sealed") == content
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EIO, InputOutputError), (errno.ENOSPC, OutOfSpace)]
+)
+def test_a_copy_that_is_not_durable_goes_and_is_named(
+    quote: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[EncvaultError]
+) -> None:
+    def fail(name: str, _fd: int, _target: str) -> None:
+        if name == "fsync":
+            raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "probe", fail)
+        with pytest.raises(kind) as caught:
+            seal(quote, keep=True)
+    assert caught.value.fields()["path"] == f"{quote}.sealed"
+    assert names(quote.parent) == ["quote.xlsx"], "nothing that takes the room is left"
 
 
 def test_a_sealed_file_that_changes_at_the_last_moment_is_kept(quote: Path) -> None:
