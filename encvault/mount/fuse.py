@@ -12,15 +12,14 @@ import contextlib
 import ctypes
 import errno
 import os
-import signal
 import sys
 import tempfile
-import threading
 from typing import TYPE_CHECKING, Any
 
 from encvault.errors import EncvaultError, FuseUnavailable, MountFailed, OutOfSpace
 from encvault.i18n import _
 from encvault.mount.callbacks import Callbacks, encoded
+from encvault.mount.loop import Loop
 from encvault.mount.table import SOURCE
 
 if TYPE_CHECKING:
@@ -35,10 +34,6 @@ INSTALL_PACKAGE = "pip install 'encvault[mount]'"
 
 SUBTYPE = "encvault"
 
-_WAKING = signal.SIGUSR1
-_THREADS = 12  # some may wait for the disk, while others are served
-_THREADS_SINCE = (3, 12)  # the version of libfuse that has these options
-
 _ERRNOS = {
     65: errno.EIO,
     66: errno.ENOENT,
@@ -46,9 +41,6 @@ _ERRNOS = {
     77: errno.EACCES,
     78: errno.EACCES,
 }
-
-
-_thread = threading.local()
 
 
 def load() -> ModuleType:
@@ -129,50 +121,28 @@ def serve(
     fuse = load()
     said = _Said()
     is_mounted = False
+    loop = Loop(fuse._libfuse._name)  # noqa: SLF001 - as it was found
 
     def mounted() -> None:
         nonlocal is_mounted
         is_mounted = True
         said.stop()
-        ready(_stopper(fuse))
+        ready(loop.stop)
 
     operations, kept = _operations(fuse, view, mounted, failed)
     options = ["default_permissions", f"fsname={SOURCE}{_escaped(source)}", f"subtype={SUBTYPE}"]
-    if (fuse.fuse_version_major, fuse.fuse_version_minor) >= _THREADS_SINCE:
-        # threads that stay: see `_guarded`
-        options += [f"max_threads={_THREADS}", f"max_idle_threads={_THREADS}"]
     if view.is_read_only:
         options.append("ro")
     if allow_other:
         options.append("allow_other")
-    waking = signal.signal(_WAKING, lambda _number, _frame: None)
-    arguments = [b"encvault", b"-f", b"-o", encoded(",".join(options)), encoded(mountpoint)]
-    vector = (ctypes.c_char_p * len(arguments))(*arguments)
     try:
-        fuse.fuse_main_real(
-            len(arguments), vector, ctypes.pointer(operations), ctypes.sizeof(operations), None
-        )
+        loop.serve(encoded(",".join(options)), encoded(mountpoint), operations)
     finally:
         text = said.stop()
-        signal.signal(_WAKING, waking)
         del kept
     if not is_mounted:
         reason = text or _("libfuse gives no reason")
         raise MountFailed(path=mountpoint, reason=reason)
-
-
-def _stopper(fuse: ModuleType) -> Callable[[], None]:
-    """What ends the loop of the mount whose callback this is called in."""
-    library = fuse._libfuse  # noqa: SLF001 - mfusepy's own works in callbacks only
-    instance = ctypes.c_void_p(library.fuse_get_context().contents.fuse)
-    main = threading.main_thread().ident
-
-    def stop() -> None:
-        library.fuse_exit(instance)
-        if main is not None:
-            signal.pthread_kill(main, _WAKING)  # it waits for its workers, and they for requests
-
-    return stop
 
 
 class _Said:
@@ -234,18 +204,10 @@ def _operations(
 def _guarded(
     function: Callable[..., int | None], failed: Callable[[BaseException], None]
 ) -> Callable[..., int]:
-    """A callback that ends with a number, whatever happens.
-
-    Python makes a thread state for a thread that comes from C, and drops it when the callback
-    returns, with the memory for its stack: a third of the time of a small call. A second hold on
-    it, once in each thread, keeps it until the process ends.
-    """
+    """A callback that ends with a number, whatever happens."""
 
     def callback(*arguments: Any) -> int:
         try:
-            if not hasattr(_thread, "is_held"):
-                _thread.is_held = True
-                ctypes.pythonapi.PyGILState_Ensure()
             return function(*arguments) or 0
         except (OSError, EncvaultError) as error:
             return -errno_of(error)

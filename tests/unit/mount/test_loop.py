@@ -1,0 +1,129 @@
+"""Who answers the kernel: nobody waits for what another one has asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from memory_view import MemoryView
+from serving import served, until
+
+from encvault.mount import loop
+
+if TYPE_CHECKING:
+    from encvault.mount.nodes import Attributes
+
+SLOW = 1.5  # seconds that some requests take
+SOON = 0.8  # seconds in which the others are answered, on a machine that others use too
+
+
+class SlowView(MemoryView):
+    """A view some of whose answers take long."""
+
+    def attributes(self, path: str) -> Attributes:
+        if path.endswith("/slow"):
+            time.sleep(SLOW)
+        return super().attributes(path)
+
+    def fsync(self, handle: int) -> None:
+        time.sleep(SLOW)
+        super().fsync(handle)
+
+
+@pytest.fixture
+def view() -> SlowView:
+    view = SlowView()
+    view.put("/fast", b"content")
+    for number in range(20):
+        view.put(f"/d{number}", kind="dir", mode=0o755)  # the kernel asks one by one in a folder
+        view.put(f"/d{number}/slow")
+    return view
+
+
+def in_threads(function: object, arguments: list[Path]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=function, args=(one,)) for one in arguments]  # type: ignore[arg-type]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def write_durably(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"x")
+        os.fsync(file.fileno())
+
+
+@pytest.mark.parametrize("call", ["stat", "fsync"])
+@pytest.mark.parametrize("others", [1, 5])
+def test_a_request_that_takes_long_is_waited_for_by_nobody_else(
+    view: SlowView, tmp_path: Path, call: str, others: int
+) -> None:
+    with served(view, tmp_path / "mnt") as mount:
+        if call == "stat":
+            paths = [mount.path / f"d{number}/slow" for number in range(others)]
+            threads = in_threads(Path.stat, paths)
+        else:
+            threads = in_threads(
+                write_durably, [mount.path / f"new{number}" for number in range(others)]
+            )
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert (mount.path / "fast").read_bytes() == b"content"
+        assert time.monotonic() - began < SOON
+        assert all(thread.is_alive() for thread in threads)
+        for thread in threads:
+            thread.join()
+    assert not mount.failures
+
+
+def test_more_requests_that_take_long_than_there_are_threads(
+    view: SlowView, tmp_path: Path
+) -> None:
+    with served(view, tmp_path / "mnt") as mount:
+        began = time.monotonic()
+        threads = in_threads(Path.stat, [mount.path / f"d{number}/slow" for number in range(20)])
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - began < 3 * SLOW, "twelve at a time"
+        assert (mount.path / "fast").read_bytes() == b"content"
+    assert not mount.failures
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_when_what_was_asked_is_answered(
+    view: SlowView, tmp_path: Path, number: signal.Signals
+) -> None:
+    with served(view, tmp_path / "mnt") as mount:
+        threads = in_threads(Path.stat, [mount.path / "d1/slow", mount.path / "d2/slow"])
+        time.sleep(0.3)
+        os.kill(mount.pid, number)
+        for thread in threads:
+            thread.join()
+        until(lambda: not os.path.ismount(mount.path), "its end")
+    assert not mount.failures
+
+
+def test_what_serves_does_nothing_while_nobody_asks(view: SlowView, tmp_path: Path) -> None:
+    with served(view, tmp_path / "mnt") as mount:
+        (mount.path / "fast").read_bytes()
+        time.sleep(2 * loop._BUSY)
+        before = switches(mount.pid)
+        time.sleep(1)
+        assert switches(mount.pid) - before <= 1, "nor does its laptop's battery"
+        assert (mount.path / "fast").read_bytes() == b"content"
+
+
+def switches(pid: int) -> int:
+    """How often its threads have waited for something."""
+    found = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        match = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)
+        assert match is not None
+        found += int(match[1])
+    return found
