@@ -25,12 +25,14 @@ class Process(NamedTuple):
             number before; 0 if they cannot be seen.
         program: path of what it runs; or else the name that it has, in brackets; or "".
         uid: the user's number here.
+        login: whom it belonged to at login, or -1 if that is not known.
     """
 
     pid: int
     started: int
     program: str
     uid: int
+    login: int = -1
 
     @property
     def is_known(self) -> bool:
@@ -39,7 +41,9 @@ class Process(NamedTuple):
 
     def members(self) -> dict[str, str | int]:
         """The members of an entry that say who it is (docs/log-format.md section 4)."""
-        said = {**user_of(self.uid), "pid": self.pid, **login_of(str(self.pid))}
+        said = {**_user(self.uid), "pid": self.pid}
+        if self.login >= 0:
+            said["login"] = self.login
         return said | ({"program": self.program} if self.program else {})
 
 
@@ -49,7 +53,18 @@ def process_of(caller: Caller) -> Process:
     if not started:
         return Process(caller.pid, 0, "", caller.uid)
     pid, started = _leader(caller.pid, started)
-    return Process(pid, started, _program(pid), caller.uid)
+    # now, and not when the entry is written: it may have ended by then
+    return Process(pid, started, _program(pid), caller.uid, _login(pid, started))
+
+
+@functools.lru_cache(maxsize=256)
+def _login(pid: int, started: int) -> int:  # noqa: ARG001 - tells it from who had the number before
+    return int(login_of(str(pid)).get("login", -1))
+
+
+@functools.lru_cache(maxsize=256)
+def _user(uid: int) -> dict[str, str | int]:
+    return user_of(uid)
 
 
 def _started(pid: int) -> int:

@@ -30,7 +30,7 @@ from logs import notes_of
 from encvault.accesslog.log import AccessLog
 from encvault.errors import LogUnavailable
 from encvault.mount.nodes import Access
-from encvault.operations import accesses as module
+from encvault.operations import accesses as module, callers
 from encvault.operations.accesses import Accesses
 from encvault.operations.callers import process_of
 
@@ -90,6 +90,7 @@ def test_the_user_is_the_callers(accesses: Accesses, log: AccessLog) -> None:
 def test_the_login_is_the_callers(
     log: AccessLog, vault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    callers._login.cache_clear()
     logins = {"self/loginuid": "1000", f"{os.getpid()}/loginuid": "1001"}
     monkeypatch.setattr("encvault.accesslog.log._proc", lambda name: logins.get(name, ""))
     accesses = Accesses(log, str(vault), VAULT, SLOT, pytest.fail)
@@ -98,6 +99,7 @@ def test_the_login_is_the_callers(
     accesses.opened(file(1), ME)
     accesses.close()
     logins[f"{os.getpid()}/loginuid"] = "4294967295"
+    callers._login.cache_clear()  # as of another process
     accesses = Accesses(log, str(vault), VAULT, SLOT, pytest.fail)
     accesses.opened(file(2), ME)
     accesses.close()

@@ -100,3 +100,18 @@ def test_a_program_that_was_removed_is_told_as_the_system_does(tmp_path: Path) -
     copy.unlink()
     assert of(process.pid).program == f"{copy} (deleted)"
     process.communicate()
+
+
+def test_whose_login_it_was_is_known_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved after a program has ended tells of it all the same."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    numbers = {str(process.pid): 1001}
+    monkeypatch.setattr(
+        callers, "login_of", lambda pid: {"login": numbers[pid]} if pid in numbers else {}
+    )
+    found = of(process.pid)
+    process.communicate()
+    numbers[str(process.pid)] = 1002  # somebody else's process has the number
+    assert found.members()["login"] == 1001
+    assert "login" not in of(os.getpid()).members()
+    callers._login.cache_clear()
