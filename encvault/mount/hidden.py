@@ -15,6 +15,7 @@ from encvault.errors import EncvaultError
 from encvault.fs import calls, durable
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join, split
+from encvault.mount.layouts import Unsynced
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.sealing import Home
 from encvault.vault.burial import bury, finish_burials
@@ -54,7 +55,7 @@ class HiddenLayout:
         self._tree = ground.vault.tree
         self._lock = ground.tree_lock
         self._problem = problem
-        self._changed: set[str] = set()  # folders of objects with names that are not durable yet
+        self._changed = Unsynced(ground)
         self._known: dict[str, Node | None] = {}  # by object; None for what is no node
         self._folders: dict[str, FolderNode] = {}  # by folder id
         # what is at the same path and does not count: it goes when that is removed
@@ -417,15 +418,8 @@ class HiddenLayout:
     def take(self, node: Node, prepared: Prepared) -> Source:
         """See `Layout`."""
         places = [(object_folder(file), file) for file in prepared.ids]
-        pairs = list(zip(prepared.temporaries, places, strict=True))
         with self._lock:
-            for (staged, temporary), (folder, name) in reversed(pairs):
-                if len(places) > 1 and (folder, name) == places[0]:
-                    # no first object may outlive a crash without the parts that it names
-                    self._tree.sync_names({above for above, _name in places[1:]})
-                into = make_own_folders(self._tree, folder)
-                calls.rename_new(self._tree.folder(staged), temporary, name, into)
-                self._changed.add(folder)
+            self._place(prepared, places)
             stamp = Stamp.of(self._tree.status(object_path(prepared.ids[0])))
         home = join(prepared.home.parent or "", prepared.home.path)
         for file in prepared.ids[1:]:
@@ -435,6 +429,25 @@ class HiddenLayout:
         self._note_stamps(folder for folder, _name in places)
         (folder, name), *further = places
         return Source(folder, name, stamp, name, home, prepared.size, tuple(further))
+
+    def _place(self, prepared: Prepared, places: list[tuple[str, str]]) -> None:
+        """Give the objects their names, the first one last."""
+        placed: list[tuple[str, str]] = []
+        pairs = list(zip(prepared.temporaries, places, strict=True))
+        try:
+            for (staged, temporary), (folder, name) in reversed(pairs):
+                if len(places) > 1 and (folder, name) == places[0]:
+                    # no first object may outlive a crash without the parts that it names
+                    self._tree.sync_names({above for above, _name in places[1:]})
+                into = make_own_folders(self._tree, folder)
+                calls.rename_new(self._tree.folder(staged), temporary, name, into)
+                self._changed.add(folder)
+                placed.append((folder, name))
+        except OSError:
+            for folder, name in placed:  # parts that nothing will ever name
+                with contextlib.suppress(OSError):
+                    calls.unlink(self._tree.folder(folder), name)
+            raise
 
     def leave(self, data_key: Callable[[], tuple[str, Secret]]) -> None:
         """See `Layout`."""
@@ -454,10 +467,7 @@ class HiddenLayout:
 
     def sync(self, sources: Iterable[Source]) -> None:
         """See `Layout`."""
-        with self._lock:
-            folders = self._changed | {source.folder for source in sources}
-            self._changed = set()
-        self._ground.sync_folders(folders)
+        self._changed.sync(source.folder for source in sources)
 
 
 def _source_of(found: Found) -> Source:

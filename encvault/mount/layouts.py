@@ -7,7 +7,6 @@ to whoever made the system call.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from encvault.envelope import is_vault_folder
 from encvault.errors import MalformedRecord
-from encvault.fs import calls, durable
+from encvault.fs import durable
 from encvault.fs.names import COMMON_SIZE
-from encvault.fs.tree import join, split
+from encvault.fs.tree import join, moved
 from encvault.i18n import _
 from encvault.mount.bases import Held, open_sealed_base
 from encvault.mount.nodes import FileNode
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from encvault.vault.sealed import Front
     from encvault.vault.vault import Vault
 
-_FEW = 8  # folders that are synced one by one
 _SURELY_SHORT = 63  # characters of a name, none of which has more than four bytes
 _SMALL = 16_384  # bytes of content
 _FRONTS = 512  # of larger files, that were looked at and may be opened next
@@ -184,7 +182,10 @@ class Ground:
         try:
             if content.size <= _SMALL:
                 self.cache.put(source.file, memoryview(content.read(0, content.size)))
-            if node.handles and content.has_changes:
+            growing = content.growing
+            # which was sealed anew since, and may be damaged where it lies
+            is_left = growing is not None and not growing.is_open and growing.file != source.file
+            if node.handles and (content.has_changes or is_left):
                 content.settle(self.open(source))
         finally:
             if not node.handles:
@@ -221,34 +222,56 @@ class Ground:
         self.keep_front(file, opened.front)
         return opened
 
-    def sync_folders(self, folders: Iterable[str]) -> None:
-        """Make what was done to names in these folders durable, and their own names.
+
+class Unsynced:
+    """Folders with names that are not durable yet.
+
+    Its methods are called with the tree's lock held, except `sync`, which takes long.
+
+    Args:
+        ground: what the layout stands on.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._folders: set[str] = set()
+        self._under_way: set[str] = set()
+
+    def add(self, *folders: str) -> None:
+        """Names in these were made, removed or given."""
+        self._folders.update(folders)
+
+    def drop(self, folder: str) -> None:
+        """A folder is gone."""
+        self._folders.discard(folder)
+
+    def move(self, old: str, new: str) -> None:
+        """A folder has another path, and so has what is in it."""
+        # those as well that are just being synced, perhaps by their old paths in vain
+        self._folders = {moved(path, old, new) for path in self._folders} | {
+            moved(path, old, new)
+            for path in self._under_way
+            if path == old or path.startswith(old + "/")
+        }
+        self._under_way = {moved(path, old, new) for path in self._under_way}
+
+    def sync(self, folders: Iterable[str]) -> None:
+        """Make their names durable, and those in further folders.
 
         Raises:
-            OSError: it may not be.
+            OSError: they may not be; all of them stay to be synced.
         """
-        concerned: set[str] = set()
-        for folder in folders:
-            while folder not in concerned:
-                concerned.add(folder)
-                folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
-        if not concerned:
-            return
-        fds: list[int] = []
+        with self._ground.tree_lock:
+            self._under_way = self._folders | set(folders)
+            self._folders = set()
         try:
-            with self.tree_lock:
-                for folder in concerned:
-                    with contextlib.suppress(FileNotFoundError):  # removed; that above knows
-                        fds.append(os.dup(self.vault.tree.folder(folder)))
-            # without the lock: a sync takes long
-            if len(fds) > _FEW:
-                calls.sync_filesystem(fds[0])
-            else:
-                for fd in fds:
-                    calls.fsync(fd)
+            self._ground.vault.tree.sync_names(tuple(self._under_way), self._ground.tree_lock)
+        except BaseException:
+            with self._ground.tree_lock:
+                self._folders |= self._under_way
+            raise
         finally:
-            for fd in fds:
-                os.close(fd)
+            self._under_way = set()
 
 
 def check_length(name: str) -> None:

@@ -16,7 +16,7 @@ from encvault.errors import EncvaultError, FileBehindFolder
 from encvault.fs import durable
 from encvault.fs.stamp import Stamp
 from encvault.fs.tree import join
-from encvault.mount.layouts import is_unsaved
+from encvault.mount.layouts import Unsynced, is_unsaved
 from encvault.mount.nodes import FileNode, FolderNode, Meta, Source, inode
 from encvault.mount.times import FolderTimes
 from encvault.vault import attributes
@@ -58,7 +58,7 @@ class OnDisk:
         self._tree = ground.vault.tree
         self._lock = ground.tree_lock
         self.may_clean = ground.vault.was_interrupted
-        self._changed: set[str] = set()  # folders with names that are not durable yet
+        self._changed = Unsynced(ground)
         self._times = FolderTimes(self._tree)
         self._free = ""  # the path that was just found to be nobody's,
         self._free_at = 0.0  # and when, by the monotonic clock

@@ -115,7 +115,7 @@ class VisibleLayout(OnDisk):
             self._tree.forget(node.path)
             calls.rmdir(self._tree.folder(above), name)
             self._changed.add(above)
-            self._changed.discard(node.path)
+            self._changed.drop(node.path)
             self._times.forget(node.path)
             self._times.forget(above)
         node.gone = True
@@ -141,7 +141,7 @@ class VisibleLayout(OnDisk):
                     calls.rename_new(above, source.name, new, into)
                 else:
                     calls.replace(above, source.name, new, into)
-                self._changed |= {source.folder, folder.path}
+                self._changed.add(source.folder, folder.path)
                 stamp = Stamp.of(self._tree.status(join(folder.path, new)))
             node.source = Source(
                 folder.path, new, stamp, source.file, source.home, source.size, source.further
@@ -192,7 +192,7 @@ class VisibleLayout(OnDisk):
             above, own = split(old)
             into = self._tree.folder(folder.path)
             calls.rename_new(self._tree.folder(above), own, name, into)
-            self._changed = {moved(path, old, new) for path in self._changed}
+            self._changed.move(old, new)
             self._times.move(old, new)
             for path in (above, folder.path):
                 self._times.forget(path)
@@ -317,10 +317,7 @@ class VisibleLayout(OnDisk):
 
     def sync(self, sources: Iterable[Source]) -> None:
         """See `Layout`."""
-        with self._lock:
-            folders = self._changed | {source.folder for source in sources}
-            self._changed = set()
-        self._ground.sync_folders(folders)
+        self._changed.sync(source.folder for source in sources)
 
 
 def _pass_over_dead_mounts(error: Exception) -> None:
