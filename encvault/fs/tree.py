@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import stat
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -146,6 +148,11 @@ def pinned(path: str) -> Iterator[None]:
 class Tree:
     """A pinned folder.
 
+    Attributes:
+        failed_at: when a sync of a file system failed last, by the monotonic clock. It may have
+            told of files that were there by then and that nobody has asked for yet; to sync the
+            file system again tells of them no more, to sync each file does.
+
     Args:
         path: the folder; links in this path are followed, since the caller chose it.
         within: a tree that has the folder at its top; then `path` is its name, and not a link.
@@ -166,6 +173,7 @@ class Tree:
         number = os.fstat(self.fd).st_dev
         self._devices: dict[int, int] = {number: self.fd}
         self._synced_whole: dict[int, bool] = {}
+        self.failed_at = -math.inf
         self._drives = _drives(number)  # what the kernel has of the block devices that it is on
 
     def check_there(self) -> None:
@@ -285,6 +293,9 @@ class Tree:
                     self._synced_whole[device] = is_synced_whole(device)
                 is_told = calls.sync_filesystem(fd)
                 is_enough = is_enough and is_told and self._synced_whole[device]
+        except OSError:
+            self.failed_at = time.monotonic()
+            raise
         finally:
             for fd in devices.values():
                 os.close(fd)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -266,11 +267,15 @@ class Growing:
         key: 32-byte data key.
         limit: bytes of content that the file may have.
         abandon: called when it is closed without having been finished.
+
+    Attributes:
+        begun: when it was made, by the monotonic clock.
     """
 
     def __init__(
         self, fd: int, header: Header, key: Secret, limit: int, abandon: Callable[[], None]
     ) -> None:
+        self.begun = time.monotonic()
         self.fd = fd
         self.file = header.key_info.file
         self._limit = limit

@@ -22,6 +22,7 @@ from encvault.mount.due import BATCH_NODES, LARGE, SOON, Due
 from encvault.mount.layouts import Displaced
 from encvault.mount.nodes import FileNode, FolderNode, folders_without_object, set_aside
 from encvault.mount.strays import Strays
+from encvault.mount.syncing import Syncer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,6 +71,7 @@ class Saver:
         self._content_of = content_of
         self._commit_lock = threading.RLock()
         self._due = Due(self._save_due)  # what was closed or changed by name
+        self._syncer = Syncer(ground, layout, sealer, view_lock, self._due)
         self._dirty: dict[Node, None] = {}
         self.strays = Strays()
         self._clearing: set[FileNode] = set()  # what waits for a stray
@@ -107,7 +109,9 @@ class Saver:
                 return
         self.prepare(node)
         if len(self._due) > _MAX_WAITING:
-            self.sync()
+            failure = self._save_all()
+            if failure is not None:
+                raise failure
 
     def soon(self, node: Node, seconds: float = SOON) -> None:
         """Save a node in so many seconds."""
@@ -215,11 +219,11 @@ class Saver:
             files = [
                 node
                 for node in files
-                if node.saved < begun[node]
-                and not node.gone
-                and node.failure is None
-                and (asked or node.is_settled)
+                if node.saved < begun[node] and not node.gone and (asked or node.is_settled)
             ]
+            for node in files:
+                failure = failure or node.failure  # another thread may have found it
+            files = [node for node in files if node.failure is None]
             if not files or (attempt >= _ATTEMPTS and time.monotonic() > deadline):
                 break
             folders = []
@@ -246,7 +250,7 @@ class Saver:
         # in the visible layout a folder has no object, and none is missing
         above = folders_without_object(files, folders) if self._ground.vault.hidden else []
         if above:
-            self._commit_batch([self._ready_folder(node) for node in above])
+            self._commit_all([self._ready_folder(node) for node in above])
         rest = [node for node in folders if node not in above and node.is_dirty and not node.gone]
         batch = [self._ready_folder(node) for node in rest]
         for node in files:
@@ -254,20 +258,7 @@ class Saver:
                 if node.prepared is not None:
                     node.under_way = node.prepared
                     batch.append(Ready(node, node.prepared))
-        try:
-            self._commit_batch(batch)
-        finally:
-            for one in batch:
-                if isinstance(one.node, FileNode):
-                    self._arrived(one.node, one.prepared)
-
-    def _arrived(self, node: FileNode, prepared: Prepared) -> None:
-        """A copy is not under way any more: it was taken, or waits, or another is prepared."""
-        with node.lock:
-            if node.under_way is prepared:
-                node.under_way = None
-                if node.prepared is not prepared:
-                    self._sealer.discard(prepared)
+        self._commit_all(batch)
 
     def _clear_the_way(self, files: list[FileNode]) -> None:
         """Seal anew whatever would be taken for swapped once these files lie in their places."""
@@ -291,15 +282,22 @@ class Saver:
         with self._view_lock:
             return Ready(node, self._sealer.prepare_folder(node, self._layout.home(node)))
 
+    def _commit_all(self, batch: list[Ready]) -> None:
+        try:
+            self._commit_batch(batch)
+        finally:
+            self._syncer.arrived(batch)
+
     def _commit_batch(self, batch: list[Ready]) -> None:
+        lost: Exception | None = None
         if batch:
             self._sealer.check_key()
-            self._sealer.sync([one.prepared for one in batch])
+            batch, lost = self._syncer.sync(batch)
         self._events.tell([one for one in batch if isinstance(one.node, FileNode)])
         taken, failure = self._take_all(batch)
         if taken:
             self._confirm(taken)
-        if failure is not None:
+        if (failure := failure or lost) is not None:
             raise failure
 
     def _take_all(self, batch: list[Ready]) -> tuple[list[Ready], Exception | None]:
@@ -319,19 +317,7 @@ class Saver:
 
     def _confirm(self, taken: list[Ready]) -> None:
         """Make the names durable; what had them before goes only then."""
-        try:
-            self._layout.sync([source for one in taken if (source := one.node.source) is not None])
-            self._sealer.check_key()  # once more: that and the log may have taken long
-        except (OSError, EncvaultError) as error:
-            for one in taken:
-                if self._ground.vault.hidden:  # else this copy has their name already
-                    with self._view_lock:
-                        one.node.over += one.older  # they go with the next copy
-                one.node.saved = -1
-                if isinstance(one.node, FileNode):
-                    one.node.failure = error
-                self._due.put_off(one.node)
-            raise
+        self._syncer.sync_taken(taken)
         with self._view_lock:
             self._layout.retire([source for one in taken for source in one.older])
         for one in taken:
@@ -369,6 +355,10 @@ class Saver:
             # somebody removed the folder that it lay in, and the copy with it
             self._sealer.drop_copies(node)
             return False
+        except OSError:
+            if len(prepared.ids) > 1:  # some of them may have had their names
+                self._sealer.drop_copies(node)
+            raise
         self._taken(one, source)
         self.strays.drop(node)
         if node.prepared is prepared:
@@ -426,6 +416,16 @@ class Saver:
         Raises:
             OSError: something could not be saved.
         """
+        failure = self._save_all()
+        with self._commit_lock:
+            self._events.tell([])
+            with self._view_lock:
+                self._syncer.sync_all_names()
+        if failure is not None:
+            raise failure
+
+    def _save_all(self) -> Exception | None:
+        """Save everything that was closed; what went wrong."""
         failure: Exception | None = None
         nodes = self._due.nodes()
         for start in range(0, len(nodes), BATCH_NODES):
@@ -433,12 +433,7 @@ class Saver:
                 self._save_closed(nodes[start : start + BATCH_NODES])
             except (OSError, EncvaultError) as error:
                 failure = failure or error
-        with self._commit_lock:
-            self._events.tell([])
-            with self._view_lock:
-                self._layout.sync([])
-        if failure is not None:
-            raise failure
+        return failure
 
     def close(self) -> None:
         """Save what is left, and stop.
@@ -447,12 +442,17 @@ class Saver:
             OSError: something could not be saved.
         """
         self._due.close()
+        has_failed = False
         for _attempt in range(_ATTEMPTS):  # what is displaced is saved under another name
             if not (left := self._left()):
                 break
             for node in left:
                 self._due.put(node)
-            self.sync()
+            if (failure := self._save_all()) is not None:
+                if has_failed:
+                    raise failure
+                has_failed = True  # what was lost is sealed anew, and that may be well
+                self._problem(failure)
         self.sync()
         if self._left():  # never the end without a word
             raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from encvault.crypto import stream
 from encvault.envelope import PART_SIZE, Header, Record, VaultKeyInfo
 from encvault.fs import calls, durable
+from encvault.fs.syncing import sync_each
 from encvault.fs.tree import join
 from encvault.mount.bases import Growing
 from encvault.mount.nodes import FileNode, FolderNode
@@ -26,7 +27,7 @@ from encvault.vault.manifest import FOLDER, make_own_folders, new_id
 from encvault.vault.sealed import PIECE_SIZE, Buffers, SealWriter, encode_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from encvault.envelope import RecordType
     from encvault.mount.content import Content
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _LARGE_SIZE = 999_999_999_999  # stands for a size that is not known yet: as many digits
 _MAX_SIZE = 1 << 51  # half of what a body may have (docs/format.md section 9)
 _MODES = 0o777
-_FEW = 8  # copies that are synced one by one
 
 
 class Home(NamedTuple):
@@ -78,6 +78,7 @@ class Prepared:
         staging: the folder that each is in now; a node, where that may get another name.
         size: bytes of content.
         records: what its objects say of themselves, encoded.
+        begun: when its first byte was about to be written, by the monotonic clock.
         is_closed: whether nobody had the file open to write any more after it was made; else it
             may be half of what is meant.
     """
@@ -89,6 +90,7 @@ class Prepared:
     staging: tuple[Staging, ...]
     size: int
     records: tuple[bytes, ...]
+    begun: float
     is_closed: bool = False
 
     @property
@@ -167,9 +169,8 @@ class Sealer:
             if len(record) == growing.metadata_size:
                 growing.finish(record)
                 self._keep_access(growing.fd, node.meta)
-                return self._prepared(
-                    node, home, (growing.file,), (FOLDER,), growing.size, (record,)
-                )
+                whole = ((growing.file,), (FOLDER,), growing.size, (record,))
+                return Prepared(node.version, node.data_version, home, *whole, growing.begun)
         return self._rewrite(node, content, home)
 
     def prepare_folder(self, node: FolderNode, home: Home) -> Prepared:
@@ -180,30 +181,20 @@ class Sealer:
         """
         file = new_id()
         record = self._record(node, home, 0, ()).encode()
-        staging = self.staging_of(node, file)
+        staging, begun = self.staging_of(node, file), time.monotonic()
         self._write(staging, file, record, b"", None)
-        return Prepared(node.version, 0, home, (file,), (staging,), 0, (record,))
+        return Prepared(node.version, 0, home, (file,), (staging,), 0, (record,), begun)
 
-    def sync(self, copies: Iterable[Prepared]) -> None:
+    def sync(self, copies: Sequence[Prepared]) -> list[OSError | None]:
         """Make copies durable, wherever they are.
 
-        Raises:
-            OSError: they may not be.
+        Returns:
+            Of each copy why it may be lost, or None. What may be lost must not be asked again: the
+            kernel tells of it once. Of one that is not there any more, nothing is said.
         """
-        places = [place for one in copies for place in one.temporaries]
-        if len(places) > _FEW:
-            calls.sync_filesystem(self.vault.tree.fd)
-            return
-        for folder, name in places:
-            with self.tree_lock:
-                try:
-                    fd = calls.open_read(self.vault.tree.folder(folder), name)
-                except FileNotFoundError:  # prepared anew meanwhile
-                    continue
-            try:
-                calls.fsync(fd)
-            finally:
-                os.close(fd)
+        files = [one.temporaries for one in copies]
+        told = sync_each(self.vault.tree, files, self.tree_lock)
+        return [None if isinstance(one, FileNotFoundError) else one for one in told]
 
     def taken(self, prepared: Prepared) -> None:
         """A copy has its place."""
@@ -227,6 +218,7 @@ class Sealer:
         record = self._record(node, home, content.size, tuple(ids[1:])).encode()
         records = [record]
         places = tuple(self.staging_of(node, file) for file in ids)
+        begun = time.monotonic()
         try:
             if content.size <= PIECE_SIZE:
                 data = bytes(content.read(0, content.size))
@@ -246,11 +238,14 @@ class Sealer:
                         self._keep_access(fd, node.meta)
                     finally:
                         os.close(fd)
-        except BaseException:
+        except BaseException as error:
             for staging, file in zip(places, ids, strict=True):
                 self._discard(staging, file)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = self.vault.tree.show(node.path)
             raise
-        return self._prepared(node, home, tuple(ids), places, content.size, tuple(records))
+        whole = (tuple(ids), places, content.size, tuple(records))
+        return Prepared(node.version, node.data_version, home, *whole, begun)
 
     def _write_pieces(
         self,
@@ -289,17 +284,6 @@ class Sealer:
             raise
         finally:
             os.close(fd)
-
-    def _prepared(
-        self,
-        node: FileNode,
-        home: Home,
-        ids: tuple[str, ...],
-        staging: tuple[Staging, ...],
-        size: int,
-        records: tuple[bytes, ...],
-    ) -> Prepared:
-        return Prepared(node.version, node.data_version, home, ids, staging, size, records)
 
     # -- parts ------------------------------------------------------------------------------
 

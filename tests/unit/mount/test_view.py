@@ -1648,10 +1648,13 @@ def test_who_asks_has_his_content_saved_however_fast_others_write(
     other = mounted.view.open("/f", os.O_RDWR, CALLER)
     sync, count = sealing.Sealer.sync, itertools.count(1)
 
-    def written_meanwhile(sealer: sealing.Sealer, copies: list[sealing.Prepared]) -> None:
-        sync(sealer, copies)
+    def written_meanwhile(
+        sealer: sealing.Sealer, copies: list[sealing.Prepared]
+    ) -> list[OSError | None]:
+        told = sync(sealer, copies)
         mounted.view.write(other, b"%d" % next(count), 0)
         mounted.view.flush(other)
+        return told
 
     with monkeypatch.context() as patch:
         patch.setattr(sealing.Sealer, "sync", written_meanwhile)
