@@ -2,8 +2,10 @@
 
 The library is found by its soname and called through cffi's ABI mode, so no compiler is needed. It
 is used only if it is new enough, has the cipher, and gives the known answers; else everything goes
-on with pyca's SM4, which makes the same bytes, and `status` says why. Calls release the
-interpreter's lock, and several threads may use one cipher: each takes a handle of its own.
+on with pyca's SM4, which makes the same bytes, and `status` says why, whatever went wrong: a
+library that ends or stops the process is beyond that. Once it was found good, an error in use is a
+bug and ends the work. Calls release the interpreter's lock, and several threads may use one cipher:
+each takes a handle of its own.
 
 Source: The Libgcrypt Reference Manual 1.10, sections "Initializing the library" and "Working with
 cipher handles"; the constants are those of gcrypt.h, which are part of its ABI.
@@ -11,7 +13,9 @@ cipher handles"; the constants are those of gcrypt.h, which are part of its ABI.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,10 +48,12 @@ class Status(NamedTuple):
     Attributes:
         version: of the library, or "" if it is not used.
         reason: why it is not, or "".
+        detail: what the loader, cffi or the library itself says of that, in their words, or "".
     """
 
     version: str = ""
     reason: str = ""
+    detail: str = ""
 
 
 def status() -> Status:
@@ -57,7 +63,7 @@ def status() -> Status:
 
 def is_usable() -> bool:
     """Whether it does."""
-    return bool(_found()[0].version)
+    return not _found()[0].reason
 
 
 @functools.cache
@@ -65,15 +71,17 @@ def _found() -> tuple[Status, Any, Any]:
     """The status, and cffi's view of the library; looked for once per process."""
     try:
         version, ffi, library = _loaded()
+        if not _answers_rightly(ffi, library):
+            raise _Unusable(N_("the library gives wrong answers"))  # noqa: TRY301 - like the others
     except _Unusable as error:
-        return Status(reason=error.args[0]), None, None
-    if not _answers_rightly(ffi, library):
-        return Status(reason=N_("the library gives wrong answers")), None, None
+        return Status("", *error.args), None, None
+    except Exception as error:  # noqa: BLE001 - no fault of this library may stop the other suite
+        return Status("", N_("the library does not work"), str(error)), None, None
     return Status(version), ffi, library
 
 
 class _Unusable(Exception):
-    """Why the library is not used."""
+    """Why the library is not used: the reason, and perhaps the detail of a `Status`."""
 
 
 def _loaded() -> tuple[str, Any, Any]:
@@ -82,10 +90,14 @@ def _loaded() -> tuple[str, Any, Any]:
         raise _Unusable(N_("only looked for on Linux"))
     try:
         from encvault.crypto.gcrypt_abi import ffi  # noqa: PLC0415 - needs what cffi brings
-
+    except ImportError as error:
+        raise _Unusable(N_("cffi, which calls it, cannot be loaded"), str(error)) from None
+    try:
         library = ffi.dlopen(SONAME)
-    except (ImportError, OSError):
-        raise _Unusable(N_("the library is not installed")) from None
+    except OSError as error:
+        if _is_missing(str(error)):
+            raise _Unusable(N_("the library is not installed")) from None
+        raise _Unusable(N_("the library cannot be loaded"), str(error)) from None
     version = library.gcry_check_version(OLDEST.encode())
     if version == ffi.NULL:
         raise _Unusable(N_("the library is older than 1.9"))
@@ -98,10 +110,18 @@ def _loaded() -> tuple[str, Any, Any]:
     return ffi.string(version).decode(errors="replace"), ffi, library
 
 
+def _is_missing(error: str) -> bool:
+    """Whether it is this file that the loader misses, and not one that this one needs."""
+    return f"{SONAME}: " in error and os.strerror(errno.ENOENT) in error
+
+
 def _answers_rightly(ffi: Any, library: Any) -> bool:
     """Known answers, both ways, and one that has to be refused."""
     cipher = GcryptSm4ChunkCipher(_KEY, ffi, library)
-    if cipher.seal(_NONCE, _PLAIN) != _SEALED or cipher.open(_NONCE, _SEALED) != _PLAIN:
+    try:
+        if cipher.seal(_NONCE, _PLAIN) != _SEALED or cipher.open(_NONCE, _SEALED) != _PLAIN:
+            return False
+    except NotAuthentic:
         return False
     try:
         cipher.open(_NONCE, _SEALED[:-1] + b"\0")

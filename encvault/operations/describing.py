@@ -43,8 +43,15 @@ def backends() -> str:
 
 def with_reason(text: str) -> str:
     """Words on who computes SM4, and after them why it is not the fastest, if it is not."""
-    if reason := gcrypt.status().reason:
-        return _("{text}; libgcrypt is not used: {reason}").format(text=text, reason=_(reason))
+    status = gcrypt.status()
+    if status.detail:
+        return _("{text}; libgcrypt is not used: {reason} ({detail})").format(
+            text=text, reason=_(status.reason), detail=status.detail
+        )
+    if status.reason:
+        return _("{text}; libgcrypt is not used: {reason}").format(
+            text=text, reason=_(status.reason)
+        )
     return text
 
 

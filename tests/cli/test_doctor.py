@@ -19,7 +19,7 @@ from helpers import NOBODY, everything, in_child
 from encvault import i18n
 from encvault.accesslog.log import AccessLog
 from encvault.cli import options
-from encvault.crypto import selftest, speed
+from encvault.crypto import gcrypt, selftest, speed
 from encvault.crypto.suite import Suite
 from encvault.errors import SelfTestFailed, SuiteUnavailable
 from encvault.i18n import english
@@ -175,6 +175,23 @@ def test_a_failing_self_test_is_the_end(run: Command, monkeypatch: pytest.Monkey
         "encvault: needed and not working: 1",
         "hint: mend what is named above, then run again: encvault doctor",
     ]
+
+
+def test_a_libgcrypt_that_does_not_work_stops_nothing(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cached in (gcrypt._found, selftest.run):
+        cached.cache_clear()
+    monkeypatch.setattr(gcrypt, "SONAME", "libc.so.6")  # a library without these functions
+    try:
+        found = checks(run)
+    finally:
+        gcrypt._found.cache_clear()
+    assert {one["state"] for one in found.values() if one["needed"]} == {"ok"}
+    assert re.search(
+        r"by OpenSSL .*; libgcrypt is not used: the library does not work \(.*gcry_check_version",
+        found["sm4"]["detail"],
+    )
 
 
 def test_a_suite_that_the_libraries_lack_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers import NOBODY, Command, in_child, snapshot, write_tree
 
-from encvault.crypto import gcrypt
+from encvault.crypto import gcrypt, selftest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -298,6 +298,23 @@ def test_verbose_tells_the_library_and_each_file(
     for options in (("-v", "-q"), ("--quiet", "--verbose")):
         done = run("seal", *options, docs)
         assert (done.code, "exclude each other" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("suite", ["aes-256-gcm", "sm4-gcm"])
+def test_a_libgcrypt_that_does_not_work_stops_nothing(
+    suite: str, run: Command, docs: Path, password: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cached in (gcrypt._found, selftest.run):
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(gcrypt, "SONAME", "libc.so.6")  # a library without these functions
+        done = run("seal", "-v", "--yes", "--suite", suite, "--password-file", password, docs)
+        gcrypt._found.cache_clear()
+    assert done.code == 0, done.err
+    assert "libgcrypt is not used: the library does not work (" in done.err
+    done = run("open", "-v", "--password-file", password, docs)
+    assert done.code == 0, done.err
+    assert "libgcrypt is not used" not in done.err
 
 
 def test_verbose_tells_the_members_of_an_archive(

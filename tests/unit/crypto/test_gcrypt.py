@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 from tools import gcrypt_abi
 
-from encvault.crypto import NotAuthentic, gcrypt, speed, stream, suite
+from encvault.crypto import NotAuthentic, gcrypt, selftest, speed, stream, suite
 from encvault.crypto.suite import Sm4ChunkCipher, Suite, sm4_cipher
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def fresh() -> Iterator[None]:
     gcrypt._found.cache_clear()
     yield
     gcrypt._found.cache_clear()
+    selftest.run.cache_clear()
 
 
 def test_it_is_used_here() -> None:
@@ -181,6 +182,7 @@ class Library:
         ({"gcry_cipher_algo_info": lambda *_all: 12}, "the library has no SM4"),
         ({"gcry_cipher_encrypt": lambda *_all: 0}, "the library gives wrong answers"),
         ({"gcry_cipher_checktag": lambda *_all: 0}, "the library gives wrong answers"),
+        ({"gcry_cipher_checktag": lambda *_all: 10}, "the library gives wrong answers"),
     ],
 )
 def test_a_library_that_is_odd_is_not_used(
@@ -201,6 +203,73 @@ def replace_library(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:
 
     monkeypatch.setitem(sys.modules, "encvault.crypto.gcrypt_abi", Ffi)
     monkeypatch.setattr(Ffi, "ffi", Ffi(), raising=False)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    "function",
+    [
+        "gcry_cipher_open",
+        "gcry_cipher_setkey",
+        "gcry_cipher_setiv",
+        "gcry_cipher_encrypt",
+        "gcry_cipher_decrypt",
+        "gcry_cipher_gettag",
+        "gcry_cipher_checktag",
+    ],
+)
+def test_a_library_that_answers_with_errors_is_not_used(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_library(monkeypatch, Library(**{function: lambda *_all: 0x1000032}))
+    reason = gcrypt.Status(reason="the library does not work", detail="gcrypt: error 50")
+    assert gcrypt.status() == reason
+    assert isinstance(sm4_cipher(KEY), Sm4ChunkCipher)
+    selftest.run.cache_clear()
+    assert selftest.run() == selftest.EXPECTED_COUNT
+
+
+@pytest.mark.usefixtures("fresh")
+def test_another_library_of_that_name_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gcrypt, "SONAME", "libc.so.6")
+    assert gcrypt.status().reason == "the library does not work"
+    assert "gcry_check_version" in gcrypt.status().detail
+    selftest.run.cache_clear()
+    assert selftest.run() == selftest.EXPECTED_COUNT
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("content", [b"", b"not a library" * 99])
+def test_a_file_of_that_name_that_is_no_library_is_told(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "libgcrypt.so.20"
+    path.write_bytes(content)
+    monkeypatch.setattr(gcrypt, "SONAME", str(path))
+    assert gcrypt.status().reason == "the library cannot be loaded"
+    assert str(path) in gcrypt.status().detail
+    assert not gcrypt.is_usable()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_library_that_misses_another_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = "libgpg-error.so.0: cannot open shared object file: No such file or directory"
+    told = f"cannot load library 'libgcrypt.so.20': {missing}"
+
+    class Ffi:
+        def dlopen(self, _name: str) -> Library:
+            raise OSError(told)
+
+    monkeypatch.setitem(sys.modules, "encvault.crypto.gcrypt_abi", Ffi)
+    monkeypatch.setattr(Ffi, "ffi", Ffi(), raising=False)
+    assert gcrypt.status() == gcrypt.Status(reason="the library cannot be loaded", detail=told)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_cffi_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "encvault.crypto.gcrypt_abi", None)
+    assert gcrypt.status().reason == "cffi, which calls it, cannot be loaded"
+    assert isinstance(sm4_cipher(KEY), Sm4ChunkCipher)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -226,7 +295,7 @@ def test_a_library_that_nobody_has_begun_is_begun(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("fresh")
 def test_without_the_library_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gcrypt, "SONAME", "libnone.so.0")
-    assert gcrypt.status().reason == "the library is not installed"
+    assert gcrypt.status() == gcrypt.Status(reason="the library is not installed")
     assert isinstance(suite.sm4_cipher(KEY), Sm4ChunkCipher)
 
 
