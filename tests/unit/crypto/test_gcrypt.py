@@ -273,6 +273,40 @@ def test_without_cffi_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(("least", "begin"), [(256, 128), (16_384, 16_384)])
+def test_a_library_that_is_wrong_where_it_is_fast_is_not_used(
+    least: int, begin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library()
+
+    def twisted(data: bytes) -> bytes:
+        wrong = bytes(value ^ 0x5A for value in data[begin:])
+        return data[:begin] + wrong if len(data) >= least else data
+
+    def encrypt(handle: Any, out: Any, room: int, data: Any, size: int) -> int:
+        changed = twisted(library._ffi.buffer(data, size)[:])
+        error: int = library._library.gcry_cipher_encrypt(handle, out, room, changed, size)
+        return error
+
+    def decrypt(handle: Any, out: Any, room: int, data: Any, size: int) -> int:
+        error: int = library._library.gcry_cipher_decrypt(handle, out, room, data, size)
+        buffer = library._ffi.buffer(out, size)
+        buffer[:] = twisted(buffer[:])
+        return error
+
+    library.__dict__.update(gcry_cipher_encrypt=encrypt, gcry_cipher_decrypt=decrypt)
+    plain = bytes(20_000)
+    cipher = gcrypt.GcryptSm4ChunkCipher(KEY, library._ffi, library)
+    sealed = cipher.seal(NONCE, plain)
+    assert cipher.open(NONCE, sealed) == plain
+    assert Sm4ChunkCipher(KEY).open(NONCE, sealed) != plain  # nobody else can open it
+    replace_library(monkeypatch, library)
+    assert gcrypt.status() == gcrypt.Status(reason="the library gives wrong answers")
+    selftest.run.cache_clear()
+    assert selftest.run() == selftest.EXPECTED_COUNT
+
+
+@pytest.mark.usefixtures("fresh")
 def test_an_old_library_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     null = gcrypt._loaded()[1].NULL
     replace_library(monkeypatch, Library(gcry_check_version=lambda _wanted: null))

@@ -1,0 +1,60 @@
+"""Known answers of the chunk ciphers at the lengths where libraries change their code.
+
+A library takes its fast code only for many blocks at once, so an answer of some bytes says nothing
+of it; and a round trip says nothing of a library that is wrong in the same way in both directions,
+though no other library could ever open what it sealed. So one whole chunk with a ragged tail, and
+lengths around the borders of one block and of the widest vectors, are held against digests that
+another library agreed with.
+
+How the digests were made: SHA-256 over the results of all `LENGTHS` one after the other, each with
+its tag, computed by OpenSSL 4.0.3 (pyca/cryptography 50.0.2) and again by libgcrypt 1.10.1, and by
+a few lines of Python that know only the standards (GB/T 32907, FIPS 197, SP 800-38D). The tests
+compute them anew in that third way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from encvault.crypto import NotAuthentic
+
+if TYPE_CHECKING:
+    from encvault.crypto.suite import ChunkCipher
+
+LENGTHS = (1, 15, 16, 17, 127, 128, 129, 256, 257, 1025, 16_384 + 77)
+KEY = bytes(range(32))  # the first 16 bytes of it for SM4
+# a period that no number of blocks has, so that a block in the place of another shows
+PLAIN = (bytes(range(251)) * 66)[: LENGTHS[-1]]
+
+AES_256_GCM = bytes.fromhex("7964a9c35310fffc77c8fbe077ecc41eb8c8ef32dc59733d2f887a78ea6ed168")
+SM4_GCM = bytes.fromhex("38877974a5995cab11d66cdb76b2e9a2c816d444ef0562e4544142c836f65cbc")
+
+_TAG_SIZE = 16
+
+
+def nonce(length: int) -> bytes:
+    """The nonce of the message of that many bytes."""
+    return length.to_bytes(12)
+
+
+def are_given(cipher: ChunkCipher, digest: bytes) -> bool:
+    """Whether a cipher under that key gives the known answers, in both directions.
+
+    Args:
+        cipher: under `KEY`, or as much of it as its keys are long.
+        digest: `AES_256_GCM` or `SM4_GCM`.
+    """
+    sealed_all = hashlib.sha256()
+    plain = memoryview(PLAIN)
+    for length in LENGTHS:
+        sealed, opened = bytearray(length + _TAG_SIZE), bytearray(length)
+        cipher.seal_into(nonce(length), plain[:length], memoryview(sealed))
+        sealed_all.update(sealed)
+        try:
+            cipher.open_into(nonce(length), sealed, memoryview(opened))
+        except NotAuthentic:
+            return False
+        if opened != plain[:length]:
+            return False
+    return sealed_all.digest() == digest
