@@ -1,7 +1,8 @@
-"""AES-256-GCM and SM4-GCM as the standards write them, slowly and with no library.
+"""AES-256-GCM, SM4-GCM and SM3 as the standards write them, slowly and with no library.
 
-Sources: FIPS 197 (AES), GB/T 32907-2016 (SM4; its tables also in draft-ribose-cfrg-sm4-10), NIST SP
-800-38D (GCM). All of them are for nonces of 12 bytes and no associated data. Never for secrets: it
+Sources: FIPS 197 (AES), GB/T 32907-2016 (SM4; its tables also in draft-ribose-cfrg-sm4-10), GB/T
+32905-2016 (SM3; also draft-sca-cfrg-sm3-02), NIST SP 800-38D (GCM), RFC 2104 and 5869 (HMAC and
+HKDF). GCM is for nonces of 12 bytes and no associated data. Never for secrets: it
 looks into tables at places that depend on the key.
 """
 
@@ -158,3 +159,55 @@ def sm4(key: bytes) -> Callable[[Block], Block]:
         return b"".join(word.to_bytes(4) for word in reversed(words[-4:]))
 
     return encrypt
+
+
+# -- SM3 ------------------------------------------------------------------------------------
+
+_START = bytes.fromhex("7380166f4914b2b9172442d7da8a0600a96f30bc163138aae38dee4db0fb0e4e")
+_SM3_BLOCK = 64
+
+
+def _words(data: bytes) -> list[int]:
+    return [int.from_bytes(data[at : at + 4]) for at in range(0, len(data), 4)]
+
+
+def sm3(message: bytes) -> bytes:
+    """The hash, 32 bytes."""
+    padding = b"\x80" + bytes(-(len(message) + 9) % _SM3_BLOCK) + (8 * len(message)).to_bytes(8)
+    padded = message + padding
+    state = _words(_START)
+    for at in range(0, len(padded), _SM3_BLOCK):
+        changed = _compressed(state, _words(padded[at : at + _SM3_BLOCK]))
+        state = [one ^ other for one, other in zip(state, changed, strict=True)]
+    return b"".join(word.to_bytes(4) for word in state)
+
+
+def _compressed(state: list[int], words: list[int]) -> list[int]:
+    for at in range(16, 68):
+        mixed = words[at - 16] ^ words[at - 9] ^ _turned(words[at - 3], 15)
+        mixed ^= _turned(mixed, 15) ^ _turned(mixed, 23)
+        words.append(mixed ^ _turned(words[at - 13], 7) ^ words[at - 6])
+    a, b, c, d, e, f, g, h = state
+    for at in range(64):
+        early = at < 16
+        constant = _turned(0x79CC4519 if early else 0x7A879D8A, at % 32)
+        first = _turned((_turned(a, 12) + e + constant) & _WORD, 7)
+        second = first ^ _turned(a, 12)
+        majority = a ^ b ^ c if early else a & b | a & c | b & c
+        choice = e ^ f ^ g if early else e & f | ~e & g
+        one = (majority + d + second + (words[at] ^ words[at + 4])) & _WORD
+        other = (choice + h + first + words[at]) & _WORD
+        a, b, c, d = one, a, _turned(b, 9), c
+        e, f, g, h = other ^ _turned(other, 9) ^ _turned(other, 17), e, _turned(f, 19), g
+    return [a, b, c, d, e, f, g, h]
+
+
+def hkdf_expand_sm3(key: bytes, info: bytes, size: int) -> bytes:
+    """RFC 5869, 2.3, for keys of at most 64 bytes."""
+    padded = key + bytes(_SM3_BLOCK - len(key))
+    inner, outer = (bytes(value ^ pad for value in padded) for pad in (0x36, 0x5C))
+    made, block = b"", b""
+    for counter in range(1, size // 32 + 2):
+        block = sm3(outer + sm3(inner + block + info + bytes([counter])))
+        made += block
+    return made[:size]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tools import by_the_book
 
-from encvault.crypto import answers, gcrypt, selftest, stream
+from encvault.crypto import answers, gcrypt, selftest, stream, suite
 from encvault.crypto.suite import AesChunkCipher, Sm4ChunkCipher
 from encvault.errors import SelfTestFailed
 
@@ -87,6 +87,18 @@ def test_the_answers_are_those_of_the_standards(
     assert max(answers.LENGTHS) > stream.CHUNK_SIZE
 
 
+def test_the_key_schedule_of_sm4_is_that_of_the_standards() -> None:
+    salt, context = bytes(range(24)), b"test context"
+    info = b"encvault/chunked-encryption@v1+AEAD_SM4_GCM\x00" + salt + context
+    made = by_the_book.hkdf_expand_sm3(answers.KEY, info, 16 + 12 + 32)
+    sealed = by_the_book.gcm(by_the_book.sm4(made[:16]), made[16:28], b"message")
+    body = salt + made[28:] + sealed
+    assert stream.open(suite.Suite.SM4_GCM, answers.KEY, context, body) == b"message"
+    assert by_the_book.sm3(b"abc").hex() == (  # GB/T 32905-2016, A.1
+        "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0"
+    )
+
+
 @pytest.mark.parametrize(("make", "key", "digest"), CIPHERS)
 def test_they_are_those_of_the_libraries(make: Any, key: bytes, digest: bytes) -> None:
     assert answers.are_given(make(key), digest)
@@ -142,6 +154,15 @@ def test_an_openssl_with_wrong_wide_aes_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("anew")
+def test_an_openssl_with_another_sm3_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite.hashes, "SM3", suite.hashes.SHA256)  # wrong for both directions
+    body = stream.seal(suite.Suite.SM4_GCM, bytes(32), b"", b"content")
+    assert stream.open(suite.Suite.SM4_GCM, bytes(32), b"", body) == b"content"
+    with pytest.raises(SelfTestFailed, match="sm4_body"):
+        selftest.run()
+
+
+@pytest.mark.usefixtures("anew")
 def test_streams_of_pyca_that_are_wrong_in_both_directions_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -167,7 +188,7 @@ def test_streams_of_pyca_that_are_wrong_in_both_directions_are_refused(
 
     monkeypatch.setattr(stream, "Cobblestone256Encryptor", Encryptor)
     monkeypatch.setattr(stream, "AesDecryptor", Decryptor)
-    body = stream.seal(stream.Suite.AES_256_GCM, bytes(32), b"", bytes(300))
-    assert stream.open(stream.Suite.AES_256_GCM, bytes(32), b"", body) == bytes(300)
+    body = stream.seal(suite.Suite.AES_256_GCM, bytes(32), b"", bytes(300))
+    assert stream.open(suite.Suite.AES_256_GCM, bytes(32), b"", body) == bytes(300)
     with pytest.raises(SelfTestFailed, match="cobblestone_chunks"):
         selftest.run()
