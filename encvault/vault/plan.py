@@ -89,7 +89,8 @@ class Planner:
         self.leftovers: list[tuple[str, str]] = []
         self._ids = nearby_ids()
         self._keeping = Keeping()
-        may_remove = self.in_place or options.reads_back
+        self._drops_source = self.in_place and not options.keep
+        may_remove = self._drops_source or options.reads_back
         self._sameness = Sameness(self._keeping, may_remove=may_remove)
         self.gone = Gone(vault, source, options, ledger, self.problem)
         self.lost_rows: list[tuple[str, str]] = []  # in place: of plain files that are no more
@@ -101,7 +102,6 @@ class Planner:
         self._ledger = ledger
         self._report = report
         self._observer = observer
-        self._drops_source = self.in_place and not options.keep
         is_met = self.in_place and not vault.hidden
         self.keys = KeyWatch(vault, None if is_met else ledger)
         # in place, of one folder: sealed files that a task replaces, and those without their key
