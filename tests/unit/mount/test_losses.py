@@ -350,11 +350,10 @@ def test_two_who_ask_at_once_are_both_told(mounted: Mounted, disk: Disk) -> None
     mounted.view.release(handle)
 
 
+@pytest.mark.parametrize("mounted", ["visible"], indirect=True)
 def test_a_rename_that_needs_the_file_saved_does_not_go_on_without(
     mounted: Mounted, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if mounted.vault.hidden:
-        pytest.skip("another name is another object there")
     monkeypatch.setattr(saving, "SOON", 60.0)
     monkeypatch.setattr(due, "_RETRY", 60.0)
     old = write_old(mounted, 1)
@@ -560,11 +559,10 @@ def test_folders_come_before_what_is_in_them(
 
 
 @pytest.mark.parametrize("parts", [3, 12])
+@pytest.mark.parametrize("mounted", ["hidden"], indirect=True)
 def test_a_file_in_parts_is_made_anew_with_all_of_them(
     mounted: Mounted, disk: Disk, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not mounted.vault.hidden:
-        pytest.skip("a file is one file there")
     monkeypatch.setattr(sealing, "PART_SIZE", PART_SIZE)
     monkeypatch.setattr(due, "_RETRY", 60.0)
     old, data = write_old(mounted, 1), os.urandom(parts * PART_SIZE - 1)
@@ -581,11 +579,10 @@ def test_a_file_in_parts_is_made_anew_with_all_of_them(
     assert in_vault(mounted) == {"f00": data}
 
 
+@pytest.mark.parametrize("mounted", ["hidden"], indirect=True)
 def test_parts_that_were_begun_before_another_loss_are_asked_one_by_one(
     mounted: Mounted, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not mounted.vault.hidden:
-        pytest.skip("a file is one file there")
     monkeypatch.setattr(sealing, "PART_SIZE", PART_SIZE)
     monkeypatch.setattr(due, "_RETRY", 60.0)
     monkeypatch.setattr(saving, "SOON", 60.0)
@@ -648,9 +645,8 @@ def test_a_folder_whose_sync_failed_stays_to_be_synced(
     assert folders <= set(disk.asked[1:])  # the first has failed
 
 
+@pytest.mark.parametrize("mounted", ["visible"], indirect=True)
 def test_and_so_do_many(mounted: Mounted, disk: Disk) -> None:
-    if mounted.vault.hidden:
-        pytest.skip("its objects lie anywhere")
     for number in range(MANY):
         mounted.view.make_folder(f"/d{number}", 0o755, CALLER)
         mounted.write(f"/d{number}/old", b"")
@@ -683,13 +679,12 @@ def test_names_that_failed_in_the_background_are_told_to_who_asks_for_all(
     assert in_vault(mounted) == {"f00": b"new", "f01": b"new"}
 
 
+@pytest.mark.parametrize("mounted", ["hidden"], indirect=True)
 def test_parts_whose_names_may_be_lost_are_not_left_lying(
     mounted: Mounted, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealing, "PART_SIZE", PART_SIZE)
     monkeypatch.setattr(due, "_RETRY", 60.0)
-    if not mounted.vault.hidden:
-        pytest.skip("a file is one file there")
     old, data = write_old(mounted, 1), os.urandom(3 * PART_SIZE - 1)
     count = len(list(mounted.path.glob(".encvault/objects/*/*")))
     disk.folders = 1
