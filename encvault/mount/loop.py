@@ -33,22 +33,13 @@ _BUSY = 1.0  # seconds after the last request in which the leader is watched
 _RETRY = 0.02  # seconds until a thread is woken again that did not notice
 
 # linux/fuse.h, enum fuse_opcode
-_READ, _INIT = 15, 26
-_SHORT = frozenset(
-    {
-        *(1, 2, 3, 5),  # LOOKUP, FORGET, GETATTR, READLINK
-        *(17, 18),  # STATFS, RELEASE
-        *(22, 23),  # GETXATTR, LISTXATTR
-        _INIT,
-        *(27, 28, 29),  # OPENDIR, READDIR, RELEASEDIR
-        *(34, 36, 38),  # ACCESS, INTERRUPT, DESTROY
-        *(42, 44),  # BATCH_FORGET, READDIRPLUS
-    }
-)
-_SHORT_READ = 1 << 16  # bytes
+_READ, _WRITE, _FSYNC, _FSYNCDIR = 15, 16, 20, 30
+_SHORT = 1 << 16  # bytes that are read or written
 _IS_FD = 2  # FUSE_BUF_IS_FD
 _OPCODE_AT = 4  # in struct fuse_in_header
-_READ_SIZE_AT = 40 + 16  # in struct fuse_read_in, which follows it
+_SIZE_AT = 40 + 16  # in struct fuse_read_in and fuse_write_in, which follow it
+
+_number_at = ctypes.c_uint32.from_address
 
 
 class _Arguments(ctypes.Structure):
@@ -96,6 +87,7 @@ class Loop:
         self._since = 0.0  # when the leader began to answer a request; 0 if it does not
         self._used_at = 0.0
         self._is_watched = False
+        self._is_agreed = False  # whether the first request was answered
         self._is_over = False
         self._news, self._tell = -1, -1
 
@@ -252,7 +244,6 @@ class Loop:
         """Take requests and answer them, as long as this thread is the leader."""
         reference = ctypes.byref(buffer)
         session, receive, process = self._session, self._receive, self._process
-        number_at = ctypes.c_uint32.from_address
         me = threading.get_ident()
         while self._leader == me and not self._is_over:
             buffer.flags = 0
@@ -262,11 +253,7 @@ class Loop:
             if size <= 0:  # it was unmounted
                 self._is_over = True
                 return
-            # what is in a pipe is a large write
-            opcode = 0 if buffer.flags & _IS_FD else number_at(buffer.mem + _OPCODE_AT).value
-            if opcode in _SHORT or (
-                opcode == _READ and number_at(buffer.mem + _READ_SIZE_AT).value <= _SHORT_READ
-            ):
+            if not _takes_long(buffer):
                 self._since = self._used_at = time.monotonic()
                 if not self._is_watched:
                     self._is_watched = True
@@ -274,7 +261,8 @@ class Loop:
                 process(session, reference)
                 if self._leader == me:
                     self._since = 0.0
-                if opcode == _INIT:  # there may be larger ones from here on
+                if not self._is_agreed:  # INIT; there may be larger ones from here on
+                    self._is_agreed = True
                     self._free(buffer.mem)
                     buffer.mem = None
             else:
@@ -283,3 +271,13 @@ class Loop:
                     if self._leader == me:
                         self._make_another()
                 process(session, reference)
+
+
+def _takes_long(buffer: _Buffer) -> bool:
+    """Whether a request waits for the disk, or is much work outside of Python."""
+    if buffer.flags & _IS_FD:  # a large write
+        return True
+    opcode = _number_at(buffer.mem + _OPCODE_AT).value
+    if opcode in (_READ, _WRITE):
+        return _number_at(buffer.mem + _SIZE_AT).value > _SHORT
+    return opcode in (_FSYNC, _FSYNCDIR)
