@@ -141,6 +141,7 @@ def without(value: dict[str, Any], name: str) -> dict[str, Any]:
         raw({**BASE, "more": 1}),
         raw(without(BASE, "sealed_at_ns")),
         raw(without(BASE, "path")),
+        raw(b'{"path":"\\ud800","sealed_at_ns":5,"type":"file"}'),
         raw({**BASE, "path": 1}),
         raw({**BASE, "path_bytes": encode_base64(b"a")}),
         raw({**without(BASE, "path"), "path_bytes": encode_base64(b"utf-8")}),
