@@ -153,9 +153,13 @@ def shed_inherited(fd: int, record: Record) -> None:
     """
     if not hasattr(os, "removexattr"):
         return
+    try:
+        there = os.listxattr(fd)  # nearly always nothing, and asking for it changes nothing
+    except OSError:
+        there = list(_ACCESS_LISTS)
     had = {name for name, _value in record.xattrs}
     for name in _ACCESS_LISTS:
-        if name not in had:
+        if name in there and name not in had:
             with contextlib.suppress(OSError):
                 os.removexattr(fd, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -12,8 +13,9 @@ import pytest
 from helpers import NOBODY, in_child, keys, seal, unseal
 
 from encvault import operations
+from encvault.envelope import Record
 from encvault.errors import CannotRemove, LostVault, NotAVault, SealedBelow
-from encvault.vault import inspect, layout
+from encvault.vault import attributes, inspect, layout
 from encvault.vault.report import Observer
 
 if TYPE_CHECKING:
@@ -204,6 +206,22 @@ def test_no_access_list_is_inherited(tmp_path: Path, *, hidden: bool, in_place: 
     for path in concerned:
         assert not [name for name in os.listxattr(path) if "posix_acl" in name], path
     assert (mode(out / "salary"), mode(out / "hr")) == (0o640, 0o750)
+
+
+def test_access_lists_that_cannot_be_listed_go_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "salary"
+    path.touch(0o640)
+    os.setxattr(path, "system.posix_acl_access", access_list(OTHER, 7))
+
+    def refuse(_fd: int) -> list[str]:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    with path.open() as file, monkeypatch.context() as patched:
+        patched.setattr(os, "listxattr", refuse)
+        attributes.shed_inherited(file.fileno(), Record("file", "salary", 1))
+    assert os.listxattr(path) == []
 
 
 @NEEDS_ROOT
