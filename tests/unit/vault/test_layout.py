@@ -8,8 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import seal
+from helpers import seal, unseal
 
+from encvault.errors import UnsafePath
 from encvault.fs.tree import Tree
 from encvault.vault import layout
 
@@ -62,6 +63,17 @@ def test_a_renamed_sealed_file_opens_under_its_new_name(
     now: str, sealed_as: str, opened: str
 ) -> None:
     assert layout.opened_name(now, sealed_as) == opened
+
+
+@pytest.mark.parametrize("name", ["...sealed", "..sealed", ".sealed", ".Encvault.sealed"])
+def test_a_sealed_files_own_name_does_not_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "docs"
+    root.mkdir()
+    (root / "a").write_text("x")
+    seal(root)
+    (root / "a.sealed").rename(root / name)
+    assert [type(problem) for problem in unseal(root).problems] == [UnsafePath]
+    assert (root / name).exists()
 
 
 def test_objects_lie_under_their_first_two_characters() -> None:
