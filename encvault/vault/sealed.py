@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
     from encvault.secret import Buffer, Secret
 
+_HEADER_SIZE = 512  # bytes; in a vault a file's header, and the prefix of its body, have fewer
 _FRONT_SIZE = 17_408  # the header and first chunk of a file in a vault, in one call
 PIECE_SIZE = 512 * 1024  # bytes per read: large enough to amortise a call, small enough for L2
 
@@ -133,10 +134,13 @@ class SealedReader:
         self._input, self._output = buffers.input, buffers.output
         self._filled = calls.read_into(fd, self._input)
         self._at_end = self._filled < len(self._input)
-        size = header_size(bytes(self._input[: min(self._filled, FIXED_SIZE)]), path)
-        self.header_bytes = bytes(self._input[: min(self._filled, size)])
+        start = bytes(self._input[: min(self._filled, _HEADER_SIZE)])
+        size = header_size(start[:FIXED_SIZE], path)
+        if size + stream.PREFIX_SIZE > len(start):
+            start = bytes(self._input[: min(self._filled, size + stream.PREFIX_SIZE)])
+        self.header_bytes = start[:size]
         self.header: Header = decode_header(self.header_bytes, path)
-        self._prefix = bytes(self._input[size : min(self._filled, size + stream.PREFIX_SIZE)])
+        self._prefix = start[size : size + stream.PREFIX_SIZE]
 
     def open(self, keyring: Keyring) -> tuple[Record, Iterator[memoryview]]:
         """The metadata record and the content.
@@ -150,17 +154,15 @@ class SealedReader:
         """
         plaintext = self._plaintext(self.chunks(keyring))
         size = self.header.metadata_size
-        held = bytearray()
-        rest = memoryview(b"")
+        held, rest = b"", memoryview(b"")
         for piece in plaintext:
             missing = size - len(held)
-            held += piece[:missing]
+            held, rest = held + piece[:missing], piece[missing:]
             if len(held) == size:
-                rest = piece[missing:]
                 break
-        if len(held) < size:
+        else:
             raise MalformedRecord(path=self.path, reason=_("shorter than the header says"))
-        record = decode_record(bytes(held), self.path)
+        record = decode_record(held, self.path)
         check_layout(record, keyring.layout, self.path)
         return record, self._content(record, rest, plaintext)
 
@@ -263,7 +265,7 @@ def read_header(fd: int, path: str) -> Header:
     Raises:
         NotSealed, UnsupportedVersion, UnknownSuite, UnknownFlags, MalformedHeader: see `envelope`.
     """
-    start = os.pread(fd, 512, 0)
+    start = os.pread(fd, _HEADER_SIZE, 0)
     size = header_size(start[:FIXED_SIZE], path)
     if size > len(start):
         start = os.pread(fd, size, 0)
