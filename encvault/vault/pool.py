@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, 
 from encvault.errors import InputOutputError
 from encvault.fs import calls
 from encvault.i18n import _
+from encvault.vault.columns import packed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -80,8 +81,8 @@ class Pool(Generic[Task, Result]):
 
     Args:
         work: the function; it and what it refers to are inherited by fork, tasks and results
-            are pickled. Its second argument takes the bytes done since it was last called, so
-            that a large file shows progress.
+            are pickled, lists of objects as columns. Its second argument takes the bytes done
+            since it was last called, so that a large file shows progress.
         jobs: number of workers; with 1, everything runs in this process.
         tick: called in this process with those bytes.
         trees: what `work` reads or writes; each worker pins them anew (`Tree.reopen`).
@@ -190,7 +191,7 @@ class Pool(Generic[Task, Result]):
                 answer = self._receive(connection)
                 if isinstance(answer, _Done):
                     idle.append(connection)
-                    yield busy.pop(connection), answer.result
+                    yield busy.pop(connection), unpacked(answer.result)
                 else:
                     self._tick(answer)
 
@@ -220,7 +221,7 @@ class Pool(Generic[Task, Result]):
 
     def _send(self, connection: Connection, task: Task) -> None:
         try:
-            connection.send(task)
+            connection.send(packed(task))
         except OSError:
             self._died()
 
@@ -363,7 +364,7 @@ def _until_large(tasks: Iterable[File], large: list[File]) -> Iterator[File]:
 
 
 class _Done(NamedTuple):
-    """A worker's answer to one task."""
+    """A worker's answer to one task, its result `packed`."""
 
     result: Any
 
@@ -397,10 +398,10 @@ def _serve(
             tree.reopen()
         gc.freeze()  # what came by the fork stays: looking through it copies its pages
         while True:
-            task = connection.recv()
+            task = unpacked(connection.recv())
             answer: _Done | Exception
             try:
-                answer = _Done(work(task, connection.send))
+                answer = _Done(packed(work(task, connection.send)))
             except Exception as error:  # noqa: BLE001 - the parent raises it
                 answer = error
             connection.send(answer)

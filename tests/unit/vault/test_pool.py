@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,27 @@ def test_every_task_is_done_once_by_some_worker(jobs: int) -> None:
     assert os.getpid() not in workers
     assert 1 < len(workers) <= jobs
     assert sorted(ticks) == list(range(50))
+
+
+@dataclass(slots=True)
+class Half:
+    number: int
+    kind: str = ""
+
+
+def halve(batch: list[Half], _tick: Tick) -> list[Half]:
+    assert {type(one) for one in batch} == {Half}
+    return [Half(one.number // 2, f"half of {one.number}") for one in batch]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_lists_of_objects_go_there_and_come_back(jobs: int) -> None:
+    lists = [[Half(number), Half(number + 4)] for number in range(0, 40, 8)]
+    done = list(Pool(halve, jobs).map(lists))
+    assert sorted(batch[0].number for batch, _result in done) == list(range(0, 40, 8))
+    for batch, result in done:
+        assert result == halve(batch, lambda _size: None)
+        assert any(batch is one for one in lists)  # the task is the caller's own
 
 
 def test_results_come_as_they_are_done(tmp_path: Path) -> None:
