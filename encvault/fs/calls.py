@@ -31,6 +31,7 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _RENAME_NOREPLACE = 1
+_CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsencode's
 _PR_SET_PDEATHSIG = 1
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -192,7 +193,8 @@ def rename_new(folder: int, old: str, new: str, into: int | None = None) -> None
     target = folder if into is None else into
     renameat2 = _libc("renameat2")
     if renameat2 is not None:
-        code = renameat2(folder, os.fsencode(old), target, os.fsencode(new), _RENAME_NOREPLACE)
+        names = old.encode(_CODEC, _ERRORS), new.encode(_CODEC, _ERRORS)
+        code = renameat2(folder, names[0], target, names[1], _RENAME_NOREPLACE)
         if code == 0:
             return
         number = ctypes.get_errno()
