@@ -131,7 +131,8 @@ class _SealRun:
         self.drops_source = self.planner.in_place and not options.keep
         self._checks = self.drops_source or options.reads_back
         self._context: SealContext | None = None  # from the first batch on
-        self._released: list[tuple[str, str]] = []  # originals removed and not yet forgotten
+        self._begun: dict[int, list[FileRow]] = {}  # in place; see `Ledger.begin`
+        self._released: set[tuple[str, str]] = set()  # originals of those that are removed
         self._unfinished: set[str] = set()  # folders of which an older object could not be removed
         self._removal = Removal(self.target, self.planner.problem)
         self._crowded: Crowded[SealTask] = Crowded()
@@ -227,7 +228,7 @@ class _SealRun:
             raise missing  # with each original beside its sealed copy
         released = self._release_all(named)
         if self.drops_source:
-            self._released += [(task.dir, task.name) for task in released if task.type != "dir"]
+            self._released |= {(task.dir, task.name) for task in released if task.type != "dir"}
             if len(self._released) >= _FORGET_FILES:
                 self._forget_released()
 
@@ -281,10 +282,10 @@ class _SealRun:
 
     def _forget_released(self) -> None:
         """Not before the originals are gone for good: what a crash brings back must be known."""
-        if self.ledger is not None and self._released:
+        if self.ledger is not None and self._begun:
             self._removal.make_durable()
-            self.ledger.forget(self._released)
-        self._released = []
+            self.ledger.end(self._begun, self._released)
+        self._begun, self._released = {}, set()
 
     def _has_lost_its_parent(self, task: SealTask) -> bool:
         above = split(task.dir)[0]
@@ -310,11 +311,17 @@ class _SealRun:
                 folders[task.dir] = folder if named else folder.unproven()
                 continue
             older = task.predecessors if not named or self.vault.hidden else ()
-            row = FileRow(task.dir, task.name, task.stamp, task.ids, older)
-            # a stamp of the future proves nothing: a change may set the same time again
-            is_proven = named and task.stamp.changed_at_ns <= now
-            files.append(row if is_proven else row.unproven())
-        self.ledger.remember(files, folders)
+            files.append(FileRow(task.dir, task.name, task.stamp, task.ids, older))
+        if self.drops_source:
+            if files:
+                self._begun[self.ledger.begin(files)] = files
+            if folders:
+                self.ledger.remember([], folders)
+            return
+        # a stamp of the future proves nothing: a change may set the same time again
+        proven = [named and row.stamp.changed_at_ns <= now for row in files]
+        rows = [row if is_so else row.unproven() for row, is_so in zip(files, proven, strict=True)]
+        self.ledger.remember(rows, folders)
 
     def _name(self, task: SealTask) -> bool:
         """Give a task's sealed copies their final names, the first object last."""

@@ -165,7 +165,7 @@ class Recorder:
         patch.setattr(os, "fsync", self._fsync)
         patch.setattr(os, "makedirs", self._makedirs)
         patch.setattr(vault_module, "Lock", self._locking(locks.Lock))
-        for name in ("__init__", "remember", "forget", "forget_folders"):
+        for name in ("__init__", "remember", "begin", "end", "forget", "forget_folders"):
             real = getattr(ledger_module.Ledger, name)
             patch.setattr(ledger_module.Ledger, name, self._remembering(real))
 

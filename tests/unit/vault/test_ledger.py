@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,85 @@ def test_forgetting_drops_exactly_what_was_named(tmp_path: Path) -> None:
         assert ledger.files("d") == {}
         assert set(ledger.files("d/e")) == {"a"}
         assert set(ledger.all_folders()) == {"d/e", "de"}
+
+
+def kept(ledger: Ledger) -> dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]]:
+    return {(folder, name): known.all for folder, name, known in ledger.rows()}
+
+
+def test_what_a_killed_run_had_begun_is_known_to_the_next(tmp_path: Path) -> None:
+    large = STAMP._replace(inode=(1 << 64) - 1, mtime_ns=-(1 << 63))
+    with Ledger(str(tmp_path), VAULT, "/one") as ledger:
+        ledger.remember([row("", "a", "old")], {})
+        ledger.begin([FileRow("", "a", STAMP, ("new", "part"), ("old",)), row(ODD, ODD, "x")])
+        ledger.begin([row("d", "b", "y", stamp=large), row("d", "", "z")])
+    with Ledger(str(tmp_path), VAULT, "/two") as other:
+        assert kept(other) == {}
+    for _open in range(2):
+        with Ledger(str(tmp_path), VAULT, "/one") as ledger:
+            assert ledger.knows_root()
+            assert kept(ledger) == {
+                ("", "a"): (("new", "part"), ("old",)),
+                (ODD, ODD): (("x",), ()),
+                ("d", "b"): (("y",), ()),
+                ("d", ""): (("z",), ()),
+            }
+            assert not any(known.is_proven for _folder, _name, known in ledger.rows())
+            assert ledger.files("d")["b"].mtime_ns == -(1 << 63)
+            assert sorted(ledger.folders_with_rows()) == ["", "d", ODD]
+
+
+def test_what_is_gone_is_forgotten_and_what_stays_is_kept(tmp_path: Path) -> None:
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        first, second = [row("d", "a", "x"), row("d", "b", "y")], [row("d", "c", "z")]
+        begun = {ledger.begin(first): first, ledger.begin(second): second}
+        assert ledger.files("d") == {}
+        ledger.end(begun, {("d", "a"), ("d", "c"), ("d", "other")})
+        assert kept(ledger) == {("d", "b"): (("y",), ())}
+        assert not ledger.files("d")["b"].is_proven
+        ledger.end({ledger.begin([]): []}, set())
+        assert kept(ledger) == {("d", "b"): (("y",), ())}
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        assert kept(ledger) == {("d", "b"): (("y",), ())}
+
+
+def test_a_file_that_is_gone_has_no_older_row_either(tmp_path: Path) -> None:
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        ledger.remember([row("d", "a", "old"), row("d", "b", "old-b")], {})
+        rows = [row("d", "a", "new"), row("d", "b", "new-b")]
+        ledger.end({ledger.begin(rows): rows}, {("d", "a")})
+        assert kept(ledger) == {("d", "b"): (("new-b",), ())}
+
+
+def test_who_looks_meanwhile_brings_nothing_back(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            with Ledger(str(tmp_path), VAULT, ""):
+                pass
+
+    rows = [row("d", f"{number}", "x") for number in range(20)]
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        looks = threading.Thread(target=look)
+        looks.start()
+        try:
+            for _round in range(1000):
+                ledger.end({ledger.begin(rows): rows}, {one[:2] for one in rows})
+                assert kept(ledger) == {}
+        finally:
+            done.set()
+            looks.join()
+        assert kept(ledger) == {}
+
+
+def test_no_name_stays_in_the_file_of_what_was_begun(tmp_path: Path) -> None:
+    rows = [row("d", f"private {number}", "x") for number in range(500)]
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        begun = {ledger.begin(rows): rows}
+        assert b"private" in (tmp_path / "vaults" / f"{VAULT}.sqlite").read_bytes()
+        ledger.end(begun, {one[:2] for one in rows})
+    assert b"private" not in (tmp_path / "vaults" / f"{VAULT}.sqlite").read_bytes()
 
 
 def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
