@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from encvault.errors import EncvaultError
     from encvault.fs.tree import Folder, Tree
-    from encvault.vault.ledger import Known, Ledger
+    from encvault.vault.ledger import Ledger
+    from encvault.vault.rows import Known
     from encvault.vault.selection import SealOptions
     from encvault.vault.vault import Vault
     from encvault.vault.visited import VisitedFolders

@@ -43,7 +43,6 @@ from encvault.vault.layout import (
     object_path,
     peek,
 )
-from encvault.vault.ledger import FileRow
 from encvault.vault.openfolders import OpenFolders
 from encvault.vault.opening import (
     OpenContext,
@@ -59,6 +58,7 @@ from encvault.vault.opening import (
 from encvault.vault.opentasks import OpenPlan
 from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.report import Event, Observer, Report
+from encvault.vault.rows import FileRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -42,8 +42,8 @@ from encvault.vault.layout import (
     peek,
     sealed_name,
 )
-from encvault.vault.ledger import FolderRow, Known, stored
 from encvault.vault.manifest import new_id
+from encvault.vault.rows import FolderRow, Known, stored
 from encvault.vault.sameness import Sameness
 from encvault.vault.sealing import SealTask, object_sizes
 from encvault.vault.visited import VisitedFolders

@@ -6,14 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from encvault.fs.stamp import Stamp
-from encvault.vault.ledger import stored
+from encvault.vault.rows import stored
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection
 
     from encvault.fs.rules import Keeping
-    from encvault.vault.ledger import Known
+    from encvault.vault.rows import Known
 
 
 class Sameness:

@@ -35,11 +35,11 @@ from encvault.i18n import _, ngettext
 from encvault.vault.burial import clean_objects
 from encvault.vault.crowded import Crowded
 from encvault.vault.index import IndexWriter
-from encvault.vault.ledger import FileRow, FolderRow
 from encvault.vault.plan import Planner
 from encvault.vault.pool import Tick, default_jobs, in_batches
 from encvault.vault.removal import Removal
 from encvault.vault.report import Event, Observer, Report
+from encvault.vault.rows import FileRow, FolderRow
 from encvault.vault.sealing import (
     Records,
     SealContext,

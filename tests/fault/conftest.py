@@ -11,7 +11,7 @@ import pytest
 from fault.scenes import BATCH_FILES, PART_SIZE, World
 
 from encvault.fs import stamp as stamps
-from encvault.vault import ledger, plan, pool, sealing
+from encvault.vault import plan, pool, rows, sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +45,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PART_SIZE", PART_SIZE)
     monkeypatch.setattr(pool, "BATCH_FILES", BATCH_FILES)
     monkeypatch.setattr(stamps, "RACY_NS", 0)
-    monkeypatch.setattr(ledger.Known, "matches", _matches_a_copy)
+    monkeypatch.setattr(rows.Known, "matches", _matches_a_copy)
 
 
-def _matches_a_copy(known: ledger.Known, stamp: Stamp) -> bool:
+def _matches_a_copy(known: rows.Known, stamp: Stamp) -> bool:
     # a world is a copy of a template, so its files have other inodes and changed just now
     return known.is_proven and known[:2] == (stamp.size, stamp.mtime_ns)

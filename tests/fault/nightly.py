@@ -29,7 +29,7 @@ from encvault import cli
 from encvault.accesslog import log as access_log
 from encvault.fs import calls, durable
 from encvault.jobs import archives, records
-from encvault.vault import attributes, ledger
+from encvault.vault import attributes, rows
 from encvault.vault.layout import SUFFIX
 from encvault.vault.manifest import FOLDER
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 KEEP = 3  # archives
 KILLED = -signal.SIGKILL
-_MATCHES = ledger.Known.matches  # what the other tests of faults replace
+_MATCHES = rows.Known.matches  # what the other tests of faults replace
 _NAMES = (
     "报价单",
     "客户 名单",
@@ -700,4 +700,4 @@ def _shift_clock(offset: timedelta) -> None:
         module.datetime = Shifted  # type: ignore[attr-defined]  # and no test sees this process
     real = time.time_ns
     time.time_ns = lambda: real() + offset // timedelta(microseconds=1) * 1000
-    ledger.Known.matches = _MATCHES  # type: ignore[method-assign]
+    rows.Known.matches = _MATCHES  # type: ignore[method-assign]

@@ -11,7 +11,8 @@ import pytest
 
 from encvault.errors import StateUnavailable
 from encvault.fs.stamp import Stamp
-from encvault.vault.ledger import FileRow, FolderRow, Ledger
+from encvault.vault.ledger import Ledger
+from encvault.vault.rows import FileRow, FolderRow
 
 if TYPE_CHECKING:
     from pathlib import Path
