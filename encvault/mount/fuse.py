@@ -103,7 +103,7 @@ def serve(
     """Show a view at a folder until it is unmounted; signals that end a process unmount it.
 
     It must be called in the main thread, and what should end it (SIGINT, SIGTERM, SIGHUP) have
-    its default action. It does not close the view.
+    its default action. They are ignored on return, since the view is to be closed then.
 
     Args:
         view: what is shown.

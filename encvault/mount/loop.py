@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from encvault.mount.process import ENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _THREADS = 12  # some may wait for the disk, while others are served
 _WAKING = signal.SIGUSR1
@@ -76,6 +76,7 @@ class Loop:
         self._library = ctypes.CDLL(library)
         self._receive = self._function("fuse_session_receive_buf", 2, ctypes.c_int)
         self._process = self._function("fuse_session_process_buf", 2)
+        self._exited = self._function("fuse_session_exited", 1, ctypes.c_int)
         self._free = ctypes.CDLL(None).free
         self._free.argtypes = (ctypes.c_void_p,)
         self._session: int | None = None
@@ -84,6 +85,7 @@ class Loop:
         self._leader = 0  # ident of the thread that takes requests
         self._waiting = 0  # threads that would lead
         self._takers: set[int] = set()  # idents of the leader, and of who does not yet know better
+        self._late: set[int] = set()  # idents of those whose short request takes long
         self._since = 0.0  # when the leader began to answer a request; 0 if it does not
         self._used_at = 0.0
         self._is_watched = False
@@ -101,7 +103,8 @@ class Loop:
     def serve(self, options: bytes, mountpoint: bytes, operations: ctypes.Structure) -> None:
         """Mount, and answer until it is unmounted, or until `stop` or a signal that ends a process.
 
-        It must be called in the main thread. libfuse writes to stderr why it could not mount.
+        It must be called in the main thread. The signals are ignored on return: what is to be done
+        then must not be cut short. libfuse writes to stderr why it could not mount.
 
         Args:
             options: for ``-o``.
@@ -110,23 +113,26 @@ class Loop:
         """
         words = (ctypes.c_char_p * 4)(b"encvault", b"-o", options, None)
         arguments = _Arguments(3, words, 0)
-        fuse = self._new(arguments, operations)
-        self._function("fuse_opt_free_args", 1)(ctypes.byref(arguments))
-        if not fuse:
-            return
-        try:
-            path = ctypes.create_string_buffer(mountpoint)
-            if self._function("fuse_mount", 2, ctypes.c_int)(fuse, path) == 0:
-                try:
-                    self._session = self._function("fuse_get_session", 1, ctypes.c_void_p)(fuse)
-                    self._run()
-                finally:
-                    self._function("fuse_unmount", 1)(fuse)
-        finally:
-            self._function("fuse_destroy", 1)(fuse)
+        with self._signals():
+            fuse = self._new(arguments, operations)
+            self._function("fuse_opt_free_args", 1)(ctypes.byref(arguments))
+            if not fuse:
+                return
+            try:
+                path = ctypes.create_string_buffer(mountpoint)
+                if self._function("fuse_mount", 2, ctypes.c_int)(fuse, path) == 0:
+                    os.chdir("/")  # which is not kept busy
+                    try:
+                        self._session = self._function("fuse_get_session", 1, ctypes.c_void_p)(fuse)
+                        self._run()
+                    finally:
+                        self._function("fuse_unmount", 1)(fuse)
+            finally:
+                self._function("fuse_destroy", 1)(fuse)
 
     def _new(self, arguments: _Arguments, operations: ctypes.Structure) -> int | None:
-        make = self._library.fuse_new_31
+        # before 3.13 the function of this version has the plain name only
+        make = getattr(self._library, "fuse_new_31", None) or self._library.fuse_new
         make.argtypes = (*(ctypes.c_void_p,) * 2, ctypes.c_size_t, ctypes.c_void_p)
         make.restype = ctypes.c_void_p
         size = ctypes.sizeof(operations)
@@ -145,17 +151,31 @@ class Loop:
 
     # -- the main thread --------------------------------------------------------------------
 
-    def _run(self) -> None:
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have the signals that end a process end the serving, and nothing after that."""
         self._news, self._tell = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._news, False)
         os.set_blocking(self._tell, False)
-        before = {
-            number: signal.signal(number, self._ends)
-            for number in ENDING
-            if signal.getsignal(number) == signal.SIG_DFL  # who ignores one has a reason
-        }
-        before[_WAKING] = signal.signal(_WAKING, lambda _number, _frame: None)
+        # who ignores one has a reason
+        taken = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
         others = signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        for number in taken:
+            signal.signal(number, self._ends)
+        waking = signal.signal(_WAKING, lambda _number, _frame: None)
+        try:
+            yield
+        finally:
+            for number in taken:
+                signal.signal(number, signal.SIG_IGN)
+            signal.signal(_WAKING, waking or signal.SIG_IGN)  # None: it was no handler of Python's
+            signal.set_wakeup_fd(others)
+            with self._state:
+                os.close(self._news)
+                os.close(self._tell)
+                self._tell = -1
+
+    def _run(self) -> None:
         try:
             with self._state:
                 self._start()
@@ -163,13 +183,6 @@ class Loop:
         finally:
             self._is_over = True
             self._join()
-            signal.set_wakeup_fd(others)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            with self._state:
-                os.close(self._news)
-                os.close(self._tell)
-                self._tell = -1
 
     def _ends(self, _number: int, _frame: object) -> None:
         self._is_over = True
@@ -179,14 +192,17 @@ class Loop:
         poll = select.poll()
         poll.register(self._news, select.POLLIN)
         while not self._is_over:
+            # one that is late already may have company
+            patience = _PATIENCE / 10 if self._late else _PATIENCE
             self._is_watched = False  # first: who is answered from here on says so
-            self._is_watched = time.monotonic() - self._used_at < _BUSY
-            if poll.poll(_PATIENCE * 1000 if self._is_watched else None):
+            self._is_watched = bool(self._since) or time.monotonic() - self._used_at < _BUSY
+            if poll.poll(patience * 1000 if self._is_watched else None):
                 os.read(self._news, 1 << 12)
             since = self._since
-            if since and time.monotonic() - since > _PATIENCE:
+            if since and time.monotonic() - since > patience:
                 with self._state:
                     if self._since == since:
+                        self._late.add(self._leader)
                         self._make_another()
 
     def _join(self) -> None:
@@ -203,19 +219,22 @@ class Loop:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name="fuse", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _make_another(self) -> None:
-        """Let another thread take requests; the state is locked."""
+        """Let another thread take requests, if there is or may be one; the state is locked."""
+        if not self._waiting and len(self._threads) < _THREADS:
+            try:
+                self._start()
+            except RuntimeError:  # the system allows no more
+                return
         self._leader, self._since = 0, 0.0
-        if self._waiting:
-            self._state.notify()
-        elif len(self._threads) < _THREADS:
-            self._start()
+        self._state.notify()
 
     def _work(self) -> None:
         buffer = _Buffer()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (_WAKING,))  # who started us may have blocked it
         try:
             while self._leads():
                 self._answer(buffer)
@@ -231,6 +250,7 @@ class Loop:
         me = threading.get_ident()
         with self._state:
             self._takers.discard(me)
+            self._late.discard(me)
             self._waiting += 1
             while self._leader and not self._is_over:
                 self._state.wait()
@@ -243,34 +263,40 @@ class Loop:
     def _answer(self, buffer: _Buffer) -> None:
         """Take requests and answer them, as long as this thread is the leader."""
         reference = ctypes.byref(buffer)
-        session, receive, process = self._session, self._receive, self._process
         me = threading.get_ident()
         while self._leader == me and not self._is_over:
             buffer.flags = 0
-            size = receive(session, reference)
+            size = self._receive(self._session, reference)
             if size in (-errno.EINTR, -errno.EAGAIN):
                 continue
             if size <= 0:  # it was unmounted
                 self._is_over = True
                 return
-            if not _takes_long(buffer):
-                self._since = self._used_at = time.monotonic()
-                if not self._is_watched:
-                    self._is_watched = True
-                    self._wake_main()
-                process(session, reference)
-                if self._leader == me:
-                    self._since = 0.0
-                if not self._is_agreed:  # INIT; there may be larger ones from here on
-                    self._is_agreed = True
-                    self._free(buffer.mem)
-                    buffer.mem = None
-            else:
+            if _takes_long(buffer):
                 with self._state:
-                    self._takers.discard(me)
                     if self._leader == me:
                         self._make_another()
-                process(session, reference)
+                    if self._leader != me:
+                        self._takers.discard(me)
+                self._process(self._session, reference)
+                continue
+            self._since = self._used_at = time.monotonic()
+            if not self._is_watched:
+                self._is_watched = True
+                self._wake_main()
+            self._process(self._session, reference)
+            if self._leader == me:
+                self._since = 0.0
+            if not self._is_agreed:
+                self._agree(buffer)
+
+    def _agree(self, buffer: _Buffer) -> None:
+        """The first request, INIT, was answered."""
+        self._is_agreed = True
+        self._free(buffer.mem)  # there may be larger ones from here on
+        buffer.mem = None
+        if self._exited(self._session):  # the kernel and libfuse do not agree
+            self._is_over = True
 
 
 def _takes_long(buffer: _Buffer) -> bool:

@@ -17,7 +17,11 @@ from encvault.i18n import _
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what libfuse takes for "unmount"
+ENDING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+)  # what a server of a mount takes for "unmount"
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _MANY_FILES = 1 << 20
@@ -144,7 +148,7 @@ def _work(
 
     code = 0
     try:
-        for number in ENDING:
+        for number in _not_ignored():
             signal.signal(number, signal.SIG_DFL)
         channel.send(os.getpid())
         os.chdir("/")
@@ -205,10 +209,15 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _not_ignored() -> list[signal.Signals]:
+    """Those that end a process here: after nohup(1), say, not all do."""
+    return [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def default_signals() -> Iterator[None]:
-    """Let the signals that end a process do what they do in a C program; libfuse then has them."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    """Let the signals that end a process do what they do in a C program; the loop then has them."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in _not_ignored()}
     try:
         yield
     finally:

@@ -14,7 +14,8 @@ import pytest
 from memory_view import MemoryView
 from serving import served, until
 
-from encvault.mount import loop
+from encvault.mount import fuse, loop
+from encvault.mount.process import default_signals
 
 if TYPE_CHECKING:
     from encvault.mount.nodes import Attributes
@@ -106,6 +107,82 @@ def test_a_signal_ends_it_when_what_was_asked_is_answered(
         for thread in threads:
             thread.join()
         until(lambda: not os.path.ismount(mount.path), "its end")
+    assert not mount.failures
+
+
+def test_a_signal_as_soon_as_it_is_mounted_leaves_no_mount(view: SlowView, tmp_path: Path) -> None:
+    for attempt in range(20):
+        with served(view, tmp_path / f"mnt{attempt}") as mount:
+            os.kill(mount.pid, signal.SIGTERM)
+            until(lambda path=mount.path: not os.path.ismount(path), "its end")
+        assert not mount.failures
+
+
+def test_a_signal_ends_it_though_another_one_is_blocked(view: SlowView, tmp_path: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {loop._WAKING})
+    try:
+        with served(view, tmp_path / "mnt") as mount:
+            os.kill(mount.pid, signal.SIGTERM)
+            until(lambda: not os.path.ismount(mount.path), "its end")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {loop._WAKING})
+
+
+def test_a_signal_that_is_ignored_stays_ignored(view: SlowView, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with served(view, tmp_path / "mnt") as mount:
+            os.kill(mount.pid, signal.SIGHUP)
+            time.sleep(0.3)
+            assert (mount.path / "fast").read_bytes() == b"content"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_does_not_cut_short_what_is_done_at_the_end(
+    view: SlowView, tmp_path: Path
+) -> None:
+    path = tmp_path / "mnt"
+    path.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        with default_signals():
+            fuse.serve(
+                view,
+                str(path),
+                source="/vault",
+                allow_other=False,
+                ready=lambda stop: stop(),
+                failed=lambda _error: None,
+            )
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+            os._exit(17)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_all_is_answered_where_there_are_no_more_threads(
+    view: SlowView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_refused: bool
+) -> None:
+    start = loop.Loop._start
+
+    def refuse(one: loop.Loop) -> None:
+        if one._threads:
+            raise RuntimeError("can't start new thread")
+        start(one)
+
+    if is_refused:
+        monkeypatch.setattr(loop.Loop, "_start", refuse)
+    else:
+        monkeypatch.setattr(loop, "_THREADS", 1)
+    with served(view, tmp_path / "mnt") as mount:
+        threads = in_threads(Path.stat, [mount.path / "d1/slow", mount.path / "d2/slow"])
+        write_durably(mount.path / "new")
+        assert (mount.path / "fast").read_bytes() == b"content"
+        for thread in threads:
+            thread.join()
+    assert mount.contents["/new"] == b"x"
     assert not mount.failures
 
 
