@@ -14,7 +14,7 @@ _RELEASE = re.compile(r"([0-9]+)\.([0-9]+)")
 _TELLS_SINCE = (5, 8)  # Linux, of what syncfs(2) could not write
 _SYNCED_WHOLE = frozenset(
     {
-        *("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "jfs", "msdos"),
+        *("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "msdos"),
         *("nilfs2", "ntfs3", "ramfs", "tmpfs", "vfat", "xfs"),
     }
 )
@@ -78,8 +78,8 @@ def kind_of(device: int) -> str:
 def is_synced_whole(device: int) -> bool:
     """Whether syncfs(2) makes all of a file system durable, and tells if it could not.
 
-    A server of FUSE never hears of it, unless it has a block device; overlayfs keeps for itself
-    what the layer below tells; what others do is not known.
+    A server of FUSE does not hear of it, on a block device only since lately; overlayfs keeps for
+    itself what the layer below tells; what others do is not known.
     """
     return _can_tell() and kind_of(device) in _SYNCED_WHOLE
 

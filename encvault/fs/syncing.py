@@ -6,13 +6,13 @@ the next sync a success. So nothing is asked a second time after it has failed.
 
 from __future__ import annotations
 
-import errno
+import math
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from encvault.fs import calls
-from encvault.fs.tree import FEW, FULL, NO_LOCK
+from encvault.fs.tree import FEW, FULL, GONE, NO_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
 
     Parts = Sequence[tuple[str, str]]
-
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 
 
 def sync_files(tree: Tree, files: Parts) -> None:
@@ -35,9 +33,7 @@ def sync_files(tree: Tree, files: Parts) -> None:
     Raises:
         OSError: some of them may be lost.
     """
-    for failure in sync_each(tree, [[place] for place in files]):
-        if failure is not None:
-            raise failure
+    _check(sync_each(tree, [[place] for place in files]))
 
 
 def sync_each(
@@ -58,7 +54,8 @@ def sync_each(
         lock: held while the tree is used, and not while it is waited for the disk.
     """
     failed: OSError | None = None
-    if sum(map(len, files)) > FEW:
+    # a sync that failed may have told of these as well, which the next one does not do again
+    if sum(map(len, files)) > FEW and tree.failed_at == -math.inf:
         try:
             if tree.sync_all({folder for parts in files for folder, _name in parts}, lock):
                 return [None] * len(files)
@@ -87,7 +84,7 @@ def ask_each(
             break
         failure = _sync_parts(tree, parts, failed, lock)
         failures.append(failure)
-        if failure is not None and failure.errno not in _GONE:
+        if failure is not None and failure.errno not in GONE:
             failed = failure
     if failed is not None and failed.errno not in FULL:
         return [failed] * len(files)
@@ -103,8 +100,14 @@ def sync_tree(tree: Tree) -> None:
     if tree.sync_all():
         return
     for folder in tree.names(enter=lambda _path: True):
-        sync_files(tree, [(folder.path, name) for name in folder.files])
+        _check(ask_each(tree, [[(folder.path, name)] for name in folder.files]))
         calls.fsync_folder(tree.folder(folder.path))
+
+
+def _check(failures: Sequence[OSError | None]) -> None:
+    for failure in failures:
+        if failure is not None:
+            raise failure
 
 
 def _sync_parts(

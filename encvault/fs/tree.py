@@ -14,11 +14,11 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from encvault.fs import calls
+from encvault.fs.entries import KINDS, Entry, Folder, Names, file_kind
 from encvault.fs.mounts import is_synced_whole
-from encvault.i18n import N_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -28,79 +28,14 @@ if TYPE_CHECKING:
 _MAX_OPEN_FOLDERS = 64
 FEW = 8  # are synced one by one; for more it is cheaper to sync their file systems
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})  # removed or replaced
 NO_LOCK: AbstractContextManager[object] = contextlib.nullcontext()
 
 _HAS_NUMBERS = hasattr(os, "major")
 
 
-class Entry(NamedTuple):
-    """One name in a folder.
-
-    Attributes:
-        name: as Python spells file names.
-        status: its own status; links are not followed.
-        kind: ``file``, ``dir``, ``symlink``, or the word for a special file. What cannot be looked
-            at is met as a ``dir`` that cannot be listed.
-    """
-
-    name: str
-    status: os.stat_result
-    kind: str
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it could not be looked at, so that it may be anything."""
-        return self.status.st_mode == 0
-
-
-class Folder(NamedTuple):
-    """One folder met on a walk.
-
-    Attributes:
-        path: relative to the tree, "" for its top, ``/`` between names.
-        status: its own status.
-        entries: what is in it, sorted by name. A folder left out of this list is not entered:
-            the receiver may remove entries before it asks for the next folder.
-        error: why it could not be listed, or None.
-    """
-
-    path: str
-    status: os.stat_result
-    entries: list[Entry]
-    error: OSError | None = None
-
-
-class Names(NamedTuple):
-    """One folder met by `Tree.names`.
-
-    Attributes:
-        path: relative to the tree, "" for its top.
-        folders: names of those in it. One that is taken out of this list is not entered.
-        files: names of the regular files.
-    """
-
-    path: str
-    folders: list[str]
-    files: list[str]
-
-
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: N_("fifo"),
-    stat.S_IFSOCK: N_("socket"),
-    stat.S_IFBLK: N_("block device"),
-    stat.S_IFCHR: N_("character device"),
-}
-
 _KIND_BITS = stat.S_IFMT(0o177777)
 _UNKNOWN = os.stat_result((0,) * 10)
-
-
-def file_kind(mode: int) -> str:
-    """The word for a file's type bits."""
-    return _KINDS.get(stat.S_IFMT(mode), N_("special file"))
 
 
 def join(folder: str, name: str) -> str:
@@ -259,14 +194,28 @@ class Tree:
             except OSError as error:
                 if error.errno not in FULL:  # else some file had no room, which is told of that
                     raise
-        for folder in concerned:
-            with contextlib.suppress(FileNotFoundError):  # removed; the one above knows
+        self._sync_folders(concerned, lock)
+
+    def _sync_folders(self, folders: Iterable[str], lock: AbstractContextManager[object]) -> None:
+        """Ask each folder."""
+        is_unread = False
+        for folder in folders:
+            try:
                 with lock:
                     fd = os.dup(self.folder(folder))
-                try:
-                    calls.fsync_folder(fd)
-                finally:
-                    os.close(fd)
+            except PermissionError:  # its owner may have made it so that he cannot read it
+                is_unread = True
+                continue
+            except OSError as error:
+                if error.errno in GONE:  # the one above knows
+                    continue
+                raise
+            try:
+                calls.fsync_folder(fd)
+            finally:
+                os.close(fd)
+        if is_unread:
+            self.sync_all(lock=lock)
 
     def sync_all(
         self, folders: Iterable[str] = (), lock: AbstractContextManager[object] = NO_LOCK
@@ -467,7 +416,7 @@ class Tree:
         except OSError as error:
             return Folder(path, _UNKNOWN, [], error)
         status = os.fstat(fd)
-        entries, kinds, denied = [], _KINDS, None
+        entries, kinds, denied = [], KINDS, None
         try:
             with os.scandir(fd) as names:
                 for found in names:

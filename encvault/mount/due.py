@@ -16,7 +16,8 @@ SOON = 0.1  # seconds in which files that are closed one after the other become 
 LARGE = 0.3  # seconds in which a large new file may get its last name
 _LONGEST = 2.0  # seconds; a file that is written to again and again is saved all the same
 LATER = 1.0  # seconds, for what only costs time if it comes too early
-_RETRY = 5.0  # seconds after which something that failed is tried again
+_RETRY = 5.0  # seconds after which something that failed is tried again, twice as many each time
+_LONGEST_RETRY = 60.0
 BATCH_NODES = 512  # each may have a file open
 
 
@@ -36,6 +37,7 @@ class Due:
         self._times: dict[Node, float] = {}  # by the monotonic clock
         self._latest: dict[Node, float] = {}  # likewise: until when it may be put off
         self._late: set[Node] = set()  # of those that are being saved: it was put off until then
+        self._tries: dict[Node, int] = {}  # that have failed since it was saved last
         self._rest_at = 0.0  # when to save what else waits; 0 is never
         self._thread: threading.Thread | None = None
         self._sleeps_until = 0.0  # 0 while the thread is awake
@@ -84,13 +86,17 @@ class Due:
         """Try again with a node that could not be saved."""
         with self._wake:
             self._latest.pop(node, None)
-            self.put(node, _RETRY)
+            before = self._tries.get(node, 0)
+            self._tries[node] = before + 1
+            # a try may take as much room as the file, where the names of the last ones are in doubt
+            self.put(node, min(_RETRY * 2**before, _LONGEST_RETRY))
 
     def drop(self, node: Node) -> None:
         """A node is saved, or gone."""
         with self._wake:
             self._times.pop(node, None)
             self._latest.pop(node, None)
+            self._tries.pop(node, None)
 
     def put_rest(self) -> None:
         """Something else waits to be saved."""

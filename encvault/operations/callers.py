@@ -53,13 +53,18 @@ def process_of(caller: Caller) -> Process:
     if not started:
         return Process(caller.pid, 0, "", caller.uid)
     pid, started = _leader(caller.pid, started)
-    # now, and not when the entry is written: it may have ended by then
-    return Process(pid, started, _program(pid), caller.uid, _login(pid, started))
+    try:
+        # now, and not when the entry is written: it may have ended by then
+        login = _login(pid, started)
+    except LookupError:
+        login = -1
+    return Process(pid, started, _program(pid), caller.uid, login)
 
 
+# that there is none is not kept: a login begins without
 @functools.lru_cache(maxsize=256)
 def _login(pid: int, started: int) -> int:  # noqa: ARG001 - tells it from who had the number before
-    return int(login_of(str(pid)).get("login", -1))
+    return int(login_of(str(pid))["login"])
 
 
 @functools.lru_cache(maxsize=256)

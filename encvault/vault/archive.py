@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from encvault.crypto.suite import Suite
     from encvault.envelope import Layout
-    from encvault.fs.tree import Folder
+    from encvault.fs.entries import Folder
     from encvault.keyslots import Recipient
     from encvault.secret import Buffer, Secret
     from encvault.vault.selection import SealOptions

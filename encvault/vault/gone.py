@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from encvault.errors import EncvaultError
-    from encvault.fs.tree import Folder, Tree
+    from encvault.fs.entries import Folder
+    from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.rows import Known
     from encvault.vault.selection import SealOptions

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from encvault.envelope import VaultKeyInfo
 from encvault.fs import durable
-from encvault.fs.tree import Names, join, split
+from encvault.fs.entries import Names
+from encvault.fs.tree import join, split
 from encvault.vault.datakeys import sound_key_ids
 from encvault.vault.layout import (
     SUFFIX,
@@ -25,7 +26,8 @@ from encvault.vault.manifest import FOLDER, OBJECTS_FOLDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from encvault.fs.tree import Entry, Folder, Tree
+    from encvault.fs.entries import Entry, Folder
+    from encvault.fs.tree import Tree
     from encvault.vault.manifest import VaultRecord
     from encvault.vault.vault import Vault
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from encvault.envelope import Layout, Record
-    from encvault.fs.tree import Entry, Tree
+    from encvault.fs.entries import Entry
+    from encvault.fs.tree import Tree
 
 SUFFIX = ".sealed"
 STREAM_NAME = "stdin"  # what a stream is called that has no name

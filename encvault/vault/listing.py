@@ -27,7 +27,7 @@ from encvault.vault.sealed import open_sealed, read_header, read_record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from encvault.fs.tree import Folder
+    from encvault.fs.entries import Folder
     from encvault.vault.report import Report
     from encvault.vault.vault import Vault
 

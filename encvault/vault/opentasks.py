@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
     from encvault.errors import EncvaultError
-    from encvault.fs.tree import Folder, Tree
+    from encvault.fs.entries import Folder
+    from encvault.fs.tree import Tree
     from encvault.vault.catalog import Catalog
     from encvault.vault.vault import Vault
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 from encvault.errors import CannotCreate, DestinationExists, InvalidRequest, SourceMissing
 from encvault.fs import calls, durable
 from encvault.fs.durable import storage_error
-from encvault.fs.tree import Tree, file_kind
+from encvault.fs.entries import file_kind
+from encvault.fs.tree import Tree
 from encvault.i18n import N_, _
 
 if TYPE_CHECKING:

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
     from encvault.envelope import Header
     from encvault.errors import EncvaultError
-    from encvault.fs.tree import Entry, Folder, Tree
+    from encvault.fs.entries import Entry, Folder
+    from encvault.fs.tree import Tree
     from encvault.vault.ledger import Ledger
     from encvault.vault.report import Observer, Report
     from encvault.vault.selection import SealOptions

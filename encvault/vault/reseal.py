@@ -32,7 +32,7 @@ from encvault.vault.sealed import Buffers, SealedReader, SealWriter, open_sealed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from encvault.fs.tree import Entry
+    from encvault.fs.entries import Entry
     from encvault.secret import Secret
     from encvault.vault.vault import Vault
 

@@ -26,10 +26,11 @@ from encvault.errors import (
 )
 from encvault.fs import calls, durable
 from encvault.fs.durable import copy_error, storage_error
+from encvault.fs.entries import file_kind
 from encvault.fs.rules import Keeping, TargetNames
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_files
-from encvault.fs.tree import Tree, file_kind
+from encvault.fs.tree import Tree
 from encvault.i18n import _
 from encvault.keyslots import check_slots, unwrap_any
 from encvault.secret import Secret

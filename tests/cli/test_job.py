@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from helpers import Command, Ran
 
-    from encvault.fs.tree import Folder
+    from encvault.fs.entries import Folder
     from encvault.secret import Buffer
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

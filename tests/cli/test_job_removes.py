@@ -5,8 +5,11 @@ Where inodes are made up anew, another file may be in everything like the one th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +19,6 @@ from encvault.fs import calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from helpers import Command
 
@@ -187,3 +189,19 @@ def test_what_is_saved_in_the_same_tick_after_it_was_sealed_is_kept(
         # the clock ahead is a reason to wait for another night
         assert saved or behind_s < 0
         assert (source / "b").read_text() == ("second" if saved else "first ")
+
+
+@LAYOUTS
+def test_no_file_is_like_one_that_a_job_has_removed(
+    run: Command, tmp_path: Path, *, hidden: bool
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    job = Emptying(run, tmp_path, source, hide_names=hidden)
+    for name in ("one", "two"):
+        (source / name).write_text(name)
+    assert job.night()["removed"] == 2
+    (database,) = (Path(os.environ["XDG_STATE_HOME"]) / "encvault" / "vaults").glob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(database)) as ledger:
+        rows = ledger.execute("SELECT mtime_ns, ctime_ns IS NULL FROM files").fetchall()
+    assert rows == [(None, 0)] * 2, "and each copy is missed if it is lost"

@@ -6,13 +6,14 @@ it opens again, and nothing else can.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tools import by_the_book
 
-from encvault.crypto import answers, gcrypt, selftest, stream, suite
+from encvault.crypto import NotAuthentic, answers, gcrypt, selftest, stream, suite
 from encvault.crypto.suite import AesChunkCipher, Sm4ChunkCipher
 from encvault.errors import SelfTestFailed
 
@@ -126,6 +127,45 @@ def test_what_is_wrong_in_opening_only_is_noticed() -> None:
 
     for kind in (Opens, Refuses):
         assert not answers.are_given(kind(answers.KEY), answers.AES_256_GCM)
+
+
+@pytest.mark.parametrize("part", ["text", "tag"])
+def test_what_takes_changed_messages_for_authentic_is_noticed(part: str) -> None:
+    right = AesChunkCipher(answers.KEY)
+
+    class Trusting(AesChunkCipher):
+        """A library whose fast code does not look at the tag, or at what it is of."""
+
+        def open_into(self, nonce: bytes, sealed: Buffer, out: memoryview) -> None:
+            try:
+                super().open_into(nonce, sealed, out)
+            except NotAuthentic:
+                plain = answers.PLAIN[: len(out)]
+                is_tag = bytes(sealed[: len(out)]) == right.seal(nonce, plain)[: len(out)]
+                if len(out) <= 64 or is_tag != (part == "tag"):
+                    raise
+                out[:] = plain
+
+    assert not answers.are_given(Trusting(answers.KEY), answers.AES_256_GCM)
+
+
+@pytest.mark.parametrize("direction", ["seal", "open"])
+def test_what_is_wrong_at_odd_addresses_is_noticed(direction: str) -> None:
+    def is_odd(out: memoryview) -> bool:
+        return ctypes.addressof(ctypes.c_char.from_buffer(out)) % 2 == 1
+
+    class Odd(AesChunkCipher):
+        def seal_into(self, nonce: bytes, plaintext: Buffer, out: memoryview) -> None:
+            super().seal_into(nonce, plaintext, out)
+            if direction == "seal" and is_odd(out):
+                out[0] ^= 1
+
+        def open_into(self, nonce: bytes, sealed: Buffer, out: memoryview) -> None:
+            super().open_into(nonce, sealed, out)
+            if direction == "open" and is_odd(out):
+                out[0] ^= 1
+
+    assert not answers.are_given(Odd(answers.KEY), answers.AES_256_GCM)
 
 
 # -- before the first key -------------------------------------------------------------------

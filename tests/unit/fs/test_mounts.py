@@ -25,13 +25,14 @@ def _asked_anew() -> Iterator[None]:
     ("kind", "release", "expected"),
     [
         ("ext4", "6.1.0-18-amd64", True),
-        ("fuseblk", "5.8.0", True),
+        ("tmpfs", "5.8.0", True),
         ("xfs", "5.7.19-generic", False),  # syncfs(2) tells of nothing, "Versions"
         ("ext4", "4.19.0-26-amd64", False),
         ("ext4", "10.0", True),
         ("ext4", "no number", False),
         ("overlay", "6.1.0", False),
         ("fuse.sshfs", "6.1.0", False),
+        ("fuseblk", "6.1.0", False),
         ("nfs4", "6.1.0", False),
         ("", "6.1.0", False),
     ],

@@ -13,9 +13,10 @@ import pytest
 from helpers import NOBODY, in_child
 
 from encvault.fs import calls
+from encvault.fs.entries import file_kind
 from encvault.fs.stamp import Stamp
 from encvault.fs.syncing import sync_each, sync_files, sync_tree
-from encvault.fs.tree import Tree, file_kind, join, split
+from encvault.fs.tree import Tree, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -623,3 +624,59 @@ def test_the_lock_is_free_while_the_disk_is_waited_for(
     tree.sync_names({"a"}, lock)
     tree.sync_all({"a"}, lock)
     assert held == [False] * 4
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_what_was_told_with_the_batch_before_is_not_taken_for_durable(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file system tells once, of all that was written by then."""
+    paths = [root / "a" / f"n{index:02}" for index in range(30)]
+    for path in paths:
+        path.touch()
+    lost = {2, 17, 29}
+    ToldOnce(monkeypatch, {paths[index].stat().st_ino for index in lost}, number)
+    batches = [[[("a", path.name)] for path in paths[at : at + 10]] for at in (0, 10, 20)]
+    told = [error is not None for batch in batches for error in sync_each(tree, batch)]
+    assert all(told[index] for index in lost)
+    assert told.count(True) == (3 if number == errno.ENOSPC else 10 + 10 + 10)
+
+
+def test_a_sync_of_all_file_systems_together_is_not_enough(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Recorder(monkeypatch)
+    assert tree.sync_all()
+    monkeypatch.setattr(calls, "sync_filesystem", lambda _fd: False)
+    assert not tree.sync_all()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "gone"])
+def test_a_folder_that_was_replaced_is_not_asked_for_its_names(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "file":
+        (root / "a" / "new").touch()
+    elif kind == "link":
+        (root / "a" / "new").symlink_to(root)
+    record = Recorder(monkeypatch)
+    tree.sync_names({"a/new"})
+    assert sorted(record.synced) == sorted(path.stat().st_ino for path in (root, root / "a"))
+
+
+def test_a_folder_that_its_owner_may_not_read_is_synced_with_all(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a" / "new").mkdir()
+    opened = calls.open_folder
+
+    def refuse(name: str, folder: int | None = None) -> int:
+        if name == "new":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(name, folder)
+
+    monkeypatch.setattr(calls, "open_folder", refuse)
+    record = Recorder(monkeypatch)
+    tree.sync_names({"a/new"})
+    assert sorted(record.synced) == sorted(path.stat().st_ino for path in (root, root / "a"))
+    assert record.devices == [root.stat().st_dev]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -61,3 +62,31 @@ def test_what_failed_is_tried_again_later_and_not_at_once(monkeypatch: pytest.Mo
         found.put(NODE, 0.0)
         assert twice.wait(20)
     assert tried[1] - tried[0] >= 0.45
+
+
+def test_what_fails_again_and_again_is_tried_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due, "_RETRY", 0.1)
+    monkeypatch.setattr(due, "_LONGEST_RETRY", 0.4)
+    monkeypatch.setattr(due, "_LONGEST", 0.0)
+    tried: list[float] = []
+    often = threading.Event()
+
+    def fail(nodes: list[Any]) -> None:
+        tried.append(time.monotonic())
+        if len(tried) == 5:
+            found.drop(NODE)
+        if len(tried) == 6:
+            often.set()
+        else:
+            for node in nodes:
+                found.put_off(node)
+
+    with dues(fail) as found:
+        found.put(NODE, 0.0)
+        assert often.wait(20)
+    waited = [after - before for before, after in itertools.pairwise(tried)]
+    least = [0.1, 0.2, 0.4, 0.4, 0.1]  # it was saved before the last
+    assert all(one > 0.9 * wanted for one, wanted in zip(waited, least, strict=True))
+    assert waited[-1] < 0.4

@@ -20,7 +20,7 @@ from encvault.vault.report import Observer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from encvault.fs.tree import Folder
+    from encvault.fs.entries import Folder
     from encvault.mount.nodes import Attributes
 
 
