@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contest import ROOT, Bench, described, table
+from contest import OF_A_CASE, ROOT, Bench, described, table
 from files import again, large, start, tree
 from growth import growth
 from mounts import mount
@@ -102,9 +102,6 @@ def install() -> None:
             print(f"could not install {program} (package {package})")
 
 
-_CHANGING = ("encvault", "date")  # of what `machine` tells
-
-
 def machine() -> dict[str, str]:
     """What the figures were taken on, without its name."""
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -174,7 +171,7 @@ def main() -> None:
     about = machine()
     print("\n".join(f"{name}: {text}" for name, text in about.items()))
     os.environ["PYTHONPATH"] = str(ROOT)  # the programs start in a folder of their own
-    results = _known(about)
+    results = _known()
     with tempfile.TemporaryDirectory(
         prefix="encvault-bench-", dir=options.folder, ignore_cleanup_errors=True
     ) as name:
@@ -195,20 +192,17 @@ def main() -> None:
                 RESULTS.write_text(json.dumps(whole, indent=1, ensure_ascii=False))
 
 
-def _known(about: dict[str, str]) -> dict[tuple[str, str], dict[str, object]]:
-    """What was measured on the same machine, which a run of some parts adds to.
+def _known() -> dict[tuple[str, str], dict[str, object]]:
+    """What was measured before, which a run of some parts adds to.
 
-    Each case is of one state of the program, and has it by its side; all contenders of a case are
-    of one run.
+    Each case is of one state of the program and one machine, and has both by its side; all
+    contenders of a case are of one run.
     """
     if not RESULTS.exists():
         return {}
     before = json.loads(RESULTS.read_text())
-    then = before["machine"]
-    if any(then.get(name) != about[name] for name in about if name not in _CHANGING):
-        return {}
-    state = {name: then[name] for name in _CHANGING}
-    return {(case["name"], case["title"]): state | case for case in before["cases"]}
+    then = {name: before["machine"][name] for name in OF_A_CASE}
+    return {(case["name"], case["title"]): then | case for case in before["cases"]}
 
 
 if __name__ == "__main__":

@@ -281,14 +281,16 @@ def _output(*command: object) -> str:
     return done.stdout.strip()
 
 
+OF_A_CASE = ("encvault", "date", "processor")  # of what is told of the machine
+
+
 def described(case: Case, runs: int, about: dict[str, str]) -> dict[str, Any]:
     """A case for machines, with the state of the program that it was measured at."""
     return {
         "name": case.name,
         "title": case.title,
         "runs": runs,
-        "encvault": about["encvault"],
-        "date": about["date"],
+        **{name: about[name] for name in OF_A_CASE},
         "contenders": [
             {
                 "name": one.name,

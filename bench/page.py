@@ -38,6 +38,7 @@ _WORDS = {
         "figures": "Figures",
         "runs": "Counted rounds: {runs}.",
         "state": " State {encvault}, {date}.",
+        "elsewhere": " On another machine: {processor}.",
         "head": "| program | median s | fastest | slowest | times {base} | CPU s | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -52,6 +53,7 @@ _WORDS = {
         "figures": "数据",
         "runs": "计入 {runs} 轮。",
         "state": "测于 {date}，提交 {encvault}。",
+        "elsewhere": "在另一台机器上：{processor}。",
         "head": "| 程序 | 中位数（秒） | 最快 | 最慢 | 相当于 {base} 的倍数 | CPU（秒） | MB |\n"
         "|---|--:|--:|--:|--:|--:|--:|",
     },
@@ -72,10 +74,12 @@ def page(measured: dict[str, Any], words: dict[str, str]) -> str:
 
 
 def _circumstances(case: dict[str, Any], last: dict[str, str], words: dict[str, str]) -> str:
-    """How often it was measured, and at which state of the program if that is not the last one."""
+    """How often it was measured, and where and at which state if those are not the last ones."""
     text = words["runs"].format(**case)
     if (case["encvault"], case["date"]) != (last["encvault"], last["date"]):
         text += words["state"].format(**case)
+    if case["processor"] != last["processor"]:
+        text += words["elsewhere"].format(**case)
     return text
 
 
