@@ -6,6 +6,7 @@ the next sync a success. So nothing is asked a second time after it has failed.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from encvault.fs.tree import Tree
 
     Parts = Sequence[tuple[str, str]]
+
+
+_ITS_OWN = GONE | {errno.EACCES}  # of one file, whatever becomes of the others
 
 
 def sync_files(tree: Tree, files: Parts) -> None:
@@ -84,7 +88,7 @@ def ask_each(
             break
         failure = _sync_parts(tree, parts, failed, lock)
         failures.append(failure)
-        if failure is not None and failure.errno not in GONE:
+        if failure is not None and failure.errno not in _ITS_OWN:
             failed = failure
     if failed is not None and failed.errno not in FULL:
         return [failed] * len(files)
@@ -119,6 +123,8 @@ def _sync_parts(
             if not _sync_file(tree, folder, name, lock):
                 if failed is not None:
                     return failed
+                if tree.failed_at != -math.inf:  # it may have told of this one
+                    return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
                 # the most that can be had, and nothing where the file system does not hear of it
                 tree.sync_all({folder}, lock)
     except OSError as error:

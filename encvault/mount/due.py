@@ -37,7 +37,7 @@ class Due:
         self._times: dict[Node, float] = {}  # by the monotonic clock
         self._latest: dict[Node, float] = {}  # likewise: until when it may be put off
         self._late: set[Node] = set()  # of those that are being saved: it was put off until then
-        self._tries: dict[Node, int] = {}  # that have failed since it was saved last
+        self._waits: dict[Node, float] = {}  # seconds after the next try that fails
         self._rest_at = 0.0  # when to save what else waits; 0 is never
         self._thread: threading.Thread | None = None
         self._sleeps_until = 0.0  # 0 while the thread is awake
@@ -83,20 +83,22 @@ class Due:
             self.put(node, LATER)
 
     def put_off(self, node: Node) -> None:
-        """Try again with a node that could not be saved."""
+        """Try again with a node that could not be saved, unless that is to be anyway."""
         with self._wake:
+            if self._times.get(node, 0.0) > time.monotonic() + SOON:
+                return  # several may say so of one try
             self._latest.pop(node, None)
-            before = self._tries.get(node, 0)
-            self._tries[node] = before + 1
             # a try may take as much room as the file, where the names of the last ones are in doubt
-            self.put(node, min(_RETRY * 2**before, _LONGEST_RETRY))
+            wait = self._waits.get(node, _RETRY)
+            self._waits[node] = min(2 * wait, _LONGEST_RETRY)
+            self.put(node, wait)
 
     def drop(self, node: Node) -> None:
         """A node is saved, or gone."""
         with self._wake:
             self._times.pop(node, None)
             self._latest.pop(node, None)
-            self._tries.pop(node, None)
+            self._waits.pop(node, None)
 
     def put_rest(self) -> None:
         """Something else waits to be saved."""
@@ -154,7 +156,11 @@ class Due:
                 self._late = {node for node in due if self._latest.get(node, now) <= now + SOON}
                 for node in self._late:  # what is put meanwhile waits anew, and is not dropped
                     self._latest.pop(node, None)
-            self._save(due)
+            try:
+                self._save(due)
+            except Exception:  # noqa: BLE001 - a bug, which must not keep all others from being saved
+                for node in due:
+                    self.put_off(node)
             with self._wake:  # not before: who syncs meanwhile has to see them
                 for node, at in taken.items():
                     if self._times.get(node) == at:

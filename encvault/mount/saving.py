@@ -431,7 +431,7 @@ class Saver:
         for start in range(0, len(nodes), BATCH_NODES):
             try:
                 self._save_closed(nodes[start : start + BATCH_NODES])
-            except (OSError, EncvaultError) as error:
+            except Exception as error:  # noqa: BLE001 - the others are saved whatever happens
                 failure = failure or error
         return failure
 

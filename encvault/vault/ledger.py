@@ -145,10 +145,16 @@ class Ledger(Database):
                 return
             self._db.execute("BEGIN IMMEDIATE")  # else it may end between this look and the next
             for (text,) in self._db.execute(f"SELECT rows {begun} ORDER BY id", (self._root,)):
-                self._insert(
-                    FileRow(folder, name, Stamp(*stamp), tuple(ids), tuple(older)).unproven()
-                    for folder, name, stamp, ids, older, _is_proven in json.loads(text)
-                )
+                # a damaged one costs a question where there are a plain and a sealed copy
+                with contextlib.suppress(ValueError, TypeError):
+                    self._insert(
+                        [
+                            FileRow(
+                                folder, name, Stamp(*stamp), tuple(ids), tuple(older)
+                            ).unproven()
+                            for folder, name, stamp, ids, older, _is_proven in json.loads(text)
+                        ]
+                    )
             self._db.execute(f"DELETE {begun}", (self._root,))
 
     def _unusable(self, reason: str) -> StateUnavailable:

@@ -680,3 +680,24 @@ def test_a_folder_that_its_owner_may_not_read_is_synced_with_all(
     tree.sync_names({"a/new"})
     assert sorted(record.synced) == sorted(path.stat().st_ino for path in (root, root / "a"))
     assert record.devices == [root.stat().st_dev]
+
+
+def test_a_file_that_may_not_be_read_is_not_believed_after_a_failure(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync of all may have told of it, and tells of it no more."""
+    paths = [root / "a" / f"n{index:02}" for index in range(20)]
+    for path in paths:
+        path.touch()
+    opened = calls.open_read
+
+    def refuse(folder: int, name: str) -> int:
+        if name == "n15":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(folder, name)
+
+    monkeypatch.setattr(calls, "open_read", refuse)
+    ToldOnce(monkeypatch, {paths[3].stat().st_ino, paths[15].stat().st_ino}, errno.ENOSPC)
+    sync_each(tree, [[("a", path.name)] for path in paths[:10]])
+    found = sync_each(tree, [[("a", path.name)] for path in paths[10:]])
+    assert [index for index, error in enumerate(found) if error is not None] == [5]

@@ -90,3 +90,36 @@ def test_what_fails_again_and_again_is_tried_ever_more_seldom(
     least = [0.1, 0.2, 0.4, 0.4, 0.1]  # it was saved before the last
     assert all(one > 0.9 * wanted for one, wanted in zip(waited, least, strict=True))
     assert waited[-1] < 0.4
+
+
+def test_what_is_said_often_to_have_failed_is_tried_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due, "_RETRY", 0.2)
+    monkeypatch.setattr(due, "_LONGEST", 0.0)
+    tried = threading.Event()
+    with dues(lambda _nodes: tried.set()) as found:
+        for _time in range(3000):
+            found.put_off(NODE)
+        assert found._waits[NODE] == 0.4, "it is one try"
+        assert tried.wait(20)
+
+
+def test_an_error_that_nobody_has_thought_of_does_not_end_the_saving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due, "_RETRY", 0.1)
+    monkeypatch.setattr(due, "_LONGEST", 0.0)
+    tried: list[list[Any]] = []
+    again = threading.Event()
+
+    def fail(nodes: list[Any]) -> None:
+        tried.append(nodes)
+        if len(tried) == 1:
+            raise OverflowError("int too large to convert to float")
+        again.set()
+
+    with dues(fail) as found:
+        found.put(NODE, 0.0)
+        assert again.wait(20)
+    assert tried == [[NODE], [NODE]]

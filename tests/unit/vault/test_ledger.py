@@ -173,6 +173,19 @@ def test_what_a_killed_run_had_begun_is_known_to_the_next(tmp_path: Path) -> Non
             assert sorted(ledger.folders_with_rows()) == ["", "d", ODD]
 
 
+@pytest.mark.parametrize("damaged", ["[", "[1]", '[["", "a", [1], ["x"], [], true]]', "null"])
+def test_what_a_killed_run_had_begun_and_is_damaged_stops_nothing(
+    tmp_path: Path, damaged: str
+) -> None:
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        ledger.begin([row("", "a", "x")])
+        ledger.begin([row("", "b", "y")])
+        with ledger._transaction():
+            ledger._db.execute("UPDATE passing SET rows=? WHERE id=1", (damaged,))
+    with Ledger(str(tmp_path), VAULT, "") as ledger:
+        assert kept(ledger) == {("", "b"): (("y",), ())}
+
+
 def test_what_is_gone_is_forgotten_and_what_stays_is_kept(tmp_path: Path) -> None:
     with Ledger(str(tmp_path), VAULT, "") as ledger:
         first, second = [row("d", "a", "x"), row("d", "b", "y")], [row("d", "c", "z")]
