@@ -101,7 +101,7 @@ def sync_tree(tree: Tree) -> None:
     Raises:
         OSError: some of it may be lost.
     """
-    if tree.sync_all():
+    if tree.failed_at == -math.inf and tree.sync_all():
         return
     for folder in tree.names(enter=lambda _path: True):
         _check(ask_each(tree, [[(folder.path, name)] for name in folder.files]))

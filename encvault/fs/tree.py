@@ -187,7 +187,7 @@ class Tree:
             while folder not in concerned:
                 concerned.add(folder)
                 folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
-        if len(concerned) > FEW:
+        if len(concerned) > FEW and self.failed_at == -math.inf:
             try:
                 if self.sync_all(folders, lock):
                     return

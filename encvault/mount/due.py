@@ -126,8 +126,12 @@ class Due:
         To wake it each time a file is closed would cost more than all the rest of closing it.
         """
         if self._thread is None and not self._is_over:
-            self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="saver", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more now; the next who puts something asks
+                return
+            self._thread = thread
         if at < self._sleeps_until:
             self._sleeps_until = at
             self._wake.notify()

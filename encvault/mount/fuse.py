@@ -117,17 +117,23 @@ def serve(
     Raises:
         FuseUnavailable: see `load`.
         MountFailed: libfuse or the kernel refused.
+        BaseException: as `ready` raised it.
     """
     fuse = load()
     said = _Said()
     is_mounted = False
+    failures: list[BaseException] = []
     loop = Loop(fuse._libfuse._name)  # noqa: SLF001 - as it was found
 
     def mounted() -> None:
         nonlocal is_mounted
         is_mounted = True
         said.stop()
-        ready(loop.stop)
+        try:
+            ready(loop.stop)
+        except BaseException as error:  # noqa: BLE001 - libfuse is between here and who is told
+            failures.append(error)
+            loop.stop()
 
     operations, kept = _operations(fuse, view, mounted, failed)
     options = ["default_permissions", f"fsname={SOURCE}{_escaped(source)}", f"subtype={SUBTYPE}"]
@@ -137,9 +143,13 @@ def serve(
         options.append("allow_other")
     try:
         loop.serve(encoded(",".join(options)), encoded(mountpoint), operations)
+    except RuntimeError as error:  # there is not even one thread
+        raise MountFailed(path=mountpoint, reason=str(error)) from None
     finally:
         text = said.stop()
         del kept
+    if failures:
+        raise failures[0]
     if not is_mounted:
         reason = text or _("libfuse gives no reason")
         raise MountFailed(path=mountpoint, reason=reason)

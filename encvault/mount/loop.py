@@ -201,9 +201,9 @@ class Loop:
             since = self._since
             if since and time.monotonic() - since > patience:
                 with self._state:
-                    if self._since == since:
-                        self._late.add(self._leader)
-                        self._make_another()
+                    late = self._leader
+                    if self._since == since and self._make_another():
+                        self._late.add(late)
 
     def _join(self) -> None:
         for thread in self._threads:
@@ -222,15 +222,16 @@ class Loop:
         thread.start()
         self._threads.append(thread)
 
-    def _make_another(self) -> None:
+    def _make_another(self) -> bool:
         """Let another thread take requests, if there is or may be one; the state is locked."""
         if not self._waiting and len(self._threads) < _THREADS:
             try:
                 self._start()
             except RuntimeError:  # the system allows no more
-                return
+                return False
         self._leader, self._since = 0, 0.0
         self._state.notify()
+        return True
 
     def _work(self) -> None:
         buffer = _Buffer()

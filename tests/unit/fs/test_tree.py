@@ -701,3 +701,23 @@ def test_a_file_that_may_not_be_read_is_not_believed_after_a_failure(
     sync_each(tree, [[("a", path.name)] for path in paths[:10]])
     found = sync_each(tree, [[("a", path.name)] for path in paths[10:]])
     assert [index for index, error in enumerate(found) if error is not None] == [5]
+
+
+def test_names_are_asked_for_one_by_one_after_a_failure(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [root / "a" / f"n{index}" for index in range(9)]
+    for path in folders:
+        path.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "sync_filesystem", lambda _fd: os.close(1 << 20))
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            tree.sync_all()
+    record = Recorder(monkeypatch)
+    tree.sync_names({f"a/{path.name}" for path in folders})
+    concerned = [root, root / "a", *folders]
+    assert sorted(record.synced) == sorted(path.stat().st_ino for path in concerned)
+    record.synced.clear()
+    sync_tree(tree)
+    assert record.devices == []
+    assert len(record.synced) > len(concerned)

@@ -123,3 +123,29 @@ def test_an_error_that_nobody_has_thought_of_does_not_end_the_saving(
         found.put(NODE, 0.0)
         assert again.wait(20)
     assert tried == [[NODE], [NODE]]
+
+
+def test_where_there_is_no_thread_to_be_had_the_next_one_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    refused: list[str] = []
+    saved = threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "saver" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with dues(lambda _nodes: saved.set()) as found:
+        found.put(NODE, 0.0)
+        assert refused
+        found.put(NODE, 0.0)
+        assert saved.wait(20)
+    with dues(lambda _nodes: None) as found:
+        refused.clear()
+        found.put(NODE, 0.0)
+        found.close()  # what is due stays
+        assert found.nodes() == [NODE]

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import in_child
 from memory_view import MemoryView
 from serving import served, until
 
+from encvault.errors import MountFailed
 from encvault.mount import fuse, loop
 from encvault.mount.process import default_signals
 
@@ -184,6 +186,34 @@ def test_all_is_answered_where_there_are_no_more_threads(
             thread.join()
     assert mount.contents["/new"] == b"x"
     assert not mount.failures
+
+
+@pytest.mark.parametrize("refused", ["ready", "thread"])
+def test_what_cannot_begin_is_told_and_leaves_no_mount(
+    view: SlowView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    path = tmp_path / "mnt"
+    path.mkdir()
+
+    def refuse(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def serve() -> None:
+        with default_signals():
+            if refused == "thread":
+                monkeypatch.setattr(threading.Thread, "start", refuse)
+            fuse.serve(
+                view,
+                str(path),
+                source="/vault",
+                allow_other=False,
+                ready=refuse,
+                failed=lambda _error: None,
+            )
+
+    with pytest.raises((RuntimeError, MountFailed), match="can't start new thread"):
+        in_child(serve)
+    assert not os.path.ismount(path)
 
 
 def test_what_serves_does_nothing_while_nobody_asks(view: SlowView, tmp_path: Path) -> None:
