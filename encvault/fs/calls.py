@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,24 @@ def open_read(folder: int, name: str) -> int:
     """Descriptor of a file for reading; never follows a link, never waits for a FIFO's writer."""
     _probe("open_read", folder, name)
     return os.open(name, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC | _BINARY, dir_fd=folder)
+
+
+def open_unreadable(folder: int, name: str) -> int:
+    """Descriptor of a file that its owner, this user, may not read; its mode stays as it is.
+
+    Raises:
+        OSError: it is another one's, or the system has no proc(5).
+    """
+    found = os.open(name, getattr(os, "O_PATH", 0) | _NOFOLLOW | _CLOEXEC, dir_fd=folder)
+    try:
+        path, mode = f"/proc/self/fd/{found}", stat.S_IMODE(os.fstat(found).st_mode)
+        os.chmod(path, mode | stat.S_IRUSR)
+        try:
+            return os.open(path, os.O_RDONLY | _CLOEXEC)
+        finally:
+            os.chmod(path, mode)
+    finally:
+        os.close(found)
 
 
 def create(folder: int, name: str, mode: int = 0o600) -> int:

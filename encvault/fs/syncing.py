@@ -133,14 +133,17 @@ def _sync_parts(
 
 
 def _sync_file(tree: Tree, folder: str, name: str, lock: AbstractContextManager[object]) -> bool:
-    """Whether it could be asked: its own owner may not be permitted to read it."""
+    """Whether it could be asked, which takes that one may read it or give oneself the right."""
     with lock:
         if not stat.S_ISREG(tree.status_in(folder, name).st_mode):
             return True
         try:
             fd = calls.open_read(tree.folder(folder), name)
         except PermissionError:
-            return False
+            try:
+                fd = calls.open_unreadable(tree.folder(folder), name)
+            except OSError:
+                return False
     try:
         calls.fsync(fd)
     finally:

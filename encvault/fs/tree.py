@@ -187,6 +187,7 @@ class Tree:
             while folder not in concerned:
                 concerned.add(folder)
                 folder = split(folder)[0]  # noqa: PLW2901 - a new folder has a name as well
+        failed: OSError | None = None
         if len(concerned) > FEW and self.failed_at == -math.inf:
             try:
                 if self.sync_all(folders, lock):
@@ -194,10 +195,14 @@ class Tree:
             except OSError as error:
                 if error.errno not in FULL:  # else some file had no room, which is told of that
                     raise
-        self._sync_folders(concerned, lock)
+                failed = error
+        if not self._sync_folders(concerned, lock):
+            if failed is not None:
+                raise failed
+            self.sync_all(lock=lock)
 
-    def _sync_folders(self, folders: Iterable[str], lock: AbstractContextManager[object]) -> None:
-        """Ask each folder."""
+    def _sync_folders(self, folders: Iterable[str], lock: AbstractContextManager[object]) -> bool:
+        """Ask each folder; whether all could be."""
         is_unread = False
         for folder in folders:
             try:
@@ -214,8 +219,7 @@ class Tree:
                 calls.fsync_folder(fd)
             finally:
                 os.close(fd)
-        if is_unread:
-            self.sync_all(lock=lock)
+        return not is_unread
 
     def sync_all(
         self, folders: Iterable[str] = (), lock: AbstractContextManager[object] = NO_LOCK

@@ -36,6 +36,7 @@ class Due:
         self._wake = threading.Condition()
         self._times: dict[Node, float] = {}  # by the monotonic clock
         self._latest: dict[Node, float] = {}  # likewise: until when it may be put off
+        self._taken: dict[Node, float] = {}  # what is being saved, and when it was due
         self._late: set[Node] = set()  # of those that are being saved: it was put off until then
         self._waits: dict[Node, float] = {}  # seconds after the next try that fails
         self._rest_at = 0.0  # when to save what else waits; 0 is never
@@ -79,8 +80,10 @@ class Due:
 
     def put_later(self, node: Node) -> None:
         """Save a node when there is time, or when it was due already."""
-        if node not in self._times:
-            self.put(node, LATER)
+        with self._wake:
+            # what is being saved is due no more, whatever becomes of it
+            if self._times.get(node) == self._taken.get(node):
+                self.put(node, LATER)
 
     def put_off(self, node: Node) -> None:
         """Try again with a node that could not be saved, unless that is to be anyway."""
@@ -156,16 +159,19 @@ class Due:
                     self._wake.wait(max(0.0, self._sleeps_until - now) if times else None)
                     self._sleeps_until = 0.0
                     continue
-                taken = {node: self._times[node] for node in due}
+                self._taken = {node: self._times[node] for node in due}
                 self._late = {node for node in due if self._latest.get(node, now) <= now + SOON}
                 for node in self._late:  # what is put meanwhile waits anew, and is not dropped
                     self._latest.pop(node, None)
             try:
                 self._save(due)
             except Exception:  # noqa: BLE001 - a bug, which must not keep all others from being saved
-                for node in due:
-                    self.put_off(node)
+                with self._wake:
+                    for node in due:
+                        self.put_off(node)
+                    self._rest_at = self._rest_at and time.monotonic() + LATER
             with self._wake:  # not before: who syncs meanwhile has to see them
+                taken, self._taken = self._taken, {}
                 for node, at in taken.items():
                     if self._times.get(node) == at:
                         del self._times[node]

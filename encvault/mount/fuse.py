@@ -149,6 +149,8 @@ def serve(
         text = said.stop()
         del kept
     if failures:
+        if isinstance(failures[0], RuntimeError):  # no thread was to be had
+            raise MountFailed(path=mountpoint, reason=str(failures[0]))
         raise failures[0]
     if not is_mounted:
         reason = text or _("libfuse gives no reason")

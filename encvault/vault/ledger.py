@@ -146,7 +146,7 @@ class Ledger(Database):
             self._db.execute("BEGIN IMMEDIATE")  # else it may end between this look and the next
             for (text,) in self._db.execute(f"SELECT rows {begun} ORDER BY id", (self._root,)):
                 # a damaged one costs a question where there are a plain and a sealed copy
-                with contextlib.suppress(ValueError, TypeError):
+                with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
                     self._insert(
                         [
                             FileRow(

@@ -461,6 +461,7 @@ def test_a_file_that_may_not_be_read_is_lost_if_its_file_system_told_of_a_loss(
         return opened(folder, name)
 
     monkeypatch.setattr(calls, "open_read", refuse)
+    monkeypatch.setattr(calls, "open_unreadable", refuse)
     found = sync_each(tree, [[("a", path.name)] for path in paths])
     assert {index for index, error in enumerate(found) if error is not None} == {0, count - 1}
 
@@ -682,6 +683,29 @@ def test_a_folder_that_its_owner_may_not_read_is_synced_with_all(
     assert record.devices == [root.stat().st_dev]
 
 
+def test_a_file_that_may_not_be_read_is_asked_all_the_same(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "a" / "n"
+    path.write_bytes(b"x")
+    path.chmod(0o200)
+    before = path.stat()
+    record = Recorder(monkeypatch)
+
+    def refuse(_folder: int, _name: str) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(calls, "open_read", refuse)
+    assert list(sync_each(tree, [[("a", "n")]])) == [None]
+    assert (record.synced, record.devices) == ([before.st_ino], [])
+    assert path.stat().st_mode == before.st_mode
+    os.close(fd := calls.open_unreadable(tree.folder("a"), "n"))
+    assert fd > 2
+    with pytest.raises(OSError, match="not supported"):
+        (root / "a" / "link").symlink_to(path)
+        calls.open_unreadable(tree.folder("a"), "link")
+
+
 def test_a_file_that_may_not_be_read_is_not_believed_after_a_failure(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -697,6 +721,7 @@ def test_a_file_that_may_not_be_read_is_not_believed_after_a_failure(
         return opened(folder, name)
 
     monkeypatch.setattr(calls, "open_read", refuse)
+    monkeypatch.setattr(calls, "open_unreadable", refuse)
     ToldOnce(monkeypatch, {paths[3].stat().st_ino, paths[15].stat().st_ino}, errno.ENOSPC)
     sync_each(tree, [[("a", path.name)] for path in paths[:10]])
     found = sync_each(tree, [[("a", path.name)] for path in paths[10:]])

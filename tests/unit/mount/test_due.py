@@ -149,3 +149,21 @@ def test_where_there_is_no_thread_to_be_had_the_next_one_is_asked_for(
         found.put(NODE, 0.0)
         found.close()  # what is due stays
         assert found.nodes() == [NODE]
+
+
+def test_what_changes_while_it_is_saved_is_saved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due, "LATER", 0.1)
+    begun, go_on, again = (threading.Event() for _event in range(3))
+
+    def save(_nodes: list[Any]) -> None:
+        if begun.is_set():
+            again.set()
+        begun.set()
+        assert go_on.wait(20)
+
+    with dues(save) as found:
+        found.put(NODE, 0.0)
+        assert begun.wait(20)
+        found.put_later(NODE)
+        go_on.set()
+        assert again.wait(20)
