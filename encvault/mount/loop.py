@@ -168,7 +168,8 @@ class Loop:
         finally:
             for number in taken:
                 signal.signal(number, signal.SIG_IGN)
-            signal.signal(_WAKING, waking or signal.SIG_IGN)  # None: it was no handler of Python's
+            if waking is not None:  # else it was no handler of Python's
+                signal.signal(_WAKING, waking)
             signal.set_wakeup_fd(others)
             with self._state:
                 os.close(self._news)

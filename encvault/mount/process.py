@@ -17,11 +17,7 @@ from encvault.i18n import _
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-ENDING = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-)  # what a server of a mount takes for "unmount"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what takes a mount away
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _MANY_FILES = 1 << 20

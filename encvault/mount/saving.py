@@ -320,11 +320,9 @@ class Saver:
         self._syncer.sync_taken(taken)
         with self._view_lock:
             self._layout.retire([source for one in taken for source in one.older])
-        done = [one.node for one in taken if not one.node.is_dirty]
-        for node in done:
+        for node in [one.node for one in taken if not one.node.is_dirty]:
             self._dirty.pop(node, None)
             self._due.drop(node)
-        for node in done:
             if node.is_dirty and not node.gone:  # by who changed it just now
                 self.soon(node)
 
